@@ -1,0 +1,47 @@
+# The pinned environment, the book and the checks. `make` alone lists the targets.
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# How many notebooks, or test files, run at the same time. Each takes up to 3 GB of memory.
+JOBS ?= 2
+
+BIN     := .venv/bin
+READY   := .venv/.ready
+THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint lab links clean distclean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+book: $(READY) ## execute the notebooks, build the site, and say where to open it
+	$(BIN)/python tools/book.py --jobs $(JOBS)
+
+test: lint book ## every check: style, every notebook, the site with warnings as errors, all tests
+	A3_SITE_REQUIRED=1 OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile --durations=10
+
+lint: $(READY) ## check the style of the code, notebooks included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+links: $(READY) ## write the repository's URL and the setup cell to all the places that need them
+	$(BIN)/python tools/links.py
+
+clean: ## remove what was built, and keep the environment
+	rm -rf _build .book build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find a3mini notebooks tests tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf .venv
+
+$(READY): pyproject.toml constraints.txt requirements-nodeps.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "Installing the pinned packages into .venv (some minutes the first time) ..."
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[notebooks,book,test]'
+	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
+	@touch $@

