@@ -6,6 +6,8 @@ mistakes that readers make. tests/test_checks.py proves that each check accepts 
 and rejects its stub and every mistake it names.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -60,6 +62,113 @@ def exercise(check: Callable) -> Callable[..., Result]:
         return Result(check.__name__, True, "correct.")
 
     return run
+
+
+# Notebook 01: factorisation
+
+
+@exercise
+def count_groupings(answer: Callable) -> None:
+    """From a length to the number of ordered partitions of that many positions."""
+    right = [1]
+    for n in range(1, 8):  # answers that list every grouping must not take forever
+        right.append(sum(math.comb(n, size) * right[n - size] for size in range(1, n + 1)))
+    got = [answer(n) for n in range(len(right))]
+    for value in got:
+        expect(isinstance(value, int) and not isinstance(value, bool), f"return an int, not {value!r}.")
+    expect(got[1] == 1, f"one position has one grouping; you return {got[1]}. Look at the empty text too.")
+    expect(got[3] != 6, "for 3 positions you count 6: these are the orders of single words. Groups may be larger.")
+    expect(got[3] != 5, "for 3 positions you count 5: sets without their order. {0}, {1, 2} and {1, 2}, {0} are two.")
+    expect(got[3] != 4, "for 3 positions you count 4: neighbours from left to right only. A group may be any set.")
+    expect(
+        got[3] != 7,
+        "for 3 positions you count 7: the groups after the first are not ordered, or not split in every way.",
+    )
+    expect(got[0] == 1, f"the empty text has one grouping, the one without groups; you return {got[0]}.")
+    for n, (yours, wanted) in enumerate(zip(got, right, strict=True)):
+        expect(yours == wanted, f"for {n} positions there are {wanted} groupings; you count {yours}.")
+
+
+def _random_table(seed: int, *shape: int) -> torch.Tensor:
+    """A joint distribution, float64, one axis for each position; every probability above 0."""
+    weights = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3 + 1e-3
+    return weights / weights.sum()
+
+
+def _groupwise_kl(p: torch.Tensor, ids: Sequence[int]) -> float:
+    """KL(p || q) in nats by a plain loop over all texts, q being the product of conditionals of p under ``ids``."""
+
+    def probability(x: Sequence[int], positions: list[int]) -> float:
+        return p[tuple(x[t] if t in positions else slice(None) for t in range(p.dim()))].sum().item()
+
+    total = 0.0
+    for x in itertools.product(*map(range, p.shape)):
+        if p[x] > 0:
+            log_q = 0.0
+            for t, group in enumerate(ids):
+                seen = [i for i, other in enumerate(ids) if other < group]
+                log_q += math.log(probability(x, [t, *seen]) / probability(x, seen))
+            total += p[x].item() * (math.log(p[x].item()) - log_q)
+    return total
+
+
+@exercise
+def parallel_kl(answer: Callable) -> None:
+    """From a table to KL(p || product of its marginals), in nats."""
+    twins = torch.diag(torch.tensor([0.25, 0.75], dtype=torch.float64))
+    three_twins = torch.zeros(2, 2, 2, dtype=torch.float64)
+    three_twins[0, 0, 0] = three_twins[1, 1, 1] = 0.5
+    cases = [
+        ("a random table of shape (2, 3)", _random_table(0, 2, 3)),
+        ("a random table of shape (3, 2, 4)", _random_table(1, 3, 2, 4)),
+        ("a random table of 5 positions", _random_table(2, 2, 2, 2, 2, 2)),
+        ("two words that are always equal (a table with zeros)", twins),
+        ("three words that are always equal (a table with zeros)", three_twins),
+        ("two independent words", torch.tensor([[0.1, 0.1], [0.4, 0.4]], dtype=torch.float64)),
+        ("a single word", torch.tensor([0.3, 0.7], dtype=torch.float64)),
+    ]
+    for name, p in cases:
+        right, got = _groupwise_kl(p, [1] * p.dim()), answer(p.clone())
+        got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
+        expect(isinstance(got, float | int), f"return one number, not {type(got).__name__}.")
+        found = f"for {name} the loss is {right:.4f} nats, yours is {got:.4f}"
+        expect(not math.isnan(got), f"{found}. A term p log p with p = 0 counts 0.")
+        if _close(got, right):
+            continue
+        q = torch.ones_like(p)
+        for t in range(p.dim()):
+            others = [i for i in range(p.dim()) if i != t]
+            q = q * (p.sum(others, keepdim=True) if others else p)
+        expect(not _close(got, -right), f"{found}: the sign. One by one the words are more uncertain.")
+        expect(not _close(got, right / math.log(2)), f"{found}: these are bits. Use the natural logarithm.")
+        backwards = (q * (q / p).log()).sum().item()
+        expect(not _close(got, backwards), f"{found}: this is KL(q‖p), not KL(p‖q).")
+        expect(not _close(got, (p - q).abs().sum().item() / 2), f"{found}: this is the total variation.")
+        alone = torch.special.entr(p).sum().item()
+        expect(not _close(got, alone), f"{found}: this is the entropy of the table alone.")
+        expect(False, f"{found}.")
+
+
+@exercise
+def best_two_groups(answer: Callable) -> None:
+    """From a table to the group ids (T,), of 1 and 2, with the smallest KL."""
+    for seed in range(12):
+        p = _random_table(seed, *[(2, 2), (2, 3, 2), (2, 2, 2, 2), (2, 2, 2, 2)][seed % 4])
+        got = answer(p.clone())
+        expect(isinstance(got, torch.Tensor), f"return a tensor, not {type(got).__name__}.")
+        expect(got.shape == (p.dim(),), f"the shape should be ({p.dim()},), not {tuple(got.shape)}.")
+        yours = tuple(got.tolist())
+        expect(set(yours) == {1, 2}, f"use the group ids 1 and 2, and both of them; you return {yours}.")
+        loss = {ids: _groupwise_kl(p, ids) for ids in itertools.product((1, 2), repeat=p.dim()) if len(set(ids)) == 2}
+        best, worst = min(loss, key=loss.get), max(loss, key=loss.get)
+        found = f"random table {seed}: {best} has KL {loss[best]:.4f} nats, your {yours} has {loss[yours]:.4f}"
+        expect(len(loss) == 2 or yours != worst, f"{found}: the worst of all. Look for the smallest.")
+        # With two positions both orders are exact; otherwise two groupings never tie in these tables.
+        expect(_close(loss[yours], loss[best]), f"{found}. Try every split, not only neighbours, in both orders.")
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
 
 
 # Notebook 02: groups and masks
@@ -183,3 +292,172 @@ def outside_in(answer: Callable) -> None:
             where + f"{len(set(ids)) - 1} groups, highest id {max(ids)}; with both edges at once, and all blanks "
             f"at once, {fewest} groups numbered 1 to {fewest} are enough.",
         )
+
+
+# Notebook 03: two-stream attention
+
+
+@exercise
+def rows_needed(answer: Callable) -> None:
+    """From group_ids (T,) to (content rows, query rows) of one layer before the last."""
+    for ids in (
+        [0, 1, 2, 3],
+        [0, 0, 0, 0, 1, 2],
+        [0, 1, 1, 2, 2, 2],
+        [0, 3, 1, 2, -1, -1],
+        [0, 0, 5, 5],
+        [1, 1],
+        [0, 0],
+    ):
+        got = answer(torch.tensor(ids))
+        expect(isinstance(got, tuple) and len(got) == 2, "return two numbers: content rows, query rows.")
+        got = tuple(int(number) for number in got)
+        content = sum(0 <= group < max(ids) for group in ids)
+        query = sum(group > 0 for group in ids)
+        real, found = sum(group >= 0 for group in ids), f"for group_ids {ids} you count {got[0]} content rows"
+        expect(
+            got != (query, content) or content == query,
+            f"for group_ids {ids} these are the right numbers in the wrong order: content rows first.",
+        )
+        expect(
+            got[0] != real or content == real,
+            f"{found}. No query looks at the last group, nor does other content: leave it out.",
+        )
+        expect(
+            got[0] != content + len(ids) - real or real == len(ids),
+            f"{found}. Padding is never seen, so it needs no row: ask for g >= 0.",
+        )
+        expect(got[0] == content, f"{found}; it should be {content}: those with 0 <= g < the last group.")
+        found = f"for group_ids {ids} you count {got[1]} query rows"
+        expect(got[1] != real or query == real, f"{found}. Given tokens are not predicted: they need no query row.")
+        expect(got[1] == query, f"{found}; it should be {query}: one for each predicted token (g > 0).")
+
+
+def _toy_parts(generator: torch.Generator, size: int = 6) -> tuple[Callable, Callable, Callable]:
+    """An attention, a norm and an MLP with random weights, for rows (T, D); attention is zero where nothing is seen."""
+    mix, up, down = torch.randn(3, size, size, dtype=torch.float64, generator=generator)
+
+    def attend(rows: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        scores = rows @ mix @ context.T / size
+        return (scores.masked_fill(~mask, -1e9).softmax(-1) * mask) @ context
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+    return attend, norm, lambda x: torch.tanh(x @ up) @ down
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-9, rtol=0)
+
+
+@exercise
+def repaired_layer(answer: Callable) -> None:
+    """(h_content, h_query, content_mask, query_mask, attend, norm, mlp) -> both streams after one layer."""
+    generator = torch.Generator().manual_seed(0)
+    for ids in ([0, 1, 2, 3], [0, 2, 1, 2, 1, 0], [1, 1, 3, 2]):
+        group_ids = torch.tensor(ids)
+        sees_content, sees_query = masks.content_mask(group_ids), masks.query_mask(group_ids)
+        attend, norm, mlp = _toy_parts(generator)
+        h_content, h_query = 3 * torch.randn(2, len(ids), 6, dtype=torch.float64, generator=generator)
+
+        def block(rows, context, mask, mlp_to_normed=False, attend=attend, norm=norm, mlp=mlp):
+            rows = rows + attend(norm(rows), norm(context), mask)
+            return (norm(rows) if mlp_to_normed else rows) + mlp(norm(rows))
+
+        def run(content, query, attend=attend, norm=norm, mlp=mlp, masks=(sees_content, sees_query)):
+            got = answer(content.clone(), query.clone(), *masks, attend, norm, mlp)
+            expect(isinstance(got, tuple) and len(got) == 2, "return a pair: the content rows, the query rows.")
+            return got
+
+        got_content, got_query = run(h_content, h_query)
+        expect(
+            got_content.shape == got_query.shape == h_content.shape,
+            f"both streams should keep the shape {tuple(h_content.shape)}.",
+        )
+        for position in range(len(ids)):
+            hidden = ~sees_query[position]
+            other = h_content.clone()
+            other[hidden] += 1.0
+            expect(
+                _same(run(other, h_query)[1][position], got_query[position]),
+                "a query row changes when content changes that it must not see: use the query mask for queries.",
+            )
+            other = h_query + 1.0
+            other[position] = h_query[position]
+            expect(
+                _same(run(h_content, other)[1][position], got_query[position]),
+                "a query row reads other query rows: keys and values come from the content stream alone.",
+            )
+        right_content, right_query = (block(h_content, h_content, sees_content), block(h_query, h_content, sees_query))
+        normed = (block(h_content, h_content, sees_content, True), block(h_query, h_content, sees_query, True))
+        for name, got, wrong in (("content", got_content, normed[0]), ("query", got_query, normed[1])):
+            expect(
+                not _same(got, wrong),
+                f"in the {name} stream the MLP's output is added to the normed state; add it to the state itself.",
+            )
+        expect(
+            not _same(got_content, block(h_content, h_content, sees_query)),
+            "the content rows use the query mask; they may see their own group.",
+        )
+        expect(_same(got_content, right_content), "the content rows are wrong: norm, attend, add; norm, MLP, add.")
+        halfway = h_content + attend(norm(h_content), norm(h_content), sees_content)
+        for context in (right_content, halfway):
+            expect(
+                not _same(got_query, block(h_query, context, sees_query)),
+                "the query rows read content that this layer has already changed; both streams read its inputs.",
+            )
+        expect(_same(got_query, right_query), "the query rows are wrong: norm, attend, add; norm, MLP, add.")
+
+
+@exercise
+def packed_layer(answer: Callable) -> None:
+    """(block, h_content, h_query, group_ids) -> the needed rows of both streams, from one call of the block."""
+    generator = torch.Generator().manual_seed(1)
+    for ids in ([0, 1, 2, 3], [0, 0, 1, 0, 2, 0], [0, 2, 2, 1, 1, -1], [1, 1, 2], [0, 3, 1, 2, -1, -1]):
+        group_ids = torch.tensor(ids)
+        attend, norm, mlp = _toy_parts(generator)
+        h_content, h_query = torch.randn(2, len(ids), 6, dtype=torch.float64, generator=generator)
+        calls = []
+
+        def block(rows, row_positions, content, content_positions, mask, attend=attend, norm=norm, mlp=mlp, seen=calls):
+            for name, h, positions in (("rows", rows, row_positions), ("content", content, content_positions)):
+                expect(len(h) == len(positions), f"{len(h)} {name}, but {len(positions)} positions: give one for each.")
+            shape = (len(rows), len(content))
+            expect(mask.shape == shape, f"the mask should be {shape}, a row per row, not {tuple(mask.shape)}.")
+            seen.append((len(rows), len(content), row_positions, content_positions))
+            row_turns, content_turns = (torch.cos(p[:, None] / 3) for p in (row_positions, content_positions))
+            rows = rows + attend(row_turns * norm(rows), content_turns * norm(content), mask)
+            return rows + mlp(norm(rows))
+
+        got = answer(block, h_content.clone(), h_query.clone(), group_ids.clone())
+        expect(isinstance(got, tuple) and len(got) == 2, "return a pair: the content rows, the query rows.")
+        expect(len(calls) == 1, f"the block is called {len(calls)} times; stack both streams and call it once.")
+        everywhere = torch.arange(len(ids))
+        full = [
+            block(rows, everywhere, h_content, everywhere, mask)
+            for rows, mask in (
+                (h_content, masks.content_mask(group_ids)),
+                (h_query, masks.query_mask(group_ids)),
+            )
+        ]
+        keep, predicted = (group_ids >= 0) & (group_ids < group_ids.max()), group_ids > 0
+        right = (full[0][keep], full[1][predicted])
+        found = f"for group_ids {ids} the block gets {calls[0][0]} rows and {calls[0][1]} content rows"
+        wanted = f"needed are {int(keep.sum() + predicted.sum())} and {int(keep.sum())}"
+        expect(calls[0][1] == keep.sum(), f"{found}; {wanted}. Which content does anything look at?")
+        expect(calls[0][0] == keep.sum() + predicted.sum(), f"{found}; {wanted}. Which rows are read later?")
+        places = torch.cat((everywhere[keep], everywhere[predicted]))
+        expect(
+            torch.equal(calls[0][2].sort().values, places.sort().values) and torch.equal(calls[0][3], everywhere[keep]),
+            f"for group_ids {ids} rows stand at wrong positions. A packed row keeps its position in the text.",
+        )
+        for name, mine, theirs in zip(("content", "query"), got, right, strict=True):
+            expect(
+                mine.shape == theirs.shape,
+                f"for group_ids {ids} the {name} rows have shape {tuple(mine.shape)}, not {tuple(theirs.shape)}.",
+            )
+            expect(
+                _same(mine, theirs),
+                f"for group_ids {ids} the {name} rows differ from those computed in full. Do rows and mask fit?",
+            )

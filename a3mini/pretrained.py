@@ -5,9 +5,11 @@ the content stream then computes exactly what the source model computes, before 
 """
 
 import importlib.util
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -102,15 +104,22 @@ def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
         tokenizer = AutoTokenizer.from_pretrained(HUB_MODEL)
         return SmallModel(_load_llama(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
     file = next(Path(package.origin).parent.glob("*.gguf"))
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # it is a matter of seconds
-    try:
+    with _without_progress_bars():  # it is a matter of seconds
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = _load_llama(file.parent, file.name, dtype)
+    return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
+
+
+@contextmanager
+def _without_progress_bars():
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:  # transformers has no switch for the bar of its GGUF reader
+        with mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda items, **_: items, create=True):
+            yield
     finally:
         if bars:
             logging.enable_progress_bar()
-    return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
 
 
 def _load_llama(source: str | Path, gguf_file: str | None, dtype: torch.dtype) -> LlamaForCausalLM:

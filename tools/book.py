@@ -83,7 +83,7 @@ def execute(notebooks: list[Path], jobs: int) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's, not the user's
     status = pytest.main(
         [
-            *("--nbmake", "--overwrite", "--nbmake-kernel=python3", "--nbmake-timeout=1800"),
+            *("--nbmake", "--overwrite", "--nbmake-kernel=python3", "--nbmake-timeout=900", "-p", "no_echo"),
             *(f"-n{jobs}", "--dist=worksteal", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider"),
             *map(str, notebooks),
         ],

@@ -1,0 +1,127 @@
+"""Known wrong answers to the exercises of notebook 03: code that defines the name, and what the check must say."""
+
+ROWS = """\
+def rows_needed(group_ids):
+    content = {content}
+    query = {query}
+    return int(content.sum()), int(query.sum())
+"""
+CONTENT, QUERY = "(group_ids >= 0) & (group_ids < group_ids.max())", "group_ids > 0"
+
+REPAIRED = """\
+def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):
+    a_content = h_content + attend(norm(h_content), norm(h_content), content_mask)
+    a_query = h_query + attend(norm(h_query), norm({context}), {mask})
+    return {content} + mlp(norm(a_content)), {query} + mlp(norm(a_query))
+"""
+
+PACKED = """\
+def packed_layer(block, h_content, h_query, group_ids):
+    content = ({content}).nonzero().flatten()
+    query = (group_ids > 0).nonzero().flatten()
+    content_mask, query_mask = masks.content_mask(group_ids), masks.query_mask(group_ids)
+    mask = torch.cat((content_mask[content], {query_mask}[query]))[:, content]
+    rows = torch.cat((h_content[content], h_query[query]))
+    out = block(rows, {positions}, h_content[content], content, mask)
+    return {result}
+"""
+PLACES = "torch.cat((content, query))"
+SPLIT = "out[: len(content)], out[len(content) :]"
+
+MISTAKES = {
+    "rows_needed": [
+        (ROWS.format(content="group_ids >= 0", query=QUERY), "leave it out"),
+        (ROWS.format(content="group_ids < group_ids.max()", query=QUERY), "Padding is never seen"),
+        (ROWS.format(content="(group_ids > 0) & (group_ids < group_ids.max())", query=QUERY), "it should be"),
+        (ROWS.format(content=CONTENT, query="group_ids >= 0"), "Given tokens are not predicted"),
+        (ROWS.format(content=CONTENT, query="group_ids > 1"), "one for each predicted token"),
+        (ROWS.format(content=QUERY, query=CONTENT), "in the wrong order"),
+        ("def rows_needed(group_ids):\n    return len(group_ids)", "return two numbers"),
+    ],
+    "repaired_layer": [
+        (
+            REPAIRED.format(context="h_query", mask="query_mask", content="a_content", query="a_query"),
+            "reads other query rows",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="content_mask", content="a_content", query="a_query"),
+            "use the query mask for queries",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="query_mask", content="norm(a_content)", query="norm(a_query)"),
+            "in the content stream the MLP's output is added to the normed state",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="query_mask", content="a_content", query="norm(a_query)"),
+            "in the query stream the MLP's output is added to the normed state",
+        ),
+        (
+            REPAIRED.format(context="a_content", mask="query_mask", content="a_content", query="a_query"),
+            "content that this layer has already changed",
+        ),
+        (
+            "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+            "    h_content = h_content + attend(norm(h_content), norm(h_content), content_mask)\n"
+            "    h_content = h_content + mlp(norm(h_content))\n"
+            "    h_query = h_query + attend(norm(h_query), norm(h_content), query_mask)\n"
+            "    return h_content, h_query + mlp(norm(h_query))",
+            "content that this layer has already changed",
+        ),
+        (
+            "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+            "    h_query = h_query + attend(norm(h_query), norm(h_content), query_mask)\n"
+            "    h_content = h_content + attend(norm(h_content), norm(h_content), query_mask)\n"
+            "    return h_content + mlp(norm(h_content)), h_query + mlp(norm(h_query))",
+            "they may see their own group",
+        ),
+        (
+            "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+            "    return h_content, h_query",
+            "the content rows are wrong",
+        ),
+    ],
+    "packed_layer": [
+        (
+            PACKED.format(content="group_ids >= 0", query_mask="query_mask", positions=PLACES, result=SPLIT),
+            "Which content does anything look at?",
+        ),
+        (
+            PACKED.format(content=CONTENT, query_mask="query_mask", positions="torch.arange(len(rows))", result=SPLIT),
+            "keeps its position",
+        ),
+        (
+            PACKED.format(content=CONTENT, query_mask="content_mask", positions=PLACES, result=SPLIT),
+            "the query rows differ",
+        ),
+        (
+            PACKED.format(content=CONTENT, query_mask="query_mask", positions="content", result=SPLIT),
+            "give one for each",
+        ),
+        (
+            PACKED.format(
+                content=CONTENT,
+                query_mask="query_mask",
+                positions=PLACES,
+                result="out[len(query) :], out[: len(query)]",
+            ),
+            "rows",
+        ),
+        (
+            "def packed_layer(block, h_content, h_query, group_ids):\n"
+            "    everywhere = torch.arange(len(group_ids))\n"
+            "    mask = torch.cat((masks.content_mask(group_ids), masks.query_mask(group_ids)))\n"
+            "    rows = torch.cat((h_content, h_query))\n"
+            "    out = block(rows, torch.cat((everywhere, everywhere)), h_content, everywhere, mask)\n"
+            "    return out[: len(group_ids)], out[len(group_ids) :]",
+            "Which content does anything look at?",
+        ),
+        (
+            "def packed_layer(block, h_content, h_query, group_ids):\n"
+            "    at = torch.arange(len(group_ids))\n"
+            "    content = block(h_content, at, h_content, at, masks.content_mask(group_ids))\n"
+            "    query = block(h_query, at, h_content, at, masks.query_mask(group_ids))\n"
+            "    return content, query",
+            "is called 2 times",
+        ),
+    ],
+}
