@@ -64,6 +64,51 @@ def exercise(check: Callable) -> Callable[..., Result]:
     return run
 
 
+# Notebook 00: quickstart
+
+
+@exercise
+def perplexity(answer: Callable) -> None:
+    """A function from a log-likelihood in nats and a number of tokens to the perplexity."""
+    for nats, tokens in ((-math.log(8), 1), (-20.0, 10), (-3.5, 7)):
+        got, right = float(answer(nats, tokens)), math.exp(-nats / tokens)
+        expect(not math.isclose(got, 1 / right), "this is its inverse: mind the sign of the log-likelihood.")
+        expect(not math.isclose(got, math.exp(-nats)) or tokens == 1, "divide by the number of tokens first.")
+        expect(
+            not math.isclose(got, 2 ** (-nats / tokens)), "the log-likelihood is in nats, not bits: use exp, not 2 **."
+        )
+        expect(math.isclose(got, right, rel_tol=1e-6), f"for {nats:.2f} nats over {tokens} tokens it is {right:.4f}.")
+
+
+@exercise
+def ends_first(answer: Callable) -> None:
+    """A function from a length to group ids: 0 given, the last token first, then the rest left to right."""
+    for length in (3, 4, 7):
+        got = answer(length)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
+        expect(got[0] == 0, "position 0 is given: its id is 0.")
+        expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
+        expect(
+            int(got[1:].argmin()) == length - 2, "the last position is predicted first: it has the lowest id above 0."
+        )
+        expect(len(got.unique()) == length, "no two tokens are predicted in parallel here: all ids differ.")
+        expect(torch.equal(got[1:-1], got[1:-1].sort().values), "the rest goes from left to right: its ids grow.")
+
+
+@exercise
+def only_from(answer: Callable) -> None:
+    """A function (length, target, given) to group ids that score x_target given the x_given alone."""
+    for length, target, seen in ((6, 3, [0, 5]), (5, 0, [4]), (8, 7, [0, 1, 2])):
+        got = answer(length, target, seen)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(int(got[target]) > 0, f"position {target} is to be predicted: its id must be above 0.")
+        expect(bool((got[seen] == 0).all()), f"positions {seen} are given: their ids are 0.")
+        others = [i for i in range(length) if i != target and i not in seen]
+        expect(not (got[others] == 0).any(), "positions that are left out must not be given: -1, not 0.")
+        expect(bool((got[others] == -1).all()), "positions that are left out are neither given nor predicted: -1.")
+
+
 # Notebook 01: factorisation
 
 

@@ -128,9 +128,9 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding: turn each pair (x_i, x_{i+E/2}) of x (B, H, N, E) by its position's angle."""
+    """Rotary position embedding: turn each pair (x_i, x_{i+E/2}) of x (B, H, N, E) by its position's angle i."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 class A3RMSNorm(nn.Module):
@@ -168,7 +168,7 @@ class A3Attention(nn.Module):
         kernel: str,
         cache: Cache | None,
     ) -> tuple[Tensor, Tensor | None]:
-        cos, sin = rope  # (B, 1, N, E) each: the angles of the content rows, then of the query rows
+        cos, sin = rope  # (B, 1, N, E/2) each: the angles of the content rows, then of the query rows
         n_content, first_row = content.shape[1], cos.shape[2] - x.shape[1]
         query, key, value = (
             projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, rows, E)
@@ -253,7 +253,7 @@ class A3Model(A3PreTrainedModel):
         self.post_init()
 
     def rope(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine, (B, 1, N, E) each, of the angles at ``positions`` (B, N); computed in float32."""
+        """Cosine and sine, (B, 1, N, E/2) each, of the angles at ``positions`` (B, N); computed in float32."""
         parameters = self.config.rope_parameters
         if parameters["rope_type"] == "default":
             exponent = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32) / self.config.head_dim
@@ -261,7 +261,6 @@ class A3Model(A3PreTrainedModel):
         else:
             frequency, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](self.config, device="cpu")
         angle = positions[:, None, :, None].float() * frequency.to(positions.device)  # (B, 1, N, E/2)
-        angle = torch.cat((angle, angle), dim=-1)
         return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)
 
     def forward(
@@ -344,9 +343,7 @@ class A3ForCausalLM(A3PreTrainedModel):
             TypeError, ValueError: an argument of the wrong type, shape or range; labels with nothing to predict.
         """
         config = self.config
-        group_ids, counted = rows.check(
-            input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings
-        )
+        group_ids, counted = rows.check(input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings)
         if return_logits is None:
             return_logits = labels is None
         predicted = group_ids > 0 if return_logits else counted
@@ -399,9 +396,7 @@ def load_strictly(load, source, **kwargs):
     Raises:
         ValueError: a tensor is missing, left over, or of another shape; all are named.
     """
-    model, report = load(
-        source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-    )
+    model, report = load(source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     problems = {what: sorted(map(str, names)) for what, names in report.items() if names}
     if problems:
         raise ValueError(f"{source} does not fit {type(model).__name__} tensor by tensor: {problems}")

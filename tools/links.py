@@ -11,6 +11,7 @@ notebooks are committed: no outputs, no counts, the same kernel, stable cell ids
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -58,6 +59,15 @@ def colab(url: str, branch: str, name: str) -> str:
     return f"https://colab.research.google.com/github/{path}/blob/{branch}/notebooks/{name}"
 
 
+def measured_time(name: str) -> str:
+    """What `make timings` has measured, in words."""
+    results = json.loads((ROOT / "book" / "results" / "notebook_times.json").read_text())
+    seconds = results["seconds"].get(name)
+    if seconds is None:
+        return "Not measured yet."
+    return f"About {5 * round(seconds / 5 + 0.5):.0f} seconds on two CPU cores (measured). On a GPU: not measured yet."
+
+
 def title(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("# "):
@@ -73,6 +83,8 @@ def canonical(text: str, name: str, url: str, branch: str) -> str:
     )
     setup = nbformat.v4.new_code_cell(SETUP.format(url=url, branch=branch), id="setup", metadata=SETUP_METADATA)
     body = [cell for cell in notebook.cells if cell.get("id") not in ("badge", "setup")]
+    for cell in body:
+        cell.source = re.sub(r"<!-- timings -->.*", f"<!-- timings --> {measured_time(name)}", cell.source)
     notebook.cells = [badge, *body[:1], setup, *body[1:]]  # badge, title, setup, the rest
 
     ids = set()
