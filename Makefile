@@ -10,7 +10,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab links clean distclean
+.PHONY: help book test lint lab links timings results clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,13 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 links: $(READY) ## write the repository's URL and the setup cell to all the places that need them
 	$(BIN)/python tools/links.py
+
+timings: $(READY) ## measure how long each notebook takes, and write it into them
+	$(BIN)/python tools/book.py --record
+	$(BIN)/python tools/links.py
+
+results: $(READY) ## write the tables of book/results.md from book/results/*.json
+	$(BIN)/python tools/results.py
 
 clean: ## remove what was built, and keep the environment
 	rm -rf _build .book build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@
     -1       padding: never seen, never predicted
 
 Only the order of the values matters, so they need not be contiguous. This tensor is the paper's
-factorisation P(x) = prod_k P(x_Gk | x_G<k) (section 3.1): G_k holds the positions whose id is k.
+factorisation P(x) = prod_k P(x_Gk | x_G<k): G_k holds the positions whose id is k.
 Autoregression, one masked-diffusion step, block diffusion, permutation models and infilling differ in
 this tensor alone, and each has a constructor below.
 
@@ -81,7 +81,7 @@ def from_sets(
         given: the positions that are conditioned on.
 
     Returns:
-        int64, (T,). ``from_sets(6, [0, 1, 2], [4, 5], [3])`` is the example of the paper's figure 2.
+        int64, (T,). ``from_sets(6, [0, 1, 2], [4, 5], [3])`` is the paper's example of a mask.
 
     Raises:
         ValueError: a position outside 0 .. T-1, or one that stands in two sets.
@@ -180,7 +180,7 @@ def infill(
     padding: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Given tokens first, then the unknown ones in groups of ``size`` (section 3.4: infilling).
+    """Given tokens first, then the unknown ones in groups of ``size`` (paper: groupwise decoding, infilling).
 
     Args:
         unknown: bool, (T,) or (B, T); True where a token is to be predicted.

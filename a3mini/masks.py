@@ -1,4 +1,4 @@
-"""Who may see whom: the masks of both streams, from ``group_ids`` alone (paper, section 3.2).
+"""Who may see whom: the masks of both streams, from ``group_ids`` alone (paper: two-stream attention).
 
 Row i of a mask is the position that looks, column j the position that is looked at; True = may attend.
 Keys and values always come from the content stream, so column j means "the token at j".

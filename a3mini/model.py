@@ -1,4 +1,4 @@
-"""The A3 model: a Llama whose every layer carries two streams (paper, section 3.2).
+"""The A3 model: a Llama whose every layer carries two streams (paper: two-stream attention).
 
 The **content stream** starts from token embeddings; the row of a token sees its own group and all earlier
 ones, so it may encode the token itself. The **query stream** starts from one learned vector w, the same at
@@ -327,7 +327,7 @@ class A3ForCausalLM(A3PreTrainedModel):
         return_logits: bool | None = None,
         output_attentions: bool = False,
     ) -> A3Output:
-        """Predict every token of each group from all earlier groups (paper, equations 3 to 5).
+        """Predict every token of each group from all earlier groups (paper: the groupwise factorisation).
 
         Args:
             input_ids: int64, (B, T). Tokens at predicted positions feed the content stream of later groups;

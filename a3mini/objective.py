@@ -1,6 +1,6 @@
 """Groupwise log-likelihood: the training loss, and the exact score of any conditional.
 
-For groups G_1, ..., G_K and given tokens x_G0, the model's joint distribution is (paper, equation 3)
+For groups G_1, ..., G_K and given tokens x_G0, the model's joint distribution is (paper: factorisation)
 
     log P(x_G1, ..., x_GK | x_G0) = sum_k sum_{t in G_k} log P(x_t | x_G0, ..., x_G(k-1)),
 

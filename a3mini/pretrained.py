@@ -34,7 +34,7 @@ UNCOVERED_TENSORS = {"q_norm": UNCOVERED["qk_norm"], "k_norm": UNCOVERED["qk_nor
 def from_autoregressive(
     source: LlamaForCausalLM | str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
 ) -> A3ForCausalLM:
-    """Make an A3 model from a Llama-family checkpoint (paper, section 3.3: the start of the adaptation).
+    """Make an A3 model from a Llama-family checkpoint (paper: the start of progressive adaptation).
 
     All weights are copied. The initial query embedding w is the mean of the token embeddings: the paper
     does not say what it should be, its code uses unit noise, and benchmarks/query_init.py compares them.

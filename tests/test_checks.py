@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from a3mini import checks
 
@@ -26,6 +27,15 @@ def exercises() -> list:
             solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", fold, re.DOTALL).group(1)
             found.append(pytest.param(path.stem, name, imports, cell.source, solution, id=f"{path.stem}-{name}"))
     return found
+
+
+@pytest.fixture(autouse=True)
+def _undo_global_settings():
+    """The imports cells seed, set threads, and one switches gradients off."""
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(gradients)
 
 
 def answer(name: str, *sources: str):

@@ -57,7 +57,7 @@ def test_special_cases():
 
 
 def test_the_papers_example():
-    """Figure 2, counted from 0: G1 = {0, 1, 2}, G2 = {4, 5}, G3 = {3}."""
+    """Counted from 0: G1 = {0, 1, 2}, G2 = {4, 5}, G3 = {3}."""
     group_ids = groups.from_sets(6, [0, 1, 2], [4, 5], [3])
     query = masks.query_mask(group_ids)
     assert query.sum(-1).tolist() == [0, 0, 0, 5, 3, 3]

@@ -81,7 +81,9 @@ class MarkExecuted:
             mark(name).write_text(fingerprint(ROOT / "notebooks" / name))
 
 
-def execute(notebooks: list[Path], jobs: int) -> None:
+def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
+    """Run the staged notebooks. Return the seconds that each took."""
+    watch = MarkExecuted()
     jobs = max(1, min(jobs, len(notebooks)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's, not the user's
@@ -91,10 +93,11 @@ def execute(notebooks: list[Path], jobs: int) -> None:
             *(f"-n{jobs}", "--dist=worksteal", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider"),
             *map(str, notebooks),
         ],
-        plugins=[MarkExecuted()],
+        plugins=[watch],
     )
     if status != pytest.ExitCode.OK:
         sys.exit("A notebook failed. Its traceback, with the cell, is above.")
+    return watch.seconds
 
 
 def build() -> None:
@@ -111,7 +114,16 @@ def build() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2, help="how many notebooks run at the same time")
-    jobs = parser.parse_args().jobs
+    parser.add_argument("--record", action="store_true", help="measure every notebook anew, alone, and store the times")
+    options = parser.parse_args()
+    if options.record:
+        shutil.rmtree(EXECUTED, ignore_errors=True)
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from record import record
+
+        record("notebook_times", seed=0, seconds=dict(sorted(execute(stage(), jobs=1).items())))
+        return
+    jobs = options.jobs
     stale = stage()
     if stale:
         execute(stale, jobs)
