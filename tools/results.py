@@ -76,7 +76,8 @@ def page(text: str) -> str:
         pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
         if not pattern.search(text):
             sys.exit(f"{PAGE.name} lacks the markers {begin} ... {end}")
-        text = pattern.sub(lambda _, made=f"{begin}\n\n{make()}\n\n{end}": made, text)
+        start, stop = pattern.search(text).span()
+        text = f"{text[:start]}{begin}\n\n{make()}\n\n{end}{text[stop:]}"
     return text
 
 
