@@ -12,9 +12,10 @@ Autoregression, one masked-diffusion step, block diffusion, permutation models a
 this tensor alone, and each has a constructor below.
 
 Every constructor takes an optional ``generator`` so that all can be called alike; those that draw
-nothing ignore it. A group that sees nothing predicts the same distribution at every position, because
-position enters the model only through attention. So the constructors over a length give the first
-token by default: begin sequences with a beginning-of-sequence token.
+nothing ignore it. Position enters the model only through attention. So a group that sees nothing
+predicts the same distribution at every position, and so does one that sees a single token, since the
+mean over one value does not depend on angles. The constructors over a length give the first token by
+default: begin sequences with a beginning-of-sequence token, and give more where positions must differ.
 """
 
 from collections.abc import Sequence
