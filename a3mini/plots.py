@@ -271,5 +271,6 @@ def bars(values: dict[str, float], xlabel: str, title: str = "", reference: tupl
     if reference is not None:
         ax.axvline(reference[1], color=OKABE_ITO[3], linestyle="--", label=f"{reference[0]}: {reference[1]:.2f}")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
-    ax.set(xlabel=xlabel, title=title)
+    ax.set(xlabel=xlabel)
+    figure.suptitle(title, fontsize=11)
     return _show_once(figure, True)
