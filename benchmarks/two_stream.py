@@ -8,14 +8,20 @@ The limit is the same ratio by count of multiplications. Per token of width D, w
     query, every layer:              q, o, MLP, S            head: once
 The causal kernel of the AR step may skip the upper half of S; the count gives neither side that.
 
-Memory is what the step keeps for its backward pass: the bytes of all distinct saved tensors but the weights.
+Memory, two figures: what the step keeps for its backward pass (the bytes of all distinct saved tensors but
+the weights), and by how much one step raises the peak of a fresh process that holds the model and its gradients
+(resident memory on a CPU, allocated memory on a GPU).
 
     python benchmarks/two_stream.py
 """
 
 import argparse
+import re
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import torch
 from record import record
@@ -63,6 +69,37 @@ def saved_bytes(step, weights) -> int:
     return total
 
 
+def added_peak(step) -> float:
+    """By how much one step raises the peak memory of this process, MiB. On a CPU: Linux only."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step().backward()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+
+    def peak() -> float:  # KiB
+        return float(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+
+    before = peak()
+    step().backward()
+    return (peak() - before) / 2**10
+
+
+def peak_of_a_step(kind: str, batch: int, length: int) -> float:
+    """Run this file again for one step of ``kind`` in a process of its own; MiB."""
+    command = [sys.executable, __file__, "--peak", kind, "--batch", str(batch), "--lengths", str(length)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def make_step(kind: str, llama, model, batch: int, length: int):
+    ids = torch.randint(SHAPE["vocab_size"], (batch, length), device=llama.device)
+    group_ids = groups.left_to_right(length).to(ids.device).expand_as(ids)
+    if kind == "ar":
+        return lambda: llama(ids, labels=ids, use_cache=False).loss
+    return lambda: model(ids, group_ids, labels=ids).loss
+
+
 def timed(step) -> float:
     start = time.perf_counter()
     step().backward()
@@ -76,19 +113,21 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--peak", choices=["ar", "a3"], help="only print the peak memory of one such step, MiB")
     options = parser.parse_args()
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     llama = LlamaForCausalLM(LlamaConfig(**SHAPE)).to(device).train()
     model = from_autoregressive(llama).train()
+    if options.peak:
+        make_step(options.peak, llama, model, 1, 8)().backward()  # gradients and kernels are there from now on
+        print(added_peak(make_step(options.peak, llama, model, options.batch, options.lengths[0])))
+        return
     rows = []
-    print("    T   AR ms   A3 ms   ratio   limit   ratio/limit   memory ratio")
+    print("    T   AR ms   A3 ms   ratio   limit   ratio/limit   kept ratio   peak ratio")
     for length in options.lengths:
-        ids = torch.randint(SHAPE["vocab_size"], (options.batch, length), device=device)
-        group_ids = groups.left_to_right(length).to(device).expand_as(ids)
-        steps = {"ar": lambda ids=ids: llama(ids, labels=ids, use_cache=False).loss}
-        steps["a3"] = lambda ids=ids, group_ids=group_ids: model(ids, group_ids, labels=ids).loss
+        steps = {kind: make_step(kind, llama, model, options.batch, length) for kind in ("ar", "a3")}
         memory = {"ar": saved_bytes(steps["ar"], llama.parameters())}  # these two also warm up
         memory["a3"] = saved_bytes(steps["a3"], model.parameters())
         pairs = [(timed(steps["ar"]), timed(steps["a3"])) for _ in range(options.rounds)]
@@ -100,11 +139,14 @@ def main() -> None:
             "limit": limit(length),
             "ar_kept_mib": memory["ar"] / 2**20,
             "a3_kept_mib": memory["a3"] / 2**20,
+            "ar_peak_mib": peak_of_a_step("ar", options.batch, length),
+            "a3_peak_mib": peak_of_a_step("a3", options.batch, length),
         }
         rows.append({key: round(value, 3) for key, value in row.items()})
         print(
             f"{length:5d} {row['ar_ms']:7.0f} {row['a3_ms']:7.0f} {row['ratio']:7.2f} {row['limit']:7.2f} "
-            f"{row['ratio'] / row['limit']:13.2f} {memory['a3'] / memory['ar']:14.2f}"
+            f"{row['ratio'] / row['limit']:13.2f} {memory['a3'] / memory['ar']:12.2f} "
+            f"{row['a3_peak_mib'] / row['ar_peak_mib']:12.2f}"
         )
     record("two_stream", seed=0, shape=SHAPE, batch=options.batch, rounds=options.rounds, rows=rows)
 

@@ -32,7 +32,16 @@ def table(header: list[str], rows: list[list]) -> str:
 
 def two_stream() -> str:
     result = load("two_stream")
-    header = ["T", "AR, ms", "A3, ms", "ratio", "limit", "ratio / limit", "kept for backward, AR to A3, MiB"]
+    header = [
+        "T",
+        "AR, ms",
+        "A3, ms",
+        "ratio",
+        "limit",
+        "ratio / limit",
+        "kept for backward, AR to A3, MiB",
+        "peak, AR to A3, MiB",
+    ]
     rows = [
         [
             row["length"],
@@ -42,6 +51,7 @@ def two_stream() -> str:
             f"{row['limit']:.2f}",
             f"{row['ratio'] / row['limit']:.2f}",
             f"{row['ar_kept_mib']:.0f} to {row['a3_kept_mib']:.0f}",
+            f"{row['ar_peak_mib']:.0f} to {row['a3_peak_mib']:.0f}",
         ]
         for row in result["rows"]
     ]
