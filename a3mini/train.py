@@ -1,0 +1,415 @@
+"""The training loop: one process or many, on a CPU or on GPUs, resumable to the same result.
+
+What is trained on is a *recipe*: it turns rows of tokens into a model's inputs and says how each predicted token
+counts. ``AnyOrder`` is A3's; ``baselines`` has those of autoregression and of masked diffusion. All else, data order,
+optimiser, schedule, precision, is the same for every recipe, so that a race between them is fair.
+
+Three rules make a run repeatable:
+
+- Everything random in a step comes from generators made of the seed and the number of the example or step. So there is
+  no state of a sampler or of a random number generator to save: the number of the step is that state.
+- The loss of a step is divided by the number of tokens that the whole step predicts, over all microbatches and
+  processes. So it does not depend on how the batch is divided.
+- A checkpoint holds the trained weights, the optimiser and the schedule, and is whole or not there; see ``runs``.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import json
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from tqdm.auto import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from a3mini import runs
+from a3mini.curriculum import Curriculum, generator_for
+from a3mini.data import Blocks
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+# What may change between a run and its continuation, because it does not change the result.
+FREE_TO_CHANGE = ("eval_every", "save_every", "log_every", "micro_batch_size", "activation_checkpointing")
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True)
+
+
+class Batch(NamedTuple):
+    """What a recipe makes of some rows."""
+
+    inputs: dict[str, Tensor]  # of the model
+    weights: Tensor  # (B, T) float, how much each position's negative log-likelihood counts
+    count: int  # by how many tokens the loss is divided
+
+
+class Recipe(Protocol):
+    """How a kind of model is trained."""
+
+    def settings(self) -> dict:
+        """What defines the recipe, for the run's record."""
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        """Inputs for some rows, ``progress`` in [0, 1) of the way through the training."""
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Log-probability of the token at each position, (B, T), nats; anything where the weight is 0."""
+
+
+class AnyOrder:
+    """A3: every example draws its own grouping from the curriculum; each predicted token counts once."""
+
+    def __init__(self, curriculum: Curriculum):
+        self.curriculum = curriculum
+
+    def settings(self) -> dict:
+        return {"recipe": "any order", "curriculum": self.curriculum.to_dict()}
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        generators = [generator_for(seed, example) for example in examples]
+        group_ids = self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, generators)
+        predicted = group_ids > 0
+        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": rows.input_ids}
+        return Batch(inputs, predicted.float(), int(predicted.sum()))
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return model(**inputs).log_probs
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: rows per step, over all processes and microbatches.
+        micro_batch_size: rows that one process computes at a time; 0: its whole share.
+        learning_rate: the highest, after ``warmup_steps``; then it falls to 0 along a cosine.
+        weight_decay: of matrices; norms, embeddings, biases and other vectors have none.
+        clip_norm: the largest norm of the gradient.
+        precision: "fp32", "bf16", "fp16" (mixed, weights stay float32), or "auto": what the device does best.
+        activation_checkpointing: keep less for the backward pass, and compute it again.
+        lora_rank: train low-rank additions to all linear layers (and A3's w) instead of the weights; 0: off.
+        lora_alpha: their scale; 0: twice the rank.
+        eval_every, save_every, log_every: in steps; 0: only at the end.
+
+    Raises:
+        ValueError: a number that makes no sense.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    micro_batch_size: int = 0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    activation_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: int = 0
+    eval_every: int = 0
+    save_every: int = 0
+    log_every: int = 10
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("micro_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "eval_every", "save_every", "log_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not (self.learning_rate > 0 and self.clip_norm > 0 and self.weight_decay >= 0):
+            raise ValueError("learning_rate and clip_norm must be positive, and weight_decay not negative")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+
+
+def best_precision(device: str, capability: tuple[int, int] = (0, 0), native_bf16: bool = False) -> str:
+    """The mixed precision that a device does best; weights and optimiser stay float32 in any case.
+
+    Args:
+        device: "cuda", "cpu", "mps", ...
+        capability: of a CUDA device, as ``torch.cuda.get_device_capability`` gives it: T4 (7, 5), A100 (8, 0).
+        native_bf16: whether a CPU has instructions for bfloat16.
+    """
+    if device == "cuda":  # before Ampere bfloat16 is emulated
+        return "bf16" if capability >= (8, 0) else "fp16"
+    return "bf16" if device == "cpu" and native_bf16 else "fp32"
+
+
+def train(
+    model: nn.Module,
+    recipe: Recipe,
+    blocks: Blocks,
+    config: TrainConfig,
+    folder: str | Path | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    quiet: bool = False,
+) -> list[dict]:
+    """Train ``model`` in place; go on where the run in ``folder`` stopped, if there is one.
+
+    Args:
+        model: the model; LoRA weights, if any, are merged into it at the end.
+        recipe: how rows become inputs and losses.
+        blocks: the training rows.
+        config: see ``TrainConfig``.
+        folder: where run.json, metrics.jsonl and checkpoints go; None: nowhere.
+        evaluate: called with the model in evaluation mode, without gradients, every ``eval_every`` steps, before the
+            first and after the last; what it returns goes into the metrics.
+        quiet: no progress bar.
+
+    Returns:
+        the metrics, one dict per logged step: step, tokens (real ones, given or predicted), loss (nats per predicted
+        token), learning_rate, gradient_norm, seconds, and what ``evaluate`` returned. The model is on the CPU or GPU
+        that it was trained on, in evaluation mode.
+
+    Raises:
+        ValueError: a batch that cannot be divided among the processes; a folder that holds a run of another
+            configuration; a damaged checkpoint.
+        FloatingPointError: the loss or its gradient is not finite; names the last good checkpoint.
+        OSError: a checkpoint cannot be written; names the last good one.
+    """
+    accelerator = _accelerator(config)
+    share, rest = divmod(config.batch_size, accelerator.num_processes)
+    micro = config.micro_batch_size or share
+    if rest or share % micro:
+        raise ValueError(
+            f"batch_size={config.batch_size} cannot be divided evenly into {accelerator.num_processes} processes "
+            f"with microbatches of {micro} rows; change batch_size or micro_batch_size"
+        )
+    folder = Path(folder) if folder is not None else None
+    if folder:
+        _open_run(folder, model, recipe, blocks, config, accelerator)
+    base = model
+    if config.lora_rank:
+        model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
+    if config.activation_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(_parameter_groups(model, config.weight_decay),
+                                                                     lr=config.learning_rate, betas=(0.9, 0.95)))
+    # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
+    schedule = get_cosine_schedule_with_warmup(optimizer.optimizer, min(config.warmup_steps, config.steps), config.steps)
+    metrics, first, tokens, seconds = [], 0, 0, 0.0
+    last = runs.latest_checkpoint(folder / "checkpoints") if folder else None
+    if last:
+        first, tokens, seconds = _restore(last, model, optimizer, schedule, accelerator)
+        if accelerator.is_main_process:
+            runs.cut_metrics(folder / "metrics.jsonl", first)
+        accelerator.wait_for_everyone()
+        metrics = runs.read_metrics(folder)
+    order = _Order(len(blocks.input_ids), config.seed)
+    bar = tqdm(total=config.steps, initial=first, disable=quiet or not accelerator.is_main_process, unit="step")
+
+    def log(line: dict) -> None:
+        metrics.append(line)
+        if folder and accelerator.is_main_process:
+            with (folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def evaluated() -> dict[str, float]:
+        model.eval()
+        with torch.no_grad(), accelerator.autocast():
+            found = evaluate(accelerator.unwrap_model(model)) if evaluate else {}
+        model.train()
+        return found
+
+    model.train()
+    if first == 0 and evaluate:
+        log({"step": 0, "tokens": 0, "seconds": 0.0, **evaluated()})
+    with torch.random.fork_rng():  # dropout is seeded below; the caller's random numbers stay as they were
+        for step in range(first, config.steps):
+            started = time.perf_counter()
+            # --- the batch: this process's share of the step's examples, in microbatches
+            examples = list(range(step * config.batch_size, (step + 1) * config.batch_size))
+            rows = blocks.rows(order.rows(examples))
+            mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+            batches = [
+                recipe.batch(_trim(rows.rows(slice(at, at + micro))), step / config.steps, examples[at : at + micro], config.seed)
+                for at in range(mine.start, mine.stop, micro)
+            ]
+            count = accelerator.reduce(torch.tensor(float(sum(b.count for b in batches)), device=accelerator.device))
+            torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
+            # --- the loss of the whole step, and its gradient
+            total = torch.zeros((), device=accelerator.device)
+            for number, batch in enumerate(batches, start=1):
+                with accelerator.no_sync(model) if number < len(batches) else nullcontext():
+                    inputs = {name: value.to(accelerator.device) for name, value in batch.inputs.items()}
+                    log_probs = recipe.log_probs(model, inputs)
+                    loss = -(batch.weights.to(accelerator.device) * log_probs).sum() / count
+                    total += loss.detach()
+                    accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+            loss = accelerator.reduce(total).item()
+            norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            if not math.isfinite(loss) or (not math.isfinite(norm) and accelerator.scaler is None):
+                saved = runs.latest_checkpoint(folder / "checkpoints") if folder else None
+                raise FloatingPointError(
+                    f"the loss of step {step + 1} is {loss} and its gradient's norm {norm}; the last good checkpoint is "
+                    f"{saved or 'none'}. Lower the learning rate ({config.learning_rate}), or train in fp32"
+                )
+            # --- the update; with fp16 a gradient that overflowed is skipped, and the loss scaled down
+            learning_rate = schedule.get_last_lr()[0]
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            tokens += int(rows.lengths.sum())
+            seconds += time.perf_counter() - started
+            done = step + 1
+            is_due = [every and done % every == 0 or done == config.steps for every in
+                      (config.log_every, config.eval_every, config.save_every)]
+            if is_due[0] or is_due[1]:
+                line = {"step": done, "tokens": tokens, "loss": loss, "learning_rate": learning_rate,
+                        "gradient_norm": norm, "seconds": round(seconds, 3)}
+                log(line | (evaluated() if is_due[1] else {}))
+            if folder and is_due[2]:
+                _save(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+    bar.close()
+    if config.activation_checkpointing:
+        base.gradient_checkpointing_disable()
+    trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    if config.lora_rank:
+        trained.merge_and_unload()
+    base.eval()
+    return metrics
+
+
+def add_lora(model: nn.Module, rank: int, alpha: int) -> nn.Module:
+    """Freeze the model but for new low-rank additions to its linear layers, and A3's w.
+
+    Returns:
+        the peft wrapper; its ``merge_and_unload()`` merges the additions into ``model``.
+    """
+    from peft import LoraConfig, get_peft_model  # only here: a slow import
+
+    wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0))
+    for name, weight in wrapped.named_parameters():
+        if name.endswith(("query_embedding", "mask_embedding")):  # vectors that the source model does not have
+            weight.requires_grad_(True)
+    return wrapped
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    # accelerate keeps one state per process and refuses another precision; a notebook trains more than once
+    AcceleratorState._reset_state(reset_partial_state=False)
+    precision = config.precision
+    if precision == "auto":
+        if torch.cuda.is_available():
+            precision = best_precision("cuda", torch.cuda.get_device_capability())
+        elif torch.backends.mps.is_available():
+            precision = best_precision("mps")
+        else:
+            precision = best_precision("cpu", native_bf16=torch.backends.cpu.get_cpu_capability() == "AVX512_BF16")
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'")
+    return Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    decays = [weight.dim() >= 2 and id(weight) not in embeddings for weight in trained]
+    return [
+        {"params": [w for w, d in zip(trained, decays, strict=True) if d], "weight_decay": weight_decay},
+        {"params": [w for w, d in zip(trained, decays, strict=True) if not d], "weight_decay": 0.0},
+    ]
+
+
+class _Order:
+    """Which row is the n-th example: a new random order of all rows in each epoch."""
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch, self.order = size, seed, -1, None
+
+    def rows(self, examples: list[int]) -> Tensor:
+        return torch.tensor([self._row(*divmod(example, self.size)) for example in examples])
+
+    def _row(self, epoch: int, place: int) -> int:
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, torch.randperm(self.size, generator=generator_for(self.seed, -1, epoch))
+        return int(self.order[place])
+
+
+def _trim(rows: Blocks) -> Blocks:
+    """Without the columns that are padding in every row."""
+    longest = int(rows.lengths.max())
+    return rows._replace(input_ids=rows.input_ids[:, :longest], sentence_ends=rows.sentence_ends[:, :longest])
+
+
+def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Check that the folder holds this run or none, and write its record."""
+    record = {
+        "training": asdict(config),
+        **recipe.settings(),
+        "model": {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")},
+        "data": {
+            "rows": len(blocks.input_ids),
+            "tokens": int(blocks.lengths.sum()),
+            "fingerprint": hashlib.sha256(blocks.input_ids.numpy().tobytes()).hexdigest()[:16],
+        },
+    }
+    record = json.loads(json.dumps(record))  # as it will be read back
+    path = folder / "run.json"
+    if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):
+        before = json.loads(path.read_text())
+        known = {key: before.get(key) for key in record}
+        changed = [
+            line for line in runs.differences(known, record)
+            if not line.startswith(tuple(f"training.{name}:" for name in FREE_TO_CHANGE))
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a run of another configuration ({'; '.join(changed)}); go on with the old one, "
+                "or choose another folder"
+            )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not runs.latest_checkpoint(folder / "checkpoints"):
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+        machine = {"processes": accelerator.num_processes, "threads": torch.get_num_threads(),
+                   "precision": accelerator.mixed_precision, "hardware": runs.hardware(), "versions": runs.versions()}
+        runs.write_json(path, record | machine)
+    accelerator.wait_for_everyone()
+
+
+def _save(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:
+    weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)  # every process takes part
+    numbers = {name: value for name, value in moments.items() if not isinstance(value, Tensor)}
+    state = {
+        "step": step,
+        "tokens": tokens,
+        "seconds": seconds,
+        "optimizer": numbers,
+        "schedule": schedule.state_dict(),
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+    }
+    if accelerator.is_main_process:
+        tensors = {"trainable": weights, "optimizer": {k: v for k, v in moments.items() if isinstance(v, Tensor)}}
+        state["schedule"].pop("lr_lambdas", None)
+        runs.save_checkpoint(folder, step, tensors, state)
+    accelerator.wait_for_everyone()
+
+
+def _restore(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, int, float]:
+    tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"))
+    set_state_dict(
+        model,
+        optimizer.optimizer,
+        model_state_dict=tensors["trainable"],
+        optim_state_dict=tensors["optimizer"] | state["optimizer"],
+        options=StateDictOptions(flatten_optimizer_state_dict=True, strict=False),
+    )
+    schedule.load_state_dict(state["schedule"] | {"lr_lambdas": [None] * len(schedule.lr_lambdas)})
+    if accelerator.scaler:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    return state["step"], state["tokens"], state["seconds"]
