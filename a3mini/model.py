@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Cache, LlamaConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
@@ -197,7 +198,7 @@ class A3MLP(nn.Module):
         return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
 
 
-class A3DecoderLayer(nn.Module):
+class A3DecoderLayer(GradientCheckpointingLayer):
     """Norm, attention, residual; norm, MLP, residual: for both streams at once."""
 
     def __init__(self, config: A3Config, layer: int):
@@ -233,6 +234,7 @@ class A3PreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     _no_split_modules = ["A3DecoderLayer"]
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 
 import json
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
@@ -407,7 +407,11 @@ def _restore(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, 
         optimizer.optimizer,
         model_state_dict=tensors["trainable"],
         optim_state_dict=tensors["optimizer"] | state["optimizer"],
-        options=StateDictOptions(flatten_optimizer_state_dict=True, strict=False),
+        options=StateDictOptions(
+            flatten_optimizer_state_dict=True,
+            full_state_dict=accelerator.distributed_type == DistributedType.FSDP,
+            strict=False,  # the file holds trained weights only
+        ),
     )
     schedule.load_state_dict(state["schedule"] | {"lr_lambdas": [None] * len(schedule.lr_lambdas)})
     if accelerator.scaler:

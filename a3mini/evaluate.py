@@ -1,0 +1,72 @@
+"""Held-out losses under several groupings.
+
+Every number is a mean of negative log-likelihoods in nats per predicted token, over the same rows and the same
+drawn groups for every model, so that differences between models are paired.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from a3mini import objective
+from a3mini.curriculum import Grouping, draw_rows, generator_for
+from a3mini.data import Blocks
+
+GROUPINGS = {
+    "left to right": Grouping("blocks"),
+    "blocks of 4": Grouping("blocks", 4),
+    "random order": Grouping("shuffled"),
+    "random groups of 4": Grouping("shuffled", 4),
+    "a span": Grouping("span"),
+}
+
+
+def draw(blocks: Blocks, grouping: Grouping, seed: int = 0) -> Tensor:
+    """Group ids (N, T) for held-out rows, the same for every model."""
+    generators = [generator_for(seed, row) for row in range(len(blocks.input_ids))]
+    return draw_rows(blocks.lengths, blocks.sentence_ends, [grouping] * len(generators), generators)
+
+
+@torch.no_grad()
+def token_losses(
+    score: Callable[[Tensor, Tensor], Tensor], blocks: Blocks, group_ids: Tensor, device="cpu", batch_size: int = 32
+) -> tuple[Tensor, Tensor]:
+    """Sum of negative log-likelihoods and number of predicted tokens, per row.
+
+    Args:
+        score: (input_ids, group_ids), both (B, T), to log-probabilities (B, T), 0 where nothing is predicted.
+        blocks: N rows.
+        group_ids: int64, (N, T).
+
+    Returns:
+        nats (N,) and tokens (N,), on the CPU.
+    """
+    parts = torch.arange(len(blocks.input_ids)).split(batch_size)
+    losses = [-score(blocks.input_ids[p].to(device), group_ids[p].to(device)).float().sum(-1).cpu() for p in parts]
+    return torch.cat(losses), (group_ids > 0).sum(-1)
+
+
+class HeldOut:
+    """Loss on held-out rows under each grouping; give it to ``train`` as ``evaluate``.
+
+    Args:
+        blocks: the rows.
+        groupings: by name.
+        seed: of the drawn groups.
+        batch_size: rows per pass.
+    """
+
+    def __init__(self, blocks: Blocks, groupings: dict[str, Grouping] = GROUPINGS, seed: int = 0, batch_size: int = 32):
+        self.blocks, self.batch_size = blocks, batch_size
+        self.group_ids = {name: draw(blocks, grouping, seed) for name, grouping in groupings.items()}
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        def score(input_ids, group_ids):
+            return objective.log_likelihood(model, input_ids, group_ids, reduction="token")
+
+        found = {}
+        for name, group_ids in self.group_ids.items():
+            nats, tokens = token_losses(score, self.blocks, group_ids, model.device, self.batch_size)
+            found[name] = (nats.sum() / tokens.sum()).item()
+        return found

@@ -1,0 +1,281 @@
+"""Autoregression, masked diffusion and A3 from the same weights, on the same tokens, with compute counted.
+
+A compact autoregressive model is pretrained on the offline text. From its weights, every arm goes on with the same
+rows in the same order, the same optimiser, schedule and precision:
+
+    ar                    next-token prediction goes on
+    diffusion             masked diffusion, adapted as DiffuLLaMA does it
+    a3_paper              A3, three stages
+    a3_stage3             A3, permuted groups only
+    a3_no_stage2          A3, left to right, then permuted groups
+    a3_spans              A3, three stages, spans and sentences mixed into the last
+    a3_official           A3 with the group sizes of the paper's code
+    ar_long, diffusion_long   the same two with as many operations as a3_paper, so with more tokens
+
+Each arm runs with three seeds, which choose the rows' order and everything drawn. The first and third column of a
+comparison are paired: same seed, same held-out document, same blank, same order.
+
+    python benchmarks/study.py                 everything; killed, it goes on where it was
+    python benchmarks/study.py --only a3_paper-0    one arm with one seed
+    python benchmarks/study.py --times         only measure the time of a step, on an idle machine
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from record import RESULTS, record
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from a3mini import data, from_autoregressive, groups, objective, runs
+from a3mini.baselines import (
+    Autoregressive,
+    MaskedDiffusion,
+    MaskedDiffusionModel,
+    autoregressive_log_likelihood,
+    diffusion_bound,
+    diffusion_log_likelihood,
+    diffusion_sample,
+)
+from a3mini.curriculum import Curriculum, Grouping, generator_for
+from a3mini.decode import generate
+from a3mini.evaluate import HeldOut, draw, token_losses
+from a3mini.train import AnyOrder, TrainConfig, train
+
+FOLDER = RESULTS.parents[1] / "checkpoints" / "study"
+TEXTS = ("bible-bbe", "andersen")
+LENGTH = 128
+SHAPE = {
+    "vocab_size": 4096,
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": LENGTH,
+    "tie_word_embeddings": True,
+}
+PRETRAINING = TrainConfig(steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=100, precision="bf16", save_every=200)
+STEPS, BATCH, RATE = 360, 16, 1e-3
+SEEDS = (0, 1, 2)
+A3_ARMS = {f"a3_{name}": name for name in ("paper", "stage3", "no_stage2", "spans", "official")}
+ARMS = ("ar", "diffusion", *A3_ARMS, "ar_long", "diffusion_long")
+HELD_OUT = 64  # documents, one full row of each
+WATCHED = 32  # of them, for the curves during training
+SAMPLES = 16
+SAMPLED = ("ar", "diffusion", "a3_paper", "a3_spans")  # arms that also write samples
+BLANK = 8  # tokens, for the accuracy of infilling
+
+
+# --- the parts that every arm shares --------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Tokenizer and pretrained model, once."""
+    if (FOLDER / "pretrained" / "config.json").exists():
+        return
+    training, _ = data.split_documents(data.documents(*TEXTS))
+    tokenizer = data.train_tokenizer(training, SHAPE["vocab_size"])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id))
+    blocks = data.pack(training, tokenizer, LENGTH)
+    print(f"pretraining on {int(blocks.lengths.sum())} tokens")
+    train(model, Autoregressive(), blocks, PRETRAINING, FOLDER / "pretraining")
+    tokenizer.save_pretrained(FOLDER / "pretrained")
+    model.save_pretrained(FOLDER / "pretrained")
+
+
+def shared():
+    """The pretrained model, the tokenizer, the training rows, and one full row of each held-out document."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "pretrained")
+    source = LlamaForCausalLM.from_pretrained(FOLDER / "pretrained")
+    training, validation = data.split_documents(data.documents(*TEXTS))
+    held_out = data.pack(validation, tokenizer, LENGTH)
+    full = (held_out.lengths == LENGTH).nonzero().flatten().tolist()
+    generator, of_document = generator_for(0, -4), {}
+    for place in torch.randperm(len(full), generator=generator).tolist():
+        of_document.setdefault(int(held_out.documents[full[place]]), full[place])
+    chosen = torch.tensor(list(of_document.values())[:HELD_OUT])
+    return source, tokenizer, data.pack(training, tokenizer, LENGTH), held_out.rows(chosen)
+
+
+def make(arm: str, source: LlamaForCausalLM):
+    """The arm's model and recipe."""
+    if arm in A3_ARMS:
+        return from_autoregressive(source), AnyOrder(Curriculum.preset(A3_ARMS[arm]))
+    if arm.startswith("diffusion"):
+        return MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
+    return source, Autoregressive()
+
+
+def flops_per_step(arm: str, source: LlamaForCausalLM, blocks: data.Blocks, samples: int = 20) -> float:
+    """Floating-point operations of a training step, matrix products and attention, mean over the training."""
+    model, recipe = make(arm, source)
+    model.set_attn_implementation("eager")  # the counter does not know the CPU's fused kernel
+    total = 0
+    for sample in range(samples):
+        rows = blocks.rows(torch.arange(sample * BATCH, (sample + 1) * BATCH))
+        batch = recipe.batch(rows, sample / samples, list(range(BATCH)), 0)
+        with FlopCounterMode(display=False) as counter:
+            (recipe.log_probs(model, batch.inputs) * batch.weights).sum().backward()
+        total += counter.get_total_flops()
+    return total / samples
+
+
+def steps_of(arm: str, flops: dict[str, float]) -> int:
+    return round(STEPS * flops["a3_paper"] / flops[arm.removesuffix("_long")]) if arm.endswith("_long") else STEPS
+
+
+# --- one arm with one seed ------------------------------------------------------------------------------------
+
+
+def scorer(arm: str, model):
+    """(input_ids, group_ids) to the log-probability of each predicted token, (B, T)."""
+    if arm in A3_ARMS:
+        return lambda ids, group_ids: objective.log_likelihood(model, ids, group_ids, reduction="token")
+    score = diffusion_log_likelihood if arm.startswith("diffusion") else autoregressive_log_likelihood
+    return lambda ids, group_ids: score(model, ids, group_ids)
+
+
+def watch(arm: str, rows: data.Blocks):
+    """What is measured while the arm trains: losses on held-out rows, by grouping."""
+    if arm in A3_ARMS:
+        return HeldOut(rows)
+    order = draw(rows, Grouping("shuffled"))
+    left_to_right = draw(rows, Grouping("blocks"))
+
+    def evaluate(model) -> dict[str, float]:
+        if arm.startswith("diffusion"):
+            bound = diffusion_bound(model, rows.input_ids, order, draws=8, seed=0)
+            return {"random order": (bound.sum() / (order > 0).sum()).item()}
+        nats, tokens = token_losses(scorer(arm, model), rows, left_to_right)
+        return {"left to right": (nats.sum() / tokens.sum()).item()}
+
+    return evaluate
+
+
+def fill(arm: str, model, ids, group_ids, temperature: float, seed: int):
+    generator = generator_for(seed, -5)
+    if arm in A3_ARMS:
+        return generate(model, ids, group_ids, temperature=temperature, generator=generator).sequences
+    if arm.startswith("diffusion"):
+        return diffusion_sample(model, ids, group_ids, temperature, generator)
+    for column in range(1, ids.shape[1]):  # left to right, the right side unread
+        now = group_ids[:, column] > 0
+        if now.any():
+            logits = model(ids[now, :column], use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            ids = ids.clone()
+            if temperature == 0:
+                ids[now, column] = logits.argmax(-1)
+            else:
+                ids[now, column] = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+    return ids
+
+
+@torch.no_grad()
+def measure(arm: str, seed: int, model, tokenizer, rows: data.Blocks) -> dict:
+    """Everything that is reported of a trained arm; sums per held-out document, so that they can be paired."""
+    model.eval()
+    score, found = scorer(arm, model), {"nats": {}, "tokens": {}}
+    groupings = {"left to right": Grouping("blocks"), "a span": Grouping("span"), "a sentence": Grouping("sentence")}
+    if not arm.startswith("ar"):
+        groupings |= {"random order": Grouping("shuffled"), "random groups of 4": Grouping("shuffled", 4)}
+        groupings |= {"blocks of 4": Grouping("blocks", 4)}
+    for name, grouping in groupings.items():
+        nats, tokens = token_losses(score, rows, draw(rows, grouping))
+        found["nats"][name], found["tokens"][name] = nats.tolist(), tokens.tolist()
+    if arm.startswith("diffusion"):
+        order = draw(rows, Grouping("shuffled"))
+        found["nats"]["diffusion bound"] = diffusion_bound(model, rows.input_ids, order, draws=32, seed=0).tolist()
+        found["tokens"]["diffusion bound"] = (order > 0).sum(-1).tolist()
+    # infilling: greedy, one token at a time; a token counts when it is the very one
+    unknown = torch.zeros_like(rows.sentence_ends)
+    for row in range(len(unknown)):
+        start = int(torch.randint(1, LENGTH - BLANK, (), generator=generator_for(0, -6, row)))
+        unknown[row, start : start + BLANK] = True
+    filled = fill(arm, model, rows.input_ids, groups.infill(unknown), 0.0, seed)
+    found["right"] = ((filled == rows.input_ids) & unknown).sum(-1).tolist()
+    found["of"] = unknown.sum(-1).tolist()
+    if arm in SAMPLED:
+        orders = {"left to right": Grouping("blocks")}
+        if not arm.startswith("ar"):
+            orders["random order"] = Grouping("shuffled")
+        ids = torch.full((SAMPLES, LENGTH), tokenizer.bos_token_id)
+        blank = data.Blocks(ids, torch.full((SAMPLES,), LENGTH), torch.zeros(SAMPLES).long(), torch.zeros_like(ids).bool())
+        found["samples"] = {
+            name: tokenizer.batch_decode(fill(arm, model, ids, draw(blank, order, seed), 1.0, seed), skip_special_tokens=True)
+            for name, order in orders.items()
+        }
+    return found
+
+
+def run(arm: str, seed: int) -> None:
+    torch.set_num_threads(1)
+    out = FOLDER / f"{arm}-{seed}"
+    if (out / "measured.json").exists():
+        return
+    source, tokenizer, blocks, rows = shared()
+    flops = json.loads((FOLDER / "flops.json").read_text())
+    model, recipe = make(arm, source)
+    steps = steps_of(arm, flops)
+    config = TrainConfig(
+        steps=steps, batch_size=BATCH, learning_rate=RATE, warmup_steps=25, seed=seed, precision="bf16",
+        eval_every=50, save_every=100,
+    )  # fmt: skip
+    metrics = train(model, recipe, blocks, config, out, watch(arm, rows.rows(slice(0, WATCHED))), quiet=True)
+    if arm == "a3_spans" and seed == 0:
+        model.save_pretrained(out / "model")
+        tokenizer.save_pretrained(out / "model")
+    found = measure(arm, seed, model, tokenizer, rows)
+    found |= {"steps": steps, "training_tokens": metrics[-1]["tokens"]}
+    found["curve"] = [{k: v for k, v in line.items() if k not in ("learning_rate", "gradient_norm")} for line in metrics
+                      if set(line) - {"step", "tokens", "loss", "learning_rate", "gradient_norm", "seconds"}]
+    runs.write_json(out / "measured.json", found)
+    for checkpoint in (out / "checkpoints").glob("step-*/optimizer.safetensors"):
+        checkpoint.unlink()  # a finished run is not continued
+
+
+# --- all of it ------------------------------------------------------------------------------------------------
+
+
+def count_flops() -> None:
+    if not (FOLDER / "flops.json").exists():
+        counted = {}
+        for arm in ARMS[:-2]:
+            source, _, blocks, _ = shared()
+            counted[arm] = flops_per_step(arm, source, blocks)
+        runs.write_json(FOLDER / "flops.json", counted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="arms trained at the same time")
+    parser.add_argument("--only", help="train and measure one arm with one seed, such as a3_paper-0")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if options.only:
+        arm, seed = options.only.rsplit("-", 1)
+        return run(arm, int(seed))
+    prepare()
+    count_flops()
+
+    def start(name: str) -> None:
+        started = time.time()
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, __file__, "--only", name], check=True, env=environment)
+        print(f"{name}: {time.time() - started:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(start, [f"{arm}-{seed}" for seed in SEEDS for arm in ARMS]))
+
+
+if __name__ == "__main__":
+    main()
