@@ -274,3 +274,61 @@ def bars(values: dict[str, float], xlabel: str, title: str = "", reference: tupl
     ax.set(xlabel=xlabel)
     figure.suptitle(title, fontsize=11)
     return _show_once(figure, True)
+
+
+LOGGED = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm")  # what a run logs beside evaluations
+LINES, MARKERS = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), "osD^vP*"
+
+
+def loss_curves(
+    metrics: Sequence[dict],
+    names: Sequence[str] | None = None,
+    references: dict[str, float] | None = None,
+    stages: dict[str, float] | None = None,
+    title: str = "",
+    ax=None,
+) -> Figure:
+    """Held-out losses against the tokens of the training, one line for each grouping.
+
+    Args:
+        metrics: what ``train`` returns or ``runs.read_metrics`` reads; lines without an evaluation are skipped.
+        names: the evaluations to draw; default: all that the lines hold.
+        references: label to loss (nats per token), for dashed grey lines to compare with.
+        stages: name of a stage of the curriculum to the share of the training where it ends, in order.
+        ax: where to draw; default: a figure of its own.
+
+    Raises:
+        ValueError: the metrics hold no evaluation of that name, or none at all.
+    """
+    found = list(dict.fromkeys(key for line in metrics for key in line if key not in LOGGED))
+    names = found if names is None else list(names)
+    unknown = [name for name in names if name not in found]
+    if unknown or not names:
+        raise ValueError(f"the metrics have no evaluation {', '.join(unknown)}; they have {', '.join(found) or 'none'}")
+    ours = ax is None
+    if ours:
+        _, ax = plt.subplots(figsize=(7.5, 4.2))
+    last = max(line["tokens"] for line in metrics)
+    thousands = last < 2e6
+    unit = 1e3 if thousands else 1e6
+    for number, name in enumerate(names):
+        points = [(line["tokens"] / unit, line[name]) for line in metrics if name in line]
+        style = dict(color=OKABE_ITO[number % len(OKABE_ITO)], linestyle=LINES[number % len(LINES)], markersize=4)
+        ax.plot(*zip(*points, strict=True), marker=MARKERS[number % len(MARKERS)], label=name, **style)
+    for label, value in (references or {}).items():
+        ax.axhline(value, color="#777777", linestyle="--", linewidth=1)
+        where = dict(xy=(1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points")
+        ax.annotate(f"{label}: {value:.2f}", ha="right", color="#555555", fontsize=9, **where)
+    start = 0.0
+    for name, end in (stages or {}).items():
+        if end < 1:
+            ax.axvline(end * last / unit, color="#BBBBBB", linewidth=1)
+        middle = ((start + end) / 2 * last / unit, 1.01)
+        ax.text(*middle, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9, color="#555555")
+        start = end
+    ax.set(
+        xlabel=f"training tokens, {'thousands' if thousands else 'millions'}", ylabel="held-out loss, nats per token"
+    )
+    ax.set_title(title, pad=18 if stages else 6)
+    ax.legend(fontsize=9)
+    return _show_once(ax.figure, ours)
