@@ -12,10 +12,10 @@ L tokens turns up with density t^n (1-t)^(L-n), and
 
     integral of 1/t * t^n (1-t)^(L-n) over t = 1 / (n * binomial(L, n)),
 
-so every n from 1 to L, every set of that size and every token of the set have equal weight. The same terms, with the same
-weights, make up the negative log-likelihood of one-by-one prediction averaged over all orders: a token that comes when
-n are left has a uniformly random set of n, itself included, still unknown. Hence the mean singleton loss of A3 over
-random orders and the diffusion bound are one functional, and may stand side by side in a table.
+so every n from 1 to L, every set of that size and every token of the set have equal weight. The same terms, with the
+same weights, make up the negative log-likelihood of one-by-one prediction averaged over all orders: a token that comes
+when n are left has a uniformly random set of n, itself included, still unknown. Hence the mean singleton loss of A3
+over random orders and the diffusion bound are one functional, and may stand side by side in a table.
 """
 
 import torch

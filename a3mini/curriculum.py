@@ -243,7 +243,9 @@ class Curriculum:
         try:
             return cls(**(json.loads(text) if _is_json(path) else yaml.safe_load(text)))
         except (TypeError, ValueError, yaml.YAMLError) as error:
-            raise ValueError(f"{path} is not a curriculum: {error}. Curriculum.preset('paper').save(path) shows one") from error
+            raise ValueError(
+                f"{path} is not a curriculum: {error}. Curriculum.preset('paper').save(path) shows one"
+            ) from error
 
 
 def draw_rows(

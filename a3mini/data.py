@@ -71,7 +71,10 @@ class Blocks(NamedTuple):
 
 
 def documents(
-    *sources: str | Path, column: str = "text", split: str = "train", separator: str | None = None,
+    *sources: str | Path,
+    column: str = "text",
+    split: str = "train",
+    separator: str | None = None,
     limit: int | None = None,
 ) -> list[Story]:
     """Read documents, without repeats.
@@ -166,7 +169,9 @@ def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
 
 def _table(path: Path) -> Iterable[dict]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
+        yield from (
+            csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
+        )
 
 
 def _hub(name: str, column: str, split: str) -> Iterable[Story]:
@@ -233,7 +238,9 @@ def cloze(source: str | Path, split: str = "validation", limit: int | None = Non
             first, second, third, fourth = (plain[f"inputsentence{n}"] for n in range(1, 5))
             ending = plain[f"sentencequiz{int(plain['answerrightending'])}"]
         except KeyError as error:
-            raise ValueError(f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}") from error
+            raise ValueError(
+                f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}"
+            ) from error
         stories.append(Cloze(f"{first} {second}", third, f"{fourth} {ending}"))
     if not stories:
         raise ValueError(f"there are no stories in {source}")
@@ -337,7 +344,9 @@ def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
     tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     total = sum(map(len, tokens))
     if total + 2 < length:
-        raise ValueError(f"the text has {total} tokens, less than one block of {length}; give more text, or shorter blocks")
+        raise ValueError(
+            f"the text has {total} tokens, less than one block of {length}; give more text, or shorter blocks"
+        )
     rows, owners = [], []
     for owner, ids in enumerate(tokens):
         ids = [bos, *ids, eos]

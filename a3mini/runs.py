@@ -74,7 +74,9 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
         partial.mkdir(parents=True)
         for name, contents in tensors.items():
             # a copy each: safetensors refuses tensors that share memory
-            save_file({key: value.detach().cpu().clone() for key, value in contents.items()}, partial / f"{name}.safetensors")
+            save_file(
+                {key: value.detach().cpu().clone() for key, value in contents.items()}, partial / f"{name}.safetensors"
+            )
         (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
         for file in partial.iterdir():
             with file.open("rb") as written:
@@ -104,7 +106,9 @@ def load_checkpoint(path: Path, names: tuple[str, ...]) -> tuple[dict[str, dict[
         tensors = {name: load_file(path / f"{name}.safetensors") for name in names}
         return tensors, json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"the checkpoint {path} is damaged ({error}); remove it, and the one before it is used") from error
+        raise ValueError(
+            f"the checkpoint {path} is damaged ({error}); remove it, and the one before it is used"
+        ) from error
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ Three rules make a run repeatable:
 """
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import json
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
@@ -38,7 +38,9 @@ from a3mini.data import Blocks
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 # What may change between a run and its continuation, because it does not change the result.
 FREE_TO_CHANGE = ("eval_every", "save_every", "log_every", "micro_batch_size", "activation_checkpointing")
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True)
+WHOLE = StateDictOptions(
+    full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True
+)
 
 
 class Batch(NamedTuple):
@@ -123,7 +125,15 @@ class TrainConfig:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("micro_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "eval_every", "save_every", "log_every"):
+        for name in (
+            "micro_batch_size",
+            "warmup_steps",
+            "lora_rank",
+            "lora_alpha",
+            "eval_every",
+            "save_every",
+            "log_every",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not (self.learning_rate > 0 and self.clip_norm > 0 and self.weight_decay >= 0):
@@ -194,10 +204,14 @@ def train(
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(_parameter_groups(model, config.weight_decay),
-                                                                     lr=config.learning_rate, betas=(0.9, 0.95)))
+    model, optimizer = accelerator.prepare(
+        model,
+        torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)),
+    )
     # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
-    schedule = get_cosine_schedule_with_warmup(optimizer.optimizer, min(config.warmup_steps, config.steps), config.steps)
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer.optimizer, min(config.warmup_steps, config.steps), config.steps
+    )
     metrics, first, tokens, seconds = [], 0, 0, 0.0
     last = runs.latest_checkpoint(folder / "checkpoints") if folder else None
     if last:
@@ -233,7 +247,9 @@ def train(
             rows = blocks.rows(order.rows(examples))
             mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
             batches = [
-                recipe.batch(_trim(rows.rows(slice(at, at + micro))), step / config.steps, examples[at : at + micro], config.seed)
+                recipe.batch(
+                    _trim(rows.rows(slice(at, at + micro))), step / config.steps, examples[at : at + micro], config.seed
+                )
                 for at in range(mine.start, mine.stop, micro)
             ]
             count = accelerator.reduce(torch.tensor(float(sum(b.count for b in batches)), device=accelerator.device))
@@ -252,8 +268,8 @@ def train(
             if not math.isfinite(loss) or (not math.isfinite(norm) and accelerator.scaler is None):
                 saved = runs.latest_checkpoint(folder / "checkpoints") if folder else None
                 raise FloatingPointError(
-                    f"the loss of step {step + 1} is {loss} and its gradient's norm {norm}; the last good checkpoint is "
-                    f"{saved or 'none'}. Lower the learning rate ({config.learning_rate}), or train in fp32"
+                    f"the loss of step {step + 1} is {loss} and its gradient's norm {norm}; the last good checkpoint "
+                    f"is {saved or 'none'}. Lower the learning rate ({config.learning_rate}), or train in fp32"
                 )
             # --- the update; with fp16 a gradient that overflowed is skipped, and the loss scaled down
             learning_rate = schedule.get_last_lr()[0]
@@ -263,11 +279,19 @@ def train(
             tokens += int(rows.lengths.sum())
             seconds += time.perf_counter() - started
             done = step + 1
-            is_due = [every and done % every == 0 or done == config.steps for every in
-                      (config.log_every, config.eval_every, config.save_every)]
+            is_due = [
+                (every and done % every == 0) or done == config.steps
+                for every in (config.log_every, config.eval_every, config.save_every)
+            ]
             if is_due[0] or is_due[1]:
-                line = {"step": done, "tokens": tokens, "loss": loss, "learning_rate": learning_rate,
-                        "gradient_norm": norm, "seconds": round(seconds, 3)}
+                line = {
+                    "step": done,
+                    "tokens": tokens,
+                    "loss": loss,
+                    "learning_rate": learning_rate,
+                    "gradient_norm": norm,
+                    "seconds": round(seconds, 3),
+                }
                 log(line | (evaluated() if is_due[1] else {}))
             if folder and is_due[2]:
                 _save(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
@@ -350,7 +374,9 @@ def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, 
     record = {
         "training": asdict(config),
         **recipe.settings(),
-        "model": {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")},
+        "model": {
+            k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")
+        },
         "data": {
             "rows": len(blocks.input_ids),
             "tokens": int(blocks.lengths.sum()),
@@ -363,7 +389,8 @@ def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, 
         before = json.loads(path.read_text())
         known = {key: before.get(key) for key in record}
         changed = [
-            line for line in runs.differences(known, record)
+            line
+            for line in runs.differences(known, record)
             if not line.startswith(tuple(f"training.{name}:" for name in FREE_TO_CHANGE))
         ]
         if changed:
@@ -376,8 +403,13 @@ def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, 
         folder.mkdir(parents=True, exist_ok=True)
         if not runs.latest_checkpoint(folder / "checkpoints"):
             (folder / "metrics.jsonl").unlink(missing_ok=True)
-        machine = {"processes": accelerator.num_processes, "threads": torch.get_num_threads(),
-                   "precision": accelerator.mixed_precision, "hardware": runs.hardware(), "versions": runs.versions()}
+        machine = {
+            "processes": accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "precision": accelerator.mixed_precision,
+            "hardware": runs.hardware(),
+            "versions": runs.versions(),
+        }
         runs.write_json(path, record | machine)
     accelerator.wait_for_everyone()
 

@@ -12,8 +12,8 @@ rows in the same order, the same optimiser, schedule and precision:
     a3_official           A3 with the group sizes of the paper's code
     ar_long, diffusion_long   the same two with as many operations as a3_paper, so with more tokens
 
-Each arm runs with three seeds, which choose the rows' order and everything drawn. The first and third column of a
-comparison are paired: same seed, same held-out document, same blank, same order.
+Each arm runs with three seeds, which choose the rows' order and everything drawn. Comparisons are
+paired: same seed, same held-out document, same blank, same order.
 
     python benchmarks/study.py                 everything; killed, it goes on where it was
     python benchmarks/study.py --only a3_paper-0    one arm with one seed
@@ -21,21 +21,24 @@ comparison are paired: same seed, same held-out document, same blank, same order
 """
 
 import argparse
+import copy
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import pairwise
 
 import torch
 from record import RESULTS, record
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from a3mini import data, from_autoregressive, groups, objective, runs
+from a3mini import data, from_autoregressive, groups, objective, pretrained, runs
 from a3mini.baselines import (
     Autoregressive,
     MaskedDiffusion,
@@ -63,16 +66,19 @@ SHAPE = {
     "max_position_embeddings": LENGTH,
     "tie_word_embeddings": True,
 }
-PRETRAINING = TrainConfig(steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=100, precision="bf16", save_every=200)
+PRETRAINING = TrainConfig(
+    steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=100, precision="bf16", save_every=200
+)
 STEPS, BATCH, RATE = 360, 16, 1e-3
 SEEDS = (0, 1, 2)
 A3_ARMS = {f"a3_{name}": name for name in ("paper", "stage3", "no_stage2", "spans", "official")}
-ARMS = ("ar", "diffusion", *A3_ARMS, "ar_long", "diffusion_long")
+ARMS = ("ar", "diffusion", *A3_ARMS, "ar_long", "diffusion_long")  # the last three run last
 HELD_OUT = 64  # documents, one full row of each
 WATCHED = 32  # of them, for the curves during training
 SAMPLES = 16
 SAMPLED = ("ar", "diffusion", "a3_paper", "a3_spans")  # arms that also write samples
 BLANK = 8  # tokens, for the accuracy of infilling
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile, by the number of seeds
 
 
 # --- the parts that every arm shares --------------------------------------------------------------------------
@@ -85,7 +91,9 @@ def prepare() -> None:
     training, _ = data.split_documents(data.documents(*TEXTS))
     tokenizer = data.train_tokenizer(training, SHAPE["vocab_size"])
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id))
+    model = LlamaForCausalLM(
+        LlamaConfig(**SHAPE, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    )
     blocks = data.pack(training, tokenizer, LENGTH)
     print(f"pretraining on {int(blocks.lengths.sum())} tokens")
     train(model, Autoregressive(), blocks, PRETRAINING, FOLDER / "pretraining")
@@ -209,9 +217,13 @@ def measure(arm: str, seed: int, model, tokenizer, rows: data.Blocks) -> dict:
         if not arm.startswith("ar"):
             orders["random order"] = Grouping("shuffled")
         ids = torch.full((SAMPLES, LENGTH), tokenizer.bos_token_id)
-        blank = data.Blocks(ids, torch.full((SAMPLES,), LENGTH), torch.zeros(SAMPLES).long(), torch.zeros_like(ids).bool())
+        blank = data.Blocks(
+            ids, torch.full((SAMPLES,), LENGTH), torch.zeros(SAMPLES).long(), torch.zeros_like(ids).bool()
+        )
         found["samples"] = {
-            name: tokenizer.batch_decode(fill(arm, model, ids, draw(blank, order, seed), 1.0, seed), skip_special_tokens=True)
+            name: tokenizer.batch_decode(
+                fill(arm, model, ids, draw(blank, order, seed), 1.0, seed), skip_special_tokens=True
+            )
             for name, order in orders.items()
         }
     return found
@@ -236,11 +248,164 @@ def run(arm: str, seed: int) -> None:
         tokenizer.save_pretrained(out / "model")
     found = measure(arm, seed, model, tokenizer, rows)
     found |= {"steps": steps, "training_tokens": metrics[-1]["tokens"]}
-    found["curve"] = [{k: v for k, v in line.items() if k not in ("learning_rate", "gradient_norm")} for line in metrics
-                      if set(line) - {"step", "tokens", "loss", "learning_rate", "gradient_norm", "seconds"}]
+    found["curve"] = [
+        {k: v for k, v in line.items() if k not in ("learning_rate", "gradient_norm")}
+        for line in metrics
+        if set(line) - {"step", "tokens", "loss", "learning_rate", "gradient_norm", "seconds"}
+    ]
     runs.write_json(out / "measured.json", found)
     for checkpoint in (out / "checkpoints").glob("step-*/optimizer.safetensors"):
         checkpoint.unlink()  # a finished run is not continued
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def interval(values: list[float]) -> list[float]:
+    """Mean and half-width of the 95 % t interval over seeds."""
+    width = STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return [round(statistics.fmean(values), 4), round(width, 4)]
+
+
+def per_token(found: dict, name: str) -> float:
+    return sum(found["nats"][name]) / sum(found["tokens"][name])
+
+
+def difference(first: list[dict], second: list[dict], name: str) -> dict:
+    """First minus second, nats per token, paired by seed and by document."""
+    nats = torch.tensor(
+        [
+            [a - b for a, b in zip(x["nats"][name], y["nats"][name], strict=True)]
+            for x, y in zip(first, second, strict=True)
+        ],
+        dtype=torch.float64,
+    )  # (seeds, documents)
+    tokens = torch.tensor(first[0]["tokens"][name], dtype=torch.float64)
+    generator = generator_for(0, -7)
+    drawn = torch.randint(len(tokens), (2000, len(tokens)), generator=generator)
+    resampled = nats.mean(0)[drawn].sum(-1) / tokens[drawn].sum(-1)
+    low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    mean, width = interval((nats.sum(-1) / tokens.sum()).tolist())
+    return {"mean": mean, "over_seeds": width, "over_documents": [round(low, 4), round(high, 4)]}
+
+
+def judge(texts: dict[str, list[str]]) -> dict[str, dict]:
+    """Perplexity under an independent model, beside what a low perplexity may hide: entropy and distinct pairs."""
+    source = pretrained.small_model()
+    model, tokenizer, found = source.autoregressive, source.tokenizer, {}
+    for name, samples in texts.items():
+        nats = tokens = 0
+        for sample in samples:
+            ids = torch.tensor([[data.special_ids(tokenizer)[0], *tokenizer.encode(sample, add_special_tokens=False)]])
+            if ids.shape[1] > 1:
+                scores = autoregressive_log_likelihood(model, ids, groups.left_to_right(ids.shape[1])[None])
+                nats, tokens = nats - scores.sum().item(), tokens + ids.shape[1] - 1
+        words = [word for sample in samples for word in sample.split()]
+        counts = torch.tensor(list(Counter(words).values()), dtype=torch.float64)
+        share = counts / counts.sum()
+        pairs = [pair for sample in samples for pair in pairwise(sample.split())]
+        found[name] = {
+            "perplexity": round(math.exp(nats / tokens), 2),
+            "entropy": round(-(share * share.log2()).sum().item(), 3),
+            "distinct_2": round(len(set(pairs)) / len(pairs), 3),
+            "words": len(words),
+        }
+    return found | {"judge": source.name}
+
+
+def step_seconds(rounds: int = 10) -> dict[str, float]:
+    """Median time of a training step of each kind, alternating in one run, on one thread."""
+    torch.set_num_threads(1)
+    source, _, blocks, _ = shared()
+    kinds = {arm: make(arm, copy.deepcopy(source)) for arm in ("ar", "diffusion", *A3_ARMS)}
+    times = {arm: [] for arm in kinds}
+    for number in range(rounds + 1):
+        rows = blocks.rows(torch.arange(number * BATCH, (number + 1) * BATCH))
+        for arm, (model, recipe) in kinds.items():
+            started = time.perf_counter()
+            batch = recipe.batch(rows, number / (rounds + 1), list(range(BATCH)), number)
+            with torch.autocast("cpu", torch.bfloat16):
+                log_probs = recipe.log_probs(model, batch.inputs)
+            (log_probs * batch.weights).sum().backward()
+            times[arm].append(time.perf_counter() - started)
+    return {arm: round(statistics.median(seconds[1:]), 4) for arm, seconds in times.items()}
+
+
+def report() -> None:
+    """Gather what the arms have measured, and write it into the book."""
+    arms = {
+        arm: [json.loads((FOLDER / f"{arm}-{seed}" / "measured.json").read_text()) for seed in SEEDS] for arm in ARMS
+    }
+    flops = json.loads((FOLDER / "flops.json").read_text())
+    rows, source = {}, shared()
+    for arm, found in arms.items():
+        rows[arm] = {
+            "steps": found[0]["steps"],
+            "tokens": found[0]["training_tokens"],
+            "petaflops": round(flops[arm.removesuffix("_long")] * found[0]["steps"] / 1e15, 3),
+            "train_seconds": interval([seed["curve"][-1]["seconds"] for seed in found]),
+            "nats": {name: interval([per_token(seed, name) for seed in found]) for name in found[0]["nats"]},
+            "right": interval([sum(seed["right"]) / sum(seed["of"]) for seed in found]),
+            "curve": [
+                {
+                    name: (
+                        line[name]
+                        if name in ("step", "tokens")
+                        else interval([seed["curve"][at][name] for seed in found])
+                    )
+                    for name in line
+                    if name not in ("loss", "seconds")
+                }
+                for at, line in enumerate(found[0]["curve"])
+            ],
+        }
+    every = ("random order", "left to right", "a span", "a sentence", "blocks of 4", "random groups of 4")
+    compared = [
+        ("a3_paper", "diffusion", ("random order", "left to right", "a span", "a sentence", "random groups of 4")),
+        ("a3_paper", "diffusion_long", ("random order", "left to right", "a span", "a sentence")),
+        ("a3_paper", "ar", ("left to right", "a span", "a sentence")),
+        ("a3_paper", "ar_long", ("left to right", "a span", "a sentence")),
+        *(("a3_paper", arm, every) for arm in A3_ARMS if arm != "a3_paper"),
+    ]
+    differences = [
+        {"first": first, "second": second, "grouping": name, **difference(arms[first], arms[second], name)}
+        for first, second, names in compared
+        for name in names
+    ]
+    untouched = scorer("ar", source[0])
+    nats, tokens = token_losses(untouched, source[3], draw(source[3], Grouping("blocks")))
+    texts = {
+        f"{arm}, {order}": [sample for seed in arms[arm] for sample in seed["samples"][order]]
+        for arm in SAMPLED
+        for order in arms[arm][0]["samples"]
+    }
+    texts["held-out text"] = source[1].batch_decode(
+        source[3].input_ids[: len(SEEDS) * SAMPLES], skip_special_tokens=True
+    )
+    record(
+        "study",
+        seed=0,
+        wall_seconds=sum(line["wall"] for line in json.loads((FOLDER / "walls.json").read_text()).values()),
+        seeds=SEEDS,
+        texts=TEXTS,
+        shape=SHAPE,
+        parameters=sum(weight.numel() for weight in source[0].parameters()),
+        length=LENGTH,
+        batch=BATCH,
+        learning_rate=RATE,
+        pretraining={"steps": PRETRAINING.steps, "batch": PRETRAINING.batch_size,
+                     "tokens": runs.read_metrics(FOLDER / "pretraining")[-1]["tokens"],
+                     "left to right": round((nats.sum() / tokens.sum()).item(), 4)},
+        training_text_tokens=int(source[2].lengths.sum()),
+        held_out=len(source[3].input_ids),
+        watched=WATCHED,
+        blank=BLANK,
+        samples=SAMPLES,
+        arms=rows,
+        differences=differences,
+        judged=judge(texts),
+        step_seconds=json.loads((FOLDER / "times.json").read_text()),
+    )  # fmt: skip
 
 
 # --- all of it ------------------------------------------------------------------------------------------------
@@ -249,7 +414,7 @@ def run(arm: str, seed: int) -> None:
 def count_flops() -> None:
     if not (FOLDER / "flops.json").exists():
         counted = {}
-        for arm in ARMS[:-2]:
+        for arm in ("ar", "diffusion", *A3_ARMS):
             source, _, blocks, _ = shared()
             counted[arm] = flops_per_step(arm, source, blocks)
         runs.write_json(FOLDER / "flops.json", counted)
@@ -259,22 +424,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="arms trained at the same time")
     parser.add_argument("--only", help="train and measure one arm with one seed, such as a3_paper-0")
+    parser.add_argument("--times", action="store_true", help="measure the time of a step; nothing else may run")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     if options.only:
         arm, seed = options.only.rsplit("-", 1)
-        return run(arm, int(seed))
+        run(arm, int(seed))
+        return
+    if options.times:
+        runs.write_json(FOLDER / "times.json", step_seconds())
+        return
     prepare()
     count_flops()
+    walls = FOLDER / "walls.json"
+    seconds = json.loads(walls.read_text()) if walls.exists() else {}
 
     def start(name: str) -> None:
+        if (FOLDER / name / "measured.json").exists():
+            return
         started = time.time()
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, __file__, "--only", name], check=True, env=environment)
-        print(f"{name}: {time.time() - started:.0f} s", flush=True)
+        seconds[name] = {"wall": round(time.time() - started, 1)}
+        runs.write_json(walls, seconds)
+        print(f"{name}: {seconds[name]['wall']:.0f} s", flush=True)
 
     with ThreadPoolExecutor(options.workers) as pool:
-        list(pool.map(start, [f"{arm}-{seed}" for seed in SEEDS for arm in ARMS]))
+        list(pool.map(start, [f"{arm}-{seed}" for arms in (ARMS[:-3], ARMS[-3:]) for seed in SEEDS for arm in arms]))
+    if not (FOLDER / "times.json").exists():
+        subprocess.run([sys.executable, __file__, "--times"], check=True)
+    report()
 
 
 if __name__ == "__main__":
