@@ -307,7 +307,7 @@ def loss_curves(
         raise ValueError(f"the metrics have no evaluation {', '.join(unknown)}; they have {', '.join(found) or 'none'}")
     ours = ax is None
     if ours:
-        _, ax = plt.subplots(figsize=(7.5, 4.2))
+        _, ax = plt.subplots(figsize=(8, 4))
     last = max(line["tokens"] for line in metrics)
     thousands = last < 2e6
     unit = 1e3 if thousands else 1e6
@@ -326,9 +326,9 @@ def loss_curves(
         middle = ((start + end) / 2 * last / unit, 1.01)
         ax.text(*middle, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9, color="#555555")
         start = end
-    ax.set(
-        xlabel=f"training tokens, {'thousands' if thousands else 'millions'}", ylabel="held-out loss, nats per token"
-    )
+    ax.set(xlabel=f"training tokens, {'thousands' if thousands else 'millions'}")
+    ax.set_ylabel("held-out loss, nats per token")
     ax.set_title(title, pad=18 if stages else 6)
-    ax.legend(fontsize=9)
+    # outside, where there is room: no line and no label is hidden
+    ax.legend(fontsize=9, **(dict(loc="center left", bbox_to_anchor=(1, 0.5)) if ours else {}))
     return _show_once(ax.figure, ours)
