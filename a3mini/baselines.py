@@ -105,10 +105,11 @@ class MaskedDiffusion:
         ratio = (SMALLEST_RATIO + (1 - SMALLEST_RATIO) * uniform)[:, None]  # (B, 1)
         opened = min(1.0, progress / self.anneal) if self.anneal else 1.0
         draws, open_right = [], []
-        for example in examples:
-            generator = generator_for(seed, example)
-            draws.append(torch.rand(length, generator=generator))
-            open_right.append(torch.rand(length, length, generator=generator) < opened)
+        for example, own in zip(examples, rows.lengths.tolist(), strict=True):
+            # as many numbers as the row has tokens, so that they do not depend on the other rows of the batch
+            generator, rest = generator_for(seed, example), length - own
+            draws.append(F.pad(torch.rand(own, generator=generator), (0, rest)))
+            open_right.append(F.pad(torch.rand(own, own, generator=generator), (0, rest, 0, rest)) < opened)
         masked = (torch.stack(draws) < ratio) & real
         masked[:, 0] = False
         visible = (torch.ones(length, length, dtype=torch.bool).tril() | torch.stack(open_right)) & real[:, None]
@@ -151,7 +152,8 @@ def diffusion_log_likelihood(
     """
     group_ids = groups.check(group_ids)
     steps = [(row, int(group)) for row in range(len(input_ids)) for group in group_ids[row].unique() if group > 0]
-    out = torch.zeros(input_ids.shape, device=input_ids.device)
+    dtype = torch.promote_types(model.dtype, torch.float32)
+    out = torch.zeros(input_ids.shape, dtype=dtype, device=input_ids.device)
     for start in range(0, len(steps), batch_size):
         row, group = torch.tensor(steps[start : start + batch_size], device=input_ids.device).T
         out.index_put_((row,), diffusion_step(model, input_ids[row], group_ids[row], group), accumulate=True)

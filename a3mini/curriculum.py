@@ -19,6 +19,7 @@ A grouping draws ``group_ids`` for one row. Its kinds:
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from a3mini import groups
 
 KINDS = ("blocks", "shuffled", "span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
+ROUNDING = 1e-9  # progress is a quotient; its rounding must not put a boundary off by a step
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ class Part:
             raise ValueError(f"a part of kind {self.kind!r} needs at least one group size")
         for size in self.sizes:
             Grouping(self.kind, size)
-        if not self.weight > 0:
-            raise ValueError(f"weight must be positive, got {self.weight!r}")
+        _check_positive("weight", self.weight)
+        if not isinstance(self.grow, bool):
+            raise ValueError(f"grow must be true or false, got {self.grow!r}")
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,15 @@ class Stage:
         object.__setattr__(self, "parts", parts)
         if not self.parts:
             raise ValueError(f"the stage {self.name!r} has no parts")
-        if not self.share > 0:
-            raise ValueError(f"the share of the stage {self.name!r} must be positive, got {self.share!r}")
+        _check_positive(f"the share of the stage {self.name!r}", self.share)
 
     def choose(self, progress: float, generator: torch.Generator) -> Grouping:
         """A grouping for one example, ``progress`` in [0, 1) of the way through the stage."""
         weights = torch.tensor([part.weight for part in self.parts])
         part = self.parts[int(torch.multinomial(weights, 1, generator=generator))]
         if part.grow:
-            return Grouping(part.kind, part.sizes[int(progress * len(part.sizes))])
+            number = int(progress * len(part.sizes) + ROUNDING)
+            return Grouping(part.kind, part.sizes[min(number, len(part.sizes) - 1)])
         return Grouping(part.kind, part.sizes[int(torch.randint(len(part.sizes), (), generator=generator))])
 
 
@@ -200,8 +203,8 @@ class Curriculum:
             raise ValueError(f"progress must be in [0, 1), got {progress!r}")
         start = 0.0
         for stage, end in zip(self.stages, self.boundaries, strict=True):
-            if progress < end:
-                return stage, (progress - start) / (end - start)
+            if progress < end - ROUNDING or end == 1:
+                return stage, max(0.0, progress - start) / (end - start)
             start = end
         raise AssertionError("the last stage ends at 1")
 
@@ -239,8 +242,8 @@ class Curriculum:
             ValueError: it is not in that form; the message names what is wrong.
             OSError: the file cannot be read.
         """
-        text = Path(path).read_text(encoding="utf-8")
         try:
+            text = Path(path).read_text(encoding="utf-8")
             return cls(**(json.loads(text) if _is_json(path) else yaml.safe_load(text)))
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
@@ -267,6 +270,11 @@ def generator_for(*numbers: int) -> torch.Generator:
         seed = (seed ^ seed >> 27) * 0x94D049BB133111EB % 2**64
         seed ^= seed >> 31
     return torch.Generator().manual_seed(seed - 2**63)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 def _is_json(path: str | Path) -> bool:

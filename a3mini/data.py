@@ -156,7 +156,10 @@ def _chapters(source_code: str) -> list[Story]:
 
 def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
     if path.suffix == ".txt":
-        text = path.read_text(encoding="utf-8-sig")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
         separator = separator or (END_OF_DOCUMENT if END_OF_DOCUMENT in text else r"\n\s*\n")
         parts = re.split(separator, text) if separator == r"\n\s*\n" else text.split(separator)
         yield from (Story(f"{path.stem} {n}", part.strip()) for n, part in enumerate(parts, start=1))
@@ -164,21 +167,41 @@ def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
     for n, row in enumerate(_table(path), start=1):
         if column not in row:
             raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(map(str, row))}")
-        yield Story(f"{path.stem} {n}", (row[column] or "").strip())
+        yield Story(f"{path.stem} {n}", _as_text(row[column], column, path.name))
 
 
 def _table(path: Path) -> Iterable[dict]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from (
-            csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
-        )
+    csv.field_size_limit(2**31 - 1)  # a document may be long
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file) if path.suffix == ".csv" else _json_rows(file, path.name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
+
+
+def _json_rows(lines: Iterable[str], name: str) -> Iterable[dict]:
+    for n, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {n} of {name} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {n} of {name} must be a JSON object, got {line[:40]!r}")
+            yield row
+
+
+def _as_text(value, column: str, source: str) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError(f"the column {column!r} of {source} does not hold text, but {value!r:.40}")
+    return (value or "").strip()
 
 
 def _hub(name: str, column: str, split: str) -> Iterable[Story]:
     for n, row in enumerate(_hub_rows(name, split), start=1):
         if column not in row:
             raise ValueError(f"the data set {name} has no column {column!r}; it has {', '.join(map(str, row))}")
-        yield Story(f"{name} {n}", (row[column] or "").strip())
+        yield Story(f"{name} {n}", _as_text(row[column], column, f"the data set {name}"))
 
 
 def _hub_rows(name: str, split: str) -> Iterable[dict]:

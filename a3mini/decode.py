@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.data import special_ids
+from a3mini.data import check_vocabulary, special_ids
 from a3mini.model import A3ForCausalLM
 from a3mini.objective import labels_for
+from a3mini.rows import check
 
 
 class Generation(NamedTuple):
@@ -47,8 +48,11 @@ def generate(
     """
     if not temperature >= 0:
         raise ValueError(f"temperature must not be negative, got {temperature!r}")
+    # what stands in input_ids is not read yet: zeros take its place
+    config, zeros = model.config, torch.zeros_like(input_ids)
+    check(zeros, group_ids, None, config.vocab_size, config.max_position_embeddings)
     group_ids = groups.relabel(group_ids)
-    predicted = labels_for(input_ids, group_ids, known) >= 0 if known is not None else group_ids > 0
+    predicted = labels_for(zeros, group_ids, known) >= 0
     if not predicted.any():
         raise ValueError("there is nothing to predict: group_ids has no position above 0 that is not known")
     sequences = input_ids.masked_fill(predicted, 0)  # whatever stands there is a valid id, and never read
@@ -93,12 +97,14 @@ def infill(
         the text with its blanks filled.
 
     Raises:
-        ValueError: no blank in the text, no tokens for it, or more tokens than the model can take.
+        ValueError: no blank in the text, no tokens for it, more tokens than the model can take, or a tokenizer
+            larger than the model's vocabulary.
     """
     if blank not in text:
         raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
     if tokens_per_blank < 1:
         raise ValueError(f"tokens_per_blank must be at least 1, got {tokens_per_blank}")
+    check_vocabulary(tokenizer, model.config.vocab_size)
     bos, _, _ = special_ids(tokenizer)
     ids, unknown = [bos], [False]
     for number, part in enumerate(text.split(blank)):

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from tqdm.auto import tqdm
@@ -163,6 +163,7 @@ def train(
     folder: str | Path | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     quiet: bool = False,
+    command: dict | None = None,
 ) -> list[dict]:
     """Train ``model`` in place; go on where the run in ``folder`` stopped, if there is one.
 
@@ -175,6 +176,7 @@ def train(
         evaluate: called with the model in evaluation mode, without gradients, every ``eval_every`` steps, before the
             first and after the last; what it returns goes into the metrics.
         quiet: no progress bar.
+        command: how the run was started, for run.json; plays no part in the training.
 
     Returns:
         the metrics, one dict per logged step: step, tokens (real ones, given or predicted), loss (nats per predicted
@@ -182,8 +184,8 @@ def train(
         that it was trained on, in evaluation mode.
 
     Raises:
-        ValueError: a batch that cannot be divided among the processes; a folder that holds a run of another
-            configuration; a damaged checkpoint.
+        ValueError: a batch that cannot be divided among the processes; rows that do not fit the model; a folder
+            that holds a run of another configuration; a damaged checkpoint.
         FloatingPointError: the loss or its gradient is not finite; names the last good checkpoint.
         OSError: a checkpoint cannot be written; names the last good one.
     """
@@ -195,12 +197,15 @@ def train(
             f"batch_size={config.batch_size} cannot be divided evenly into {accelerator.num_processes} processes "
             f"with microbatches of {micro} rows; change batch_size or micro_batch_size"
         )
+    _check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
     if folder:
-        _open_run(folder, model, recipe, blocks, config, accelerator)
-    base = model
+        _open_run(folder, model, recipe, blocks, config, accelerator, command)
+    base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
     if config.lora_rank:
-        model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
+        with torch.random.fork_rng():  # the additions start at random
+            torch.manual_seed(config.seed)
+            model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -303,6 +308,8 @@ def train(
     trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.lora_rank:
         trained.merge_and_unload()
+        for weight in was_trained:
+            weight.requires_grad_(True)
     base.eval()
     return metrics
 
@@ -325,15 +332,12 @@ def add_lora(model: nn.Module, rank: int, alpha: int) -> nn.Module:
 def _accelerator(config: TrainConfig) -> Accelerator:
     # accelerate keeps one state per process and refuses another precision; a notebook trains more than once
     AcceleratorState._reset_state(reset_partial_state=False)
-    precision = config.precision
+    precision, device = config.precision, PartialState().device.type
     if precision == "auto":
-        if torch.cuda.is_available():
-            precision = best_precision("cuda", torch.cuda.get_device_capability())
-        elif torch.backends.mps.is_available():
-            precision = best_precision("mps")
-        else:
-            precision = best_precision("cpu", native_bf16=torch.backends.cpu.get_cpu_capability() == "AVX512_BF16")
-    if precision == "fp16" and not torch.cuda.is_available():
+        capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # PyTorch's own test, under a private name
+        precision = best_precision(device, capability, has_bf16())
+    if precision == "fp16" and device != "cuda":
         raise ValueError("precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'")
     return Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
 
@@ -363,13 +367,27 @@ class _Order:
         return int(self.order[place])
 
 
+def _check_rows(blocks: Blocks, config) -> None:
+    largest, length = int(blocks.input_ids.max()), blocks.input_ids.shape[1]
+    if largest >= config.vocab_size:
+        raise ValueError(
+            f"the rows hold token {largest}, but the model's vocab_size is {config.vocab_size}; "
+            "use the tokenizer that was saved with the model"
+        )
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"the rows have {length} tokens, but the model allows {config.max_position_embeddings} "
+            "(config.max_position_embeddings); pack the text into shorter rows"
+        )
+
+
 def _trim(rows: Blocks) -> Blocks:
     """Without the columns that are padding in every row."""
     longest = int(rows.lengths.max())
     return rows._replace(input_ids=rows.input_ids[:, :longest], sentence_ends=rows.sentence_ends[:, :longest])
 
 
-def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator) -> None:
+def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator, command) -> None:
     """Check that the folder holds this run or none, and write its record."""
     record = {
         "training": asdict(config),
@@ -410,7 +428,7 @@ def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, 
             "hardware": runs.hardware(),
             "versions": runs.versions(),
         }
-        runs.write_json(path, record | machine)
+        runs.write_json(path, record | machine | ({"command": command} if command else {}))
     accelerator.wait_for_everyone()
 
 
