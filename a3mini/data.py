@@ -259,7 +259,7 @@ def cloze(source: str | Path, split: str = "validation", limit: int | None = Non
         plain = {re.sub(r"randomfifth|[\s_]", "", name.lower()): value for name, value in row.items()}
         try:
             first, second, third, fourth = (plain[f"inputsentence{n}"] for n in range(1, 5))
-            ending = plain[f"sentencequiz{int(plain['answerrightending'])}"]
+            ending = plain[f"sentencequiz{str(plain['answerrightending']).strip()}"]
         except KeyError as error:
             raise ValueError(
                 f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}"
