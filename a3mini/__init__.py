@@ -1,10 +1,13 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The files, in reading order; each uses only those before it:
-groups, masks, rows, model, pretrained, objective, data. For notebooks alone: plots, checks.
+groups, masks, rows, model, pretrained, objective, curriculum, data, runs, train, decode, baselines, evaluate, cli.
+For notebooks alone: plots, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the package, for they need
+more packages: ``pip install 'a3mini[train]'``.
 """
 
-from a3mini import groups, masks, objective, pretrained
+from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs
+from a3mini.curriculum import Curriculum
 from a3mini.model import A3Config, A3ForCausalLM, A3Output
 from a3mini.pretrained import from_autoregressive
 
@@ -13,9 +16,15 @@ __all__ = [
     "A3Config",
     "A3ForCausalLM",
     "A3Output",
+    "Curriculum",
+    "curriculum",
+    "data",
+    "decode",
+    "evaluate",
     "from_autoregressive",
     "groups",
     "masks",
     "objective",
     "pretrained",
+    "runs",
 ]

@@ -5,6 +5,7 @@ drawn groups for every model, so that differences between models are paired.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,18 +56,28 @@ class HeldOut:
         groupings: by name.
         seed: of the drawn groups.
         batch_size: rows per pass.
+        score: (model, input_ids, group_ids) to log-probabilities; default: those of A3.
+
+    ``tokens`` says how many tokens each loss is a mean of.
     """
 
-    def __init__(self, blocks: Blocks, groupings: dict[str, Grouping] = GROUPINGS, seed: int = 0, batch_size: int = 32):
+    def __init__(
+        self,
+        blocks: Blocks,
+        groupings: dict[str, Grouping] = GROUPINGS,
+        seed: int = 0,
+        batch_size: int = 32,
+        score: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+    ):
         self.blocks, self.batch_size = blocks, batch_size
+        self.score = score or partial(objective.log_likelihood, reduction="token")
         self.group_ids = {name: draw(blocks, grouping, seed) for name, grouping in groupings.items()}
+        self.tokens = {name: int((group_ids > 0).sum()) for name, group_ids in self.group_ids.items()}
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        def score(input_ids, group_ids):
-            return objective.log_likelihood(model, input_ids, group_ids, reduction="token")
-
         found = {}
         for name, group_ids in self.group_ids.items():
+            score = partial(self.score, model)
             nats, tokens = token_losses(score, self.blocks, group_ids, model.device, self.batch_size)
             found[name] = (nats.sum() / tokens.sum()).item()
         return found

@@ -61,7 +61,7 @@ def from_autoregressive(
     elif isinstance(source, (str, Path)):
         if gguf_file is not None and Path(source).is_dir() and not (Path(source) / gguf_file).is_file():
             raise FileNotFoundError(f"there is no file {gguf_file!r} in {source}")
-        source = _load_llama(source, gguf_file, dtype)
+        source = load_autoregressive(source, gguf_file, dtype)
     else:
         raise TypeError(f"source must be a LlamaForCausalLM, a hub id or a folder, got {type(source).__name__}")
 
@@ -102,11 +102,11 @@ def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
     package = importlib.util.find_spec(PACKAGED_MODEL)
     if package is None:
         tokenizer = AutoTokenizer.from_pretrained(HUB_MODEL)
-        return SmallModel(_load_llama(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
+        return SmallModel(load_autoregressive(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
     file = next(Path(package.origin).parent.glob("*.gguf"))
     with _without_progress_bars():  # it is a matter of seconds
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model = _load_llama(file.parent, file.name, dtype)
+        model = load_autoregressive(file.parent, file.name, dtype)
     return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
 
 
@@ -122,7 +122,10 @@ def _without_progress_bars():
             logging.enable_progress_bar()
 
 
-def _load_llama(source: str | Path, gguf_file: str | None, dtype: torch.dtype) -> LlamaForCausalLM:
+def load_autoregressive(
+    source: str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
+) -> LlamaForCausalLM:
+    """A Llama-family checkpoint as it is, no tensor left out; arguments and errors as ``from_autoregressive``."""
     try:
         _check_covered(AutoConfig.from_pretrained(source, gguf_file=gguf_file))
         model = load_strictly(LlamaForCausalLM.from_pretrained, source, gguf_file=gguf_file, dtype=dtype)

@@ -31,7 +31,7 @@ import sys
 if importlib.util.find_spec("a3mini") is None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.check_call([*pip, "--no-deps", "git+{url}@{branch}"])
-    wanted = "accelerate anywidget datasets gguf ipywidgets matplotlib numpy safetensors transformers".split()
+    wanted = "accelerate anywidget datasets gguf ipywidgets matplotlib numpy peft safetensors transformers".split()
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         subprocess.check_call([*pip, *missing])
