@@ -55,7 +55,7 @@ from a3mini.train import AnyOrder, TrainConfig, train
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "study"
 TEXTS = ("bible-bbe", "andersen")
-LENGTH = 128
+PRETRAINING_LENGTH, LENGTH = 128, 64  # tokens per row
 SHAPE = {
     "vocab_size": 4096,
     "hidden_size": 192,
@@ -63,13 +63,13 @@ SHAPE = {
     "num_hidden_layers": 6,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
-    "max_position_embeddings": LENGTH,
+    "max_position_embeddings": PRETRAINING_LENGTH,
     "tie_word_embeddings": True,
 }
 PRETRAINING = TrainConfig(
-    steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=100, precision="bf16", save_every=200
+    steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=100, precision="bf16", save_every=100
 )
-STEPS, BATCH, RATE = 360, 16, 1e-3
+STEPS, BATCH, RATE = 300, 32, 1e-3
 SEEDS = (0, 1, 2)
 A3_ARMS = {f"a3_{name}": name for name in ("paper", "stage3", "no_stage2", "spans", "official")}
 ARMS = ("ar", "diffusion", *A3_ARMS, "ar_long", "diffusion_long")  # the last three run last
@@ -94,7 +94,7 @@ def prepare() -> None:
     model = LlamaForCausalLM(
         LlamaConfig(**SHAPE, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
     )
-    blocks = data.pack(training, tokenizer, LENGTH)
+    blocks = data.pack(training, tokenizer, PRETRAINING_LENGTH)
     print(f"pretraining on {int(blocks.lengths.sum())} tokens")
     train(model, Autoregressive(), blocks, PRETRAINING, FOLDER / "pretraining")
     tokenizer.save_pretrained(FOLDER / "pretrained")
@@ -124,7 +124,7 @@ def make(arm: str, source: LlamaForCausalLM):
     return source, Autoregressive()
 
 
-def flops_per_step(arm: str, source: LlamaForCausalLM, blocks: data.Blocks, samples: int = 20) -> float:
+def flops_per_step(arm: str, source: LlamaForCausalLM, blocks: data.Blocks, samples: int = 10) -> float:
     """Floating-point operations of a training step, matrix products and attention, mean over the training."""
     model, recipe = make(arm, source)
     model.set_attn_implementation("eager")  # the counter does not know the CPU's fused kernel

@@ -1,16 +1,22 @@
-"""Write the tables of book/results.md from book/results/*.json. No number there is typed by hand.
+"""Write the tables and figures of the result pages from book/results/*.json. No number there is typed by hand.
 
 python tools/results.py            write
 python tools/results.py --check    change nothing; fail if something would change
 """
 
+import io
 import json
 import re
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
+
+from a3mini import plots
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "book" / "results.md"
+BOOK = ROOT / "book"
 
 
 def load(name: str) -> dict:
@@ -80,25 +86,166 @@ def notebook_times() -> str:
     return f"{table(['notebook', 'seconds'], rows)}\n\n{source(result)}"
 
 
-def page(text: str) -> str:
-    for make in (two_stream, query_init, notebook_times):
+ARMS = {
+    "ar": "AR goes on",
+    "diffusion": "masked diffusion",
+    "a3_paper": "A3, three stages",
+    "a3_stage3": "A3, stage 3 only",
+    "a3_no_stage2": "A3, no stage 2",
+    "a3_spans": "A3, with spans",
+    "a3_official": "A3, the code's sizes",
+    "ar_long": "AR, equal operations",
+    "diffusion_long": "diffusion, equal operations",
+}
+
+
+def plus_minus(pair: list[float] | None, digits: int = 3) -> str:
+    return "" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
+
+
+def study_setup() -> str:
+    result = load("study")
+    shape, start = result["shape"], result["pretraining"]
+    rows = [
+        ["model", f"Llama, {result['parameters'] / 1e6:.2f} million weights: {shape['hidden_size']} wide, "
+                  f"{shape['num_hidden_layers']} layers, vocabulary {shape['vocab_size']}, tied"],
+        ["text", f"{' and '.join(result['texts'])}, {result['training_text_tokens']:,} tokens for training; "
+                 "one document in ten held out"],
+        ["pretraining", f"autoregressive, {start['tokens']:,} tokens (several times over the text); "
+                        f"then {start['left to right']:.3f} nats per token left to right on the held-out rows"],
+        ["adaptation", f"{result['arms']['ar']['steps']} steps of {result['batch']} rows of {result['length']} tokens, "
+                       f"highest learning rate {result['learning_rate']}, bfloat16 mixed precision, no tuning per arm"],
+        ["held out", f"one row of {result['length']} tokens from each of {result['held_out']} documents"],
+        ["seeds", f"{len(result['seeds'])}: they choose the rows' order, the groups and the masks"],
+    ]  # fmt: skip
+    return f"{table(['what', 'how'], rows)}\n\n{source(result)}"
+
+
+def study_losses() -> str:
+    result = load("study")
+    columns = ["left to right", "blocks of 4", "random order", "diffusion bound", "random groups of 4", "a span"]
+    columns += ["a sentence"]
+    rows = [
+        [ARMS[arm], f"{row['tokens'] / 1e6:.2f} M", *(plus_minus(row["nats"].get(name)) for name in columns)]
+        for arm, row in result["arms"].items()
+    ]
+    return table(["arm", "tokens", *columns], rows)
+
+
+def study_differences() -> str:
+    rows = [
+        [
+            f"{ARMS[row['first']]} − {ARMS[row['second']]}",
+            row["grouping"],
+            f"{row['mean']:+.3f}",
+            f"± {row['over_seeds']:.3f}",
+            f"{row['over_documents'][0]:+.3f} to {row['over_documents'][1]:+.3f}",
+        ]
+        for row in load("study")["differences"]
+    ]
+    return table(["difference", "grouping", "nats per token", "95 % over seeds", "95 % over documents"], rows)
+
+
+def study_infilling() -> str:
+    result = load("study")
+    rows = [[ARMS[arm], plus_minus([100 * value for value in row["right"]], 1)] for arm, row in result["arms"].items()]
+    return table(["arm", f"right tokens in a blank of {result['blank']}, %"], rows)
+
+
+def study_samples() -> str:
+    judged = dict(load("study")["judged"])
+    judge = judged.pop("judge")
+    rows = []
+    for name, row in judged.items():
+        arm, _, order = name.partition(", ")
+        label = f"{ARMS[arm]}, {order}" if arm in ARMS else name
+        rows.append(
+            [label, f"{row['perplexity']:.1f}", f"{row['entropy']:.2f}", f"{row['distinct_2']:.2f}", row["words"]]
+        )
+    header = ["text", "perplexity under the judge", "entropy of words, bits", "distinct pairs", "words"]
+    return f"{table(header, rows)}\n\nThe judge is {judge}."
+
+
+def study_compute() -> str:
+    result = load("study")
+    seconds = result["step_seconds"]
+    rows = [
+        [
+            ARMS[arm],
+            row["steps"],
+            f"{row['petaflops']:.3f}",
+            f"{row['petaflops'] / result['arms']['ar']['petaflops']:.2f}",
+            f"{1e3 * seconds[arm.removesuffix('_long')]:.0f}",
+            plus_minus(row["train_seconds"], 0),
+        ]
+        for arm, row in result["arms"].items()
+    ]
+    header = ["arm", "steps", "operations, 10^15", "against AR", "a step alone, ms", "training beside another arm, s"]
+    return table(header, rows)
+
+
+def study_curves() -> str:
+    """Held-out loss over training tokens, in random order and left to right."""
+    result = load("study")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4))
+    markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
+    for ax, name in zip(axes, ("random order", "left to right"), strict=True):
+        for number, arm in enumerate(result["arms"]):
+            curve = [line for line in result["arms"][arm]["curve"] if name in line]
+            if not curve or arm.endswith("_long"):
+                continue
+            tokens = [line["tokens"] / 1e6 for line in curve]
+            mean, width = zip(*(line[name] for line in curve), strict=True)
+            colour = plots.OKABE_ITO[number % len(plots.OKABE_ITO)]
+            ax.plot(tokens, mean, marker=markers[arm], markersize=4, color=colour, label=ARMS[arm])
+            low, high = ([m + s * w for m, w in zip(mean, width, strict=True)] for s in (-1, 1))
+            ax.fill_between(tokens, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.set(title=name, xlabel="training tokens, millions", ylabel="held-out loss, nats per token")
+    handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    return svg(figure)
+
+
+def svg(figure) -> str:
+    """The same text for the same figure."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return text.getvalue()
+
+
+PAGES = {
+    "results.md": (two_stream, query_init, notebook_times),
+    "study.md": (study_setup, study_losses, study_differences, study_infilling, study_samples, study_compute),
+}
+FIGURES = {"study_curves.svg": study_curves}
+
+
+def page(name: str) -> str:
+    text = (BOOK / name).read_text()
+    for make in PAGES[name]:
         begin, end = f"<!-- {make.__name__}:begin -->", f"<!-- {make.__name__}:end -->"
         pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
         if not pattern.search(text):
-            sys.exit(f"{PAGE.name} lacks the markers {begin} ... {end}")
+            sys.exit(f"{name} lacks the markers {begin} ... {end}")
         start, stop = pattern.search(text).span()
         text = f"{text[:start]}{begin}\n\n{make()}\n\n{end}{text[stop:]}"
     return text
 
 
 def main(arguments: list[str]) -> None:
-    text = PAGE.read_text()
-    made = page(text)
+    matplotlib.use("svg")
+    plots.use_style()
+    plt.rcParams["svg.hashsalt"] = "a3"
+    made = {BOOK / name: page(name) for name in PAGES}
+    made |= {BOOK / "_static" / name: make() for name, make in FIGURES.items()}
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if arguments == ["--check"]:
-        if made != text:
-            sys.exit("book/results.md is out of date: run `make results`")
+        if stale:
+            sys.exit(f"out of date: {', '.join(path.name for path in stale)}; run `make results`")
     else:
-        PAGE.write_text(made)
+        for path in stale:
+            path.write_text(made[path])
 
 
 if __name__ == "__main__":
