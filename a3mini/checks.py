@@ -14,7 +14,8 @@ from functools import wraps
 
 import torch
 
-from a3mini import masks
+from a3mini import groups, masks
+from a3mini.curriculum import Curriculum
 
 
 @dataclass(frozen=True)
@@ -506,3 +507,230 @@ def packed_layer(answer: Callable) -> None:
                 _same(mine, theirs),
                 f"for group_ids {ids} the {name} rows differ from those computed in full. Do rows and mask fit?",
             )
+
+
+# Notebook 04: train a compact model
+
+
+@exercise
+def learning_rate(answer: Callable) -> None:
+    """(step, highest, warmup_steps, steps) -> the rate of that step: up in a line, down along half a cosine."""
+    for highest, warmup, steps in ((3e-3, 20, 300), (0.5, 0, 10), (1.0, 7, 8)):
+        got = [float(answer(step, highest, warmup, steps)) / highest for step in range(steps)]
+        case = f"with {warmup} of {steps} steps for the warm-up "
+        for step in range(warmup):
+            place = f"{case}the rate of step {step} should be {step}/{warmup} of the highest, not {got[step]:.4f}"
+            expect(not math.isclose(got[step], (step + 1) / warmup), f"{place}: step 0 has rate 0.")
+            expect(math.isclose(got[step], step / warmup, abs_tol=1e-9), f"{place}.")
+        expect(got[warmup] < 1.5, f"{case}it rises to {got[warmup]:.2f} times the highest: 1 + cos goes up to 2.")
+        expect(
+            math.isclose(got[warmup], 1.0),
+            f"{case}step {warmup} should have the highest rate, not {got[warmup]:.4f} of it: the cosine begins there.",
+        )
+        left = [(step - warmup) / (steps - warmup) for step in range(warmup, steps)]
+        straight = all(math.isclose(rate, 1 - u, abs_tol=1e-9) for rate, u in zip(got[warmup:], left, strict=True))
+        expect(not straight or len(left) < 3, "it falls in a straight line; it should follow a cosine.")
+        for step, u in enumerate(left, start=warmup):
+            right = 0.5 * (1 + math.cos(math.pi * u))
+            expect(
+                math.isclose(got[step], right, abs_tol=1e-9),
+                f"{case}the rate of step {step} should be {right:.4f} of the highest, not {got[step]:.4f}.",
+            )
+
+
+def _mixture(curriculum: Curriculum, progress: float) -> dict[tuple[str, int], float]:
+    """How often each kind and group size is drawn at ``progress`` of the training."""
+    stage, inside = curriculum.stage_at(progress)
+    total, found = sum(part.weight for part in stage.parts), {}
+    for part in stage.parts:
+        sizes = [part.sizes[int(inside * len(part.sizes))]] if part.grow else part.sizes
+        for size in sizes:
+            share = part.weight / total / len(sizes)
+            found[part.kind, size] = found.get((part.kind, size), 0.0) + share
+    return found
+
+
+@exercise
+def blank_curriculum(answer: Curriculum) -> None:
+    """Left to right for a quarter, growing spans for a quarter, then sentence blanks (2/3) and permutations (1/3)."""
+    expect(isinstance(answer, Curriculum), f"make a Curriculum, not {type(answer).__name__}.")
+    blanks = {("sentence", 1): 2 / 3, ("shuffled", 1): 1 / 6, ("shuffled", 4): 1 / 6}
+    wanted = {0.01: {("blocks", 1): 1.0}, 0.24: {("blocks", 1): 1.0}}
+    wanted |= {0.26: {("span", 1): 1.0}, 0.375: {("span", 2): 1.0}, 0.49: {("span", 4): 1.0}}
+    wanted |= {0.51: blanks, 0.99: blanks}
+    for progress, right in wanted.items():
+        got = _mixture(answer, progress)
+        same = got.keys() == right.keys() and all(math.isclose(got[key], right[key], rel_tol=1e-6) for key in right)
+        texts = [
+            ", ".join(f"{kind} of size {size} ({share:.0%})" for (kind, size), share in sorted(mixture.items()))
+            for mixture in (right, got)
+        ]
+        expect(same, f"at {progress:.0%} of the training there should be {texts[0]}; you have {texts[1]}.")
+
+
+@exercise
+def microbatch_losses(answer: Callable) -> None:
+    """(log_probs, predicted), lists of (B, T), -> losses whose gradients add up to that of the mean over all tokens."""
+    generator = torch.Generator().manual_seed(0)
+    for counts in ([7, 1], [2, 0, 5], [3, 3]):
+        values = [torch.randn(2, 4, generator=generator, dtype=torch.float64) for _ in counts]
+        log_probs = [value.requires_grad_() for value in values]
+        predicted = [(torch.arange(8) < count).flip(0).view(2, 4) for count in counts]
+        got = answer(list(log_probs), [part.clone() for part in predicted])
+        case = f"for microbatches of {', '.join(map(str, counts))} predicted tokens "
+        expect(isinstance(got, (list, tuple)) and len(got) == len(counts), "return a list, one loss per microbatch.")
+        for loss in got:
+            expect(isinstance(loss, torch.Tensor) and loss.numel() == 1, "each loss is a tensor with one number.")
+        sum(loss.sum() for loss in got).backward()
+        gradient = torch.stack([value.grad for value in log_probs])
+        chosen = torch.stack(predicted)
+        share = chosen.double() / sum(counts)
+        expect(not gradient.isnan().any(), f"{case}the gradient is not a number: a microbatch may predict nothing.")
+        expect(not torch.allclose(gradient, share), "the sign is wrong: the loss is the *negative* log-likelihood.")
+        expect(not gradient[~chosen].any(), f"{case}positions count that are not predicted.")
+        expect(
+            not torch.allclose(gradient, -chosen.double()) or sum(counts) == 1,
+            f"{case}the losses are sums; divide them by the number of predicted tokens of the whole step.",
+        )
+        weights = [-gradient[n][chosen[n]].mean().item() for n, count in enumerate(counts) if count]
+        expect(
+            max(weights) - min(weights) < 1e-9,
+            f"{case}a token weighs {' or '.join(f'{w:.3f}' for w in weights)}, depending on its microbatch; "
+            "divide by the count of the whole step, not by that of the microbatch.",
+        )
+        expect(
+            torch.allclose(gradient, -share),
+            f"{case}each token should weigh 1/{sum(counts)} = {1 / sum(counts):.3f}, not {weights[0]:.3f}.",
+        )
+
+
+@exercise
+def rows_of_step(answer: Callable) -> None:
+    """(step, batch_size, size, order_of) -> the rows of a step, epochs following each other without a gap."""
+
+    def order_of(epoch: int, size: int) -> torch.Tensor:
+        return torch.randperm(size, generator=torch.Generator().manual_seed(epoch))
+
+    for batch, size in ((2, 6), (4, 6), (5, 3), (7, 2)):
+        epochs = torch.cat([order_of(epoch, size) for epoch in range(batch * 8 // size + 1)]).tolist()
+        drawn = {}
+        for step in (0, 1, 2, 3, 5, 7, 2, 0):  # back and forth, as after a crash
+            got = answer(step, batch, size, lambda epoch, size=size: order_of(epoch, size))
+            where = f"with batches of {batch} and {size} rows, step {step}"
+            expect(isinstance(got, list), f"return a list of row numbers, not {type(got).__name__}.")
+            got, right = [int(row) for row in got], epochs[step * batch : (step + 1) * batch]
+            expect(drawn.setdefault(step, got) == got, f"{where} differs when it is asked for again: remember nothing.")
+            expect(len(got) == batch, f"{where} has {len(got)} rows: a batch goes on into the next epoch.")
+            first = order_of(0, size).tolist()
+            again = [first[example % size] for example in range(step * batch, (step + 1) * batch)]
+            expect(got != again or again == right, f"{where}: every epoch has an order of its own.")
+            expect(got == right, f"{where} should be {right}, not {got}. Which examples does the step have?")
+
+
+# Notebook 05: progressive adaptation
+
+
+@exercise
+def growing_groups(answer: Callable) -> None:
+    """From (length, progress, sizes) to stage-2 group ids (length,)."""
+    for length, progress, sizes in (
+        (6, 0.0, (1, 2, 4)),
+        (9, 0.5, (1, 2, 4)),
+        (12, 0.99, (1, 2, 4)),
+        (11, 0.7, (2, 3, 5, 8)),
+        (11, 0.3, (2, 3, 5, 8)),
+        (4, 0.25, (1, 8)),
+    ):
+        got, size = answer(length, progress, sizes), sizes[int(progress * len(sizes))]
+        where = f"length {length}, progress {progress}, sizes {sizes}: "
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
+        ids = got.tolist()
+        expect(ids[0] == 0, where + f"token 0 is given, so its id is 0, not {ids[0]}.")
+        expect(
+            length == 1 or ids[1] == 1, where + f"token 1 begins group 1, not {ids[1]}; the given token fills no group."
+        )
+        expect(ids == sorted(ids), where + "the groups go from left to right, so the ids never fall.")
+        for other in {*sizes} - {size}:
+            expect(
+                ids != groups.blocks(length, other).tolist() or other >= length - 1 <= size,
+                where + f"your groups have {other} tokens; at this progress they should have {size}.",
+            )
+        right = groups.blocks(length, size).tolist()
+        expect(ids == right, where + f"the groups have {size} tokens: {right}; yours are {ids}.")
+
+
+@exercise
+def backwards_span(answer: Callable) -> None:
+    """From (length, start, end, size) to group ids (length,): the blank from its right end to its left."""
+    for length, start, end, size in ((8, 3, 6, 1), (10, 2, 8, 2), (12, 4, 11, 3), (6, 1, 6, 4), (7, 6, 7, 1)):
+        got = answer(length, start, end, size)
+        where = f"length {length}, start {start}, end {end}, size {size}: "
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
+        unknown = torch.zeros(length, dtype=torch.bool)
+        unknown[start:end] = True
+        ids = got.tolist()
+        expect(
+            end == length or ids[end] == 0, where + f"token {end} is given: the blank ends before it, as in a slice."
+        )
+        expect(not (got[~unknown] < 0).any(), where + "what is outside the blank is given (0), not padding (-1).")
+        expect(not got[~unknown].any(), where + "what is outside the blank is given: its id is 0.")
+        expect(bool((got[unknown] > 0).all()), where + "every token of the blank is predicted: its id is 1 or more.")
+        right = torch.zeros_like(got)
+        right[start:end] = torch.arange(end - start).flip(0) // size + 1
+        forwards = groups.infill(unknown, size)
+        expect(
+            not torch.equal(got, forwards) or torch.equal(got, right),
+            where + "this goes from left to right; the right end comes first.",
+        )
+        turned = torch.where(unknown, forwards.max() + 1 - forwards, 0)
+        expect(
+            not torch.equal(got, turned) or torch.equal(got, right),
+            where + "the smaller group is the first one; it should be the last, at the left end.",
+        )
+        expect(torch.equal(got, right), where + f"the ids should be {right.tolist()}; yours are {ids}.")
+
+
+@exercise
+def bound_from_sets(answer: Callable) -> None:
+    """From cost(masked positions) and a length to the masked-diffusion bound, in nats."""
+    for length in (1, 2, 4, 5):
+        generator = torch.Generator().manual_seed(length)
+        sets = [masked for m in range(1, length + 1) for masked in itertools.combinations(range(length), m)]
+        costs = {masked: len(masked) * torch.rand((), generator=generator).item() for masked in sets}
+        visited = []
+
+        def cost(masked, costs=costs, visited=visited):
+            key = tuple(sorted(masked))
+            expect(key != (), "the empty set has no tokens to predict: begin with sets of one token.")
+            expect(key in costs, f"cost was asked for {masked}; positions go from 0 to {max(costs)[0]}, each once.")
+            visited.append(key)
+            return costs[key]
+
+        got = answer(cost, length)
+        got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
+        expect(isinstance(got, float | int), f"return one number, not {type(got).__name__}.")
+
+        def total(weight, sets=sets, costs=costs):
+            return sum(costs[masked] * weight(len(masked)) for masked in sets)
+
+        right = total(lambda m, n=length: 1 / (m * math.comb(n, m)))
+        found = f"for {length} positions the bound is {right:.4f}, yours is {got:.4f}"
+        if _close(got, right):
+            continue
+        missing = set(costs) - set(visited)
+        expect(
+            not missing,
+            f"{found}: {len(missing)} sets were never asked for, such as {min(missing, key=len, default=())}.",
+        )
+        wrong = {
+            "this is the plain sum over sets. Each needs its weight": lambda m: 1,
+            "there are more sets of some sizes than of others: divide by their number": lambda m: 1 / m,
+            "divide by the size of the set as well": lambda m, n=length: 1 / math.comb(n, m),
+            "sizes have equal weight, so divide by m, not by the length": lambda m, n=length: 1 / (n * math.comb(n, m)),
+            "this is the bound per token. Return that of the text": lambda m, n=length: 1 / (n * m * math.comb(n, m)),
+        }
+        for message, weight in wrong.items():
+            expect(not _close(got, total(weight)), f"{found}: {message}.")
+        expect(False, f"{found}.")

@@ -1,0 +1,93 @@
+"""Known wrong answers to the exercises of notebook 04: code that defines the name, and what the check must say."""
+
+RATE = """\
+def learning_rate(step, highest, warmup_steps, steps):
+    if step < warmup_steps:
+        return highest * {up} / warmup_steps
+    u = {u}
+    return highest * {down}
+"""
+U, DOWN = "(step - warmup_steps) / (steps - warmup_steps)", "0.5 * (1 + math.cos(math.pi * u))"
+
+OWN = """\
+blank_curriculum = Curriculum(
+    (
+        Stage("left to right", {first}, (Part("blocks", (1,)),)),
+        Stage("spans", 1, (Part("span", (1, 2, 4), grow={grow}),)),
+        Stage("blanks", 2, (Part("sentence", (1,), weight={weight}), Part("shuffled", {sizes}))),
+    )
+)
+"""
+
+LOSSES = """\
+def microbatch_losses(log_probs, predicted):
+    count = sum(int(p.sum()) for p in predicted)
+    return [{loss} for log_p, p in zip(log_probs, predicted)]
+"""
+
+ROWS = """\
+def rows_of_step(step, batch_size, size, order_of):
+    places = [{place} for example in range(step * batch_size, (step + 1) * batch_size)]
+    return [int(order_of({epoch})[place]) for epoch, place in places]
+"""
+
+MISTAKES = {
+    "learning_rate": [
+        (RATE.format(up="(step + 1)", u=U, down=DOWN), "step 0 has rate 0"),
+        (RATE.format(up="step", u="step / steps", down=DOWN), "the cosine begins there"),
+        (RATE.format(up="step", u=U, down="(1 - u)"), "in a straight line"),
+        (RATE.format(up="step", u=U, down="(1 + math.cos(math.pi * u))"), "goes up to 2"),
+        (RATE.format(up="step", u=U, down="math.cos(math.pi * u / 2)"), "of the highest, not"),
+        ("def learning_rate(step, highest, warmup_steps, steps):\n    return highest", "should be 0/20"),
+    ],
+    "blank_curriculum": [
+        (OWN.format(first=0.25, grow=True, weight=2, sizes=(1, 4)), "at 24% of the training"),
+        (OWN.format(first=1, grow=False, weight=2, sizes=(1, 4)), "at 26% of the training"),
+        (OWN.format(first=1, grow=True, weight=1, sizes=(1, 4)), "at 51% of the training"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 2, 4)), "shuffled of size 2"),
+        ('blank_curriculum = Curriculum.preset("paper")', "at 26% of the training"),
+        ('blank_curriculum = Stage("left to right", 1, (Part("blocks"),))', "make a Curriculum, not Stage"),
+    ],
+    "microbatch_losses": [
+        (LOSSES.format(loss="-log_p[p].mean()"), "depending on its microbatch"),
+        (LOSSES.format(loss="-log_p[p].mean() / len(predicted)"), "depending on its microbatch"),
+        (LOSSES.format(loss="-log_p[p].sum() / p.sum().clamp_min(1)"), "depending on its microbatch"),
+        (LOSSES.format(loss="-log_p[p].sum()"), "the losses are sums"),
+        (LOSSES.format(loss="log_p[p].sum() / count"), "the sign is wrong"),
+        (LOSSES.format(loss="-log_p.sum() / count"), "positions count that are not predicted"),
+        (LOSSES.format(loss="-log_p[p].sum() / p.numel()"), "each token should weigh"),
+        (LOSSES.format(loss="-log_p[p] / count"), "one number"),
+    ],
+    "rows_of_step": [
+        (ROWS.format(place="(0, example % size)", epoch="epoch"), "an order of its own"),
+        (ROWS.format(place="divmod(example, batch_size)", epoch="epoch"), "Which examples does the step have?"),
+        (
+            "def rows_of_step(step, batch_size, size, order_of):\n"
+            "    per_epoch = -(-size // batch_size)\n"
+            "    epoch, place = divmod(step, per_epoch)\n"
+            "    return order_of(epoch)[place * batch_size : (place + 1) * batch_size].tolist()",
+            "goes on into the next epoch",
+        ),
+        (
+            "state = []\n"
+            "def rows_of_step(step, batch_size, size, order_of):\n"
+            "    while len(state) < batch_size:\n"
+            "        state.extend(order_of(len(state)).tolist())\n"
+            "    return [state.pop(0) for _ in range(batch_size)]",
+            "an order of its own",
+        ),
+        (
+            "calls = []\n"
+            "def rows_of_step(step, batch_size, size, order_of):\n"
+            "    calls.append(step)\n"
+            "    places = [divmod(e, size) for e in range(step * batch_size, (step + 1) * batch_size)]\n"
+            "    rows = [int(order_of(epoch)[place]) for epoch, place in places]\n"
+            "    return rows[::-1] if calls.count(step) > 1 else rows",
+            "remember nothing",
+        ),
+        (
+            "def rows_of_step(step, batch_size, size, order_of):\n    return torch.arange(batch_size)",
+            "return a list of row numbers",
+        ),
+    ],
+}
