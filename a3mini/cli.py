@@ -356,7 +356,10 @@ def _check_run(options: argparse.Namespace):
     else:
         recipe = Autoregressive() if options.objective == "autoregressive" else MaskedDiffusion()
     folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder {folder} cannot be made ({error}); choose another --folder") from error
     return config, recipe, folder
 
 
@@ -371,7 +374,10 @@ def _documents(options: argparse.Namespace) -> tuple[list, list]:
     if options.validation_text:
         held_out = data.documents(*options.validation_text, **how)
         texts = {story.text for story in held_out}
-        return [story for story in found if story.text not in texts], held_out
+        found = [story for story in found if story.text not in texts]
+        if not found:
+            raise ValueError("every document of --text is in --validation-text; nothing is left to train on")
+        return found, held_out
     if options.validation == 0:
         return found, []
     if len(found) == 1:
@@ -517,7 +523,7 @@ def _tokenizer(source: str, gguf_file: str | None = None):
     except (OSError, ValueError, KeyError) as error:
         raise OSError(
             f"cannot read a tokenizer from {source}: there is no such folder, so it was looked up on the hub. "
-            f"Is it spelled right, and is the hub reachable? Offline: --source small. What went wrong: {error}"
+            f"Is it spelled right, and is the hub reachable? What went wrong: {error}"
         ) from error
 
 

@@ -339,7 +339,14 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         precision = best_precision(device, capability, has_bf16())
     if precision == "fp16" and device != "cuda":
         raise ValueError("precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'")
-    return Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
+    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError("FSDP version 1 is not covered: set fsdp_version: 2 in accelerate's configuration")
+    if (
+        accelerator.distributed_type == DistributedType.DEEPSPEED
+    ):  # its engine owns the step, and its checkpoints are its own
+        raise ValueError("DeepSpeed is not covered: use FSDP, version 2, which divides the same things among the GPUs")
+    return accelerator
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -387,7 +394,9 @@ def _trim(rows: Blocks) -> Blocks:
     return rows._replace(input_ids=rows.input_ids[:, :longest], sentence_ends=rows.sentence_ends[:, :longest])
 
 
-def _open_run(folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator, command) -> None:
+def _open_run(
+    folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator, command
+) -> None:
     """Check that the folder holds this run or none, and write its record."""
     record = {
         "training": asdict(config),
@@ -452,14 +461,16 @@ def _save(folder: Path, step: int, tokens: int, seconds: float, model, optimizer
 
 def _restore(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, int, float]:
     tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"))
+    moments = tensors["optimizer"] | state["optimizer"]
+    sharded = accelerator.distributed_type == DistributedType.FSDP
     set_state_dict(
         model,
         optimizer.optimizer,
         model_state_dict=tensors["trainable"],
-        optim_state_dict=tensors["optimizer"] | state["optimizer"],
+        optim_state_dict=_nested(moments, model, optimizer.optimizer) if sharded else moments,
         options=StateDictOptions(
-            flatten_optimizer_state_dict=True,
-            full_state_dict=accelerator.distributed_type == DistributedType.FSDP,
+            flatten_optimizer_state_dict=not sharded,
+            full_state_dict=sharded,
             strict=False,  # the file holds trained weights only
         ),
     )
@@ -467,3 +478,21 @@ def _restore(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, 
     if accelerator.scaler:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["step"], state["tokens"], state["seconds"]
+
+
+def _nested(moments: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """An optimizer's flat state in the form that PyTorch can divide among processes; the flat one it cannot."""
+    state = {}
+    for key, value in moments.items():
+        if key.startswith("state."):
+            name, _, what = key.removeprefix("state.").rpartition(".")
+            state.setdefault(name, {})[what] = value
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        members = [names[id(weight)] for weight in group["params"]]
+        settings = {
+            key: moments.get(f"param_groups.{members[0]}.{key}", group[key]) for key in group if key != "params"
+        }
+        groups.append({**settings, "params": members})
+    return {"state": state, "param_groups": groups}
