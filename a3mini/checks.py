@@ -671,10 +671,10 @@ def backwards_span(answer: Callable) -> None:
         unknown = torch.zeros(length, dtype=torch.bool)
         unknown[start:end] = True
         ids = got.tolist()
+        expect(not (got[~unknown] < 0).any(), where + "what is outside the blank is given (0), not padding (-1).")
         expect(
             end == length or ids[end] == 0, where + f"token {end} is given: the blank ends before it, as in a slice."
         )
-        expect(not (got[~unknown] < 0).any(), where + "what is outside the blank is given (0), not padding (-1).")
         expect(not got[~unknown].any(), where + "what is outside the blank is given: its id is 0.")
         expect(bool((got[unknown] > 0).all()), where + "every token of the blank is predicted: its id is 1 or more.")
         right = torch.zeros_like(got)
