@@ -127,7 +127,7 @@ def make(arm: str, source: LlamaForCausalLM):
 def flops_per_step(arm: str, source: LlamaForCausalLM, blocks: data.Blocks, samples: int = 10) -> float:
     """Floating-point operations of a training step, matrix products and attention, mean over the training."""
     model, recipe = make(arm, source)
-    model.set_attn_implementation("eager")  # the counter does not know the CPU's fused kernel
+    model.config._attn_implementation = "eager"  # the counter does not know the CPU's fused kernel
     total = 0
     for sample in range(samples):
         rows = blocks.rows(torch.arange(sample * BATCH, (sample + 1) * BATCH))
