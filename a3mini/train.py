@@ -342,9 +342,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError("FSDP version 1 is not covered: set fsdp_version: 2 in accelerate's configuration")
-    if (
-        accelerator.distributed_type == DistributedType.DEEPSPEED
-    ):  # its engine owns the step, and its checkpoints are its own
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:  # its engine owns the step and the checkpoints
         raise ValueError("DeepSpeed is not covered: use FSDP, version 2, which divides the same things among the GPUs")
     return accelerator
 
