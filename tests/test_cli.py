@@ -1,0 +1,265 @@
+"""cli.py: the commands end to end on tiny models, config files, and one line for every error of the user's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from a3mini import A3ForCausalLM, cli, runs
+from a3mini.curriculum import Curriculum
+from a3mini.train import TrainConfig
+
+TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
+SHORT = ["--length=32", "--batch-size=4", "--held-out-rows=8", "--precision=fp32", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a text, and an autoregressive and an any-order model trained on it."""
+    folder = tmp_path_factory.mktemp("cli")
+    sentences = [f"Cat {n} sat on mat number {7 * n}. It was {'warm' if n % 2 else 'cold'} there." for n in range(40)]
+    (folder / "text.txt").write_text("\n\n".join(sentences))
+    text = f"--text={folder / 'text.txt'}"
+    for objective in ("any-order", "autoregressive", "diffusion"):
+        run = [f"--objective={objective}", "--steps=4", f"--folder={folder / objective}"]
+        assert cli.main(["train", text, *TINY, *SHORT, *run]) == 0
+    return folder
+
+
+def train(made: Path, *more: str) -> list[str]:
+    return ["train", f"--text={made / 'text.txt'}", *TINY, *SHORT, "--steps=4", *more]
+
+
+def the_error(capsys) -> str:
+    """The one line on standard error."""
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_train_leaves_a_model_and_its_record(made):
+    run = made / "any-order"
+    model = A3ForCausalLM.from_pretrained(run / "model")
+    assert (model.config.hidden_size, model.config.max_position_embeddings) == (16, 32)
+    record = json.loads((run / "run.json").read_text())
+    assert record["command"]["options"]["vocab_size"] == 300
+    assert record["command"]["options"]["column"] == "text"  # those that were not given as well
+    assert record["command"]["arguments"][0] == "train"
+    assert record["training"]["seed"] == 0 and record["versions"]["torch"] and record["hardware"]
+    first, last = runs.read_metrics(run)
+    assert last["random order"] < first["random order"]
+    assert not list(run.glob(f"{runs.PARTIAL}*"))
+
+
+def test_the_same_command_goes_on(made, tmp_path, monkeypatch):
+    """Stopped in the middle by an error, and started again: the same weights as without."""
+    command = train(made, f"--folder={tmp_path / 'run'}", "--save-every=2")
+    save = runs.save_checkpoint
+
+    def full(folder, step, *rest):
+        if step > 2:
+            raise OSError("No space left on device")
+        return save(folder, step, *rest)
+
+    monkeypatch.setattr(runs, "save_checkpoint", full)
+    assert cli.main(command) == 2
+    assert not (tmp_path / "run" / "model").exists()
+    monkeypatch.undo()
+    for _ in range(2):  # a finished run may be started again, too
+        assert cli.main(command) == 0
+        weights = A3ForCausalLM.from_pretrained(tmp_path / "run" / "model").state_dict()
+        whole = A3ForCausalLM.from_pretrained(made / "any-order" / "model").state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in whole.items())
+
+
+def test_a_full_disk_keeps_the_old_model(made, tmp_path, monkeypatch, capsys):
+    command = train(made, f"--folder={tmp_path / 'run'}")
+    assert cli.main(command) == 0
+    before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+
+    def full(model, folder, **_):
+        Path(folder).mkdir()
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(A3ForCausalLM, "save_pretrained", full)
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "could not be written" in the_error(capsys)
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in (tmp_path / "run").glob(".*")] == []
+
+
+def test_another_configuration_is_refused(made, capsys):
+    assert cli.main(train(made, f"--folder={made / 'any-order'}", "--learning-rate=0.5")) == 2
+    error = the_error(capsys)
+    assert "another configuration" in error and "learning_rate" in error
+
+
+def test_adapt(made, tmp_path, capsys):
+    Curriculum.preset("spans").save(tmp_path / "own.yaml")
+    command = ["adapt", f"--source={made / 'autoregressive' / 'model'}", f"--text={made / 'text.txt'}", *SHORT]
+    command += ["--steps=3", "--lora-rank=2", f"--curriculum={tmp_path / 'own.yaml'}", f"--folder={tmp_path / 'run'}"]
+    assert cli.main(command) == 0
+    assert "random order" in capsys.readouterr().out
+    adapted = A3ForCausalLM.from_pretrained(tmp_path / "run" / "model").state_dict()
+    source = A3ForCausalLM.from_pretrained(made / "any-order" / "model").state_dict()
+    assert adapted.keys() == source.keys()  # the low-rank additions are merged
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["lora_rank"] == 2
+    assert cli.main([*command, f"--source={made / 'any-order' / 'model'}"]) == 2
+    assert "any-order already" in the_error(capsys)
+
+
+def test_adapt_to_diffusion(made, tmp_path, capsys):
+    command = ["adapt", f"--source={made / 'autoregressive' / 'model'}", f"--text={made / 'text.txt'}", *SHORT]
+    assert cli.main([*command, "--steps=2", "--objective=diffusion", f"--folder={tmp_path / 'run'}"]) == 0
+    assert "(bound)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "kind, groupings", [("any-order", 5), ("autoregressive", 2), ("diffusion", 1)], ids=lambda value: str(value)
+)
+def test_evaluate_agrees_with_the_run(made, tmp_path, capsys, kind, groupings):
+    file = tmp_path / "losses.json"
+    command = ["evaluate", f"--model={made / kind / 'model'}", f"--text={made / 'text.txt'}", "--length=32"]
+    assert cli.main([*command, "--held-out-rows=8", "--batch-size=3", f"--json={file}"]) == 0
+    found = json.loads(file.read_text())
+    assert found["kind"] == kind and len(found["losses"]) == groupings
+    last = runs.read_metrics(made / kind)[-1]
+    if kind != "diffusion":  # its estimate depends on the batches
+        for name, loss in found["losses"].items():
+            assert loss["nats_per_token"] == pytest.approx(last[name], abs=1e-5)
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 1 + groupings
+    assert all(f"{loss['tokens']:,}" in line for line, loss in zip(table[1:], found["losses"].values(), strict=True))
+
+
+def test_infill(made, capsys, monkeypatch, tmp_path):
+    command = ["infill", f"--model={made / 'any-order' / 'model'}", "--tokens-per-blank=3", "--size=2", "--seed=5"]
+    assert cli.main([*command, "--order=random", "Cat ____ on the ____."]) == 0
+    filled = capsys.readouterr().out
+    assert filled.startswith("Cat") and " on the" in filled and "____" not in filled
+    (tmp_path / "in").write_text("Cat ____ on the ____.\n")
+    with (tmp_path / "in").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert cli.main([*command, "--order=random"]) == 0
+    assert capsys.readouterr().out == filled  # the same seed, from standard input
+
+
+def test_config_file_and_overrides(made, tmp_path):
+    config = {"text": [str(made / "text.txt")], "vocab-size": 300, "hidden_size": 16, "layers": 1, "heads": 2}
+    config |= {"length": 32, "steps": 9, "learning-rate": "2e-3", "quiet": True, "validation": 0}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    for name in ("run.yaml", "run.json"):
+        options = cli.parse(["train", "--config", str(tmp_path / name), "--steps", "2"])
+        assert (options.steps, options.hidden_size, options.learning_rate) == (2, 16, 2e-3)
+        assert options.quiet is True and options.text == config["text"]
+    (tmp_path / "off.yaml").write_text("activation-checkpointing: false\nquiet: true\nlimit: null\n")
+    options = cli.parse(["train", "--no-quiet", "--config", str(tmp_path / "off.yaml")])
+    assert not options.quiet and not options.activation_checkpointing and options.limit is None
+    assert cli.main(["train", "--config", str(tmp_path / "run.yaml"), "--steps=1", f"--folder={tmp_path / 'run'}"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"]["options"]["steps"] == 1
+
+
+def test_every_training_setting_is_an_option():
+    options = vars(cli.parse(["adapt"]))
+    assert {name: options[name] for name in vars(TrainConfig())} == vars(TrainConfig())
+
+
+CONFIGS = {
+    "typo": ("leraning-rate: 3", "did you mean learning-rate?"),
+    "list": ("- steps", "must hold options"),
+    "not YAML": ("steps: [", "not a valid config file"),
+    "kind": ("steps: many", "invalid int value: 'many'"),
+    "switch": ("quiet: perhaps", "quiet"),
+    "no such choice": ("precision: fp8", "fp8"),
+}
+
+
+@pytest.mark.parametrize("text, message", CONFIGS.values(), ids=CONFIGS)
+def test_bad_config_files(tmp_path, capsys, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    assert cli.main(["train", "--config", str(tmp_path / "run.yaml")]) == 2
+    assert message in the_error(capsys)
+
+
+ERRORS = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["trian"], "trian"),
+    "no text": (["train", "--folder=x"], "--text is needed"),
+    "no folder": (["train", "--text=TEXT"], "--folder is needed"),
+    "typo": (["train", "--bacth-size=2"], "did you mean --batch-size?"),
+    "first part": (["train", "--batch=2"], "did you mean --batch-size?"),
+    "missing config": (["train", "--config=none.yaml"], "none.yaml"),
+    "number": (["train", "--steps=many"], "invalid int value: 'many'"),
+    "steps": (["train", "--text=TEXT", "--folder=x", "--steps=0"], "steps must be at least 1, got 0"),
+    "heads": (["train", "--text=TEXT", "--folder=x", "--heads=5"], "multiple of twice --heads 5"),
+    "layers": (["train", "--text=TEXT", "--folder=x", "--layers=0"], "must be positive"),
+    "curriculum": (["train", "--text=TEXT", "--folder=x", "--curriculum=papers"], "no curriculum 'papers'"),
+    "folder": (["train", "--text=TEXT", "--folder=TEXT"], "choose another --folder"),
+    "missing text": (["train", "--text=none.txt", "--folder=x"], "no file none.txt"),
+    "unknown text": (["train", "--text=none", "--folder=x"], "unknown text 'none'"),
+    "one document": (["train", "--text=TEXT", "--separator=@", "--folder=x"], "one document"),
+    "nothing left": (["train", "--text=TEXT", "--validation-text=TEXT", "--folder=x"], "nothing is left"),
+    "limit": (["train", "--text=TEXT", "--limit=0", "--folder=x"], "--limit must be at least 1"),
+    "short": (["train", "--text=TEXT", "--length=4000", "--folder=x"], "less than one block"),
+    "vocabulary": (["train", "--text=TEXT", "--vocab-size=9", "--folder=x"], "vocab_size must be at least"),
+    "batch": (["train", "--text=TEXT", *TINY, "--length=16", "--micro-batch-size=3", "--folder=x"], "divided evenly"),
+    "no source": (["adapt", "--text=TEXT", "--folder=x"], "--source is needed"),
+    "no model": (["evaluate", "--model=./none", "--text=TEXT"], "no folder ./none"),
+    "empty model": (["evaluate", "--model=.", "--text=TEXT"], "holds no model"),
+    "no blank": (["infill", "--model=MODEL", "nothing missing"], "no blank"),
+    "not A3": (["infill", "--model=LLAMA", "a ____"], "is autoregressive"),
+    "long": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=99"], "the model takes 32"),
+    "size": (["infill", "--model=MODEL", "a ____", "--size=0"], "size must be"),
+    "positions": (["evaluate", "--model=MODEL", "--text=TEXT"], "more than the 32 positions"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", ERRORS.values(), ids=ERRORS)
+def test_errors_are_one_line(made, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    places = {
+        "TEXT": made / "text.txt",
+        "MODEL": made / "any-order" / "model",
+        "LLAMA": made / "autoregressive" / "model",
+    }
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    assert cli.main(arguments) == 2
+    error = the_error(capsys)
+    assert error.startswith("a3mini") and message in error
+    assert not list(tmp_path.glob("x/*"))  # before any work
+
+
+def test_an_unreachable_hub_names_what_works_offline(monkeypatch, capsys, tmp_path):
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    assert cli.main(["train", "--text=tinystories", f"--folder={tmp_path}"]) == 2
+    assert '"andersen"' in the_error(capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])
+def test_help_shows_examples_that_parse(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    for line in cli.EXAMPLES[command].replace("run.yaml", os.devnull).splitlines():
+        if line.startswith(f"  a3mini {command}") and "--config" not in line:
+            arguments = line.replace('"', "").split()[1:]
+            cli.parse(arguments if command != "infill" else arguments[:3])
+
+
+def test_as_a_program(made):
+    command = [sys.executable, "-m", "a3mini", "infill", f"--model={made / 'any-order' / 'model'}", "Cat"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("a3mini infill: error: there is no blank") and "Traceback" not in ended.stderr
