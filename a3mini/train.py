@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from tqdm.auto import tqdm
@@ -332,7 +333,8 @@ def add_lora(model: nn.Module, rank: int, alpha: int) -> nn.Module:
 def _accelerator(config: TrainConfig) -> Accelerator:
     # accelerate keeps one state per process and refuses another precision; a notebook trains more than once
     AcceleratorState._reset_state(reset_partial_state=False)
-    precision, device = config.precision, PartialState().device.type
+    precision = config.precision
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device.type
     if precision == "auto":
         capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
         has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # PyTorch's own test, under a private name
