@@ -3,7 +3,7 @@
 The files, in reading order; each uses only those before it:
 groups, masks, rows, model, pretrained, objective, curriculum, data, runs, train, decode, baselines, evaluate, cli.
 For notebooks alone: plots, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the package, for they need
-more packages: ``pip install 'a3mini[train]'``.
+more packages: the extra ``train``.
 """
 
 from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs

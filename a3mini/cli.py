@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     except torch.OutOfMemoryError as error:
         return _fail(name, f"out of memory: use a smaller --batch-size or --micro-batch-size. {error}")
     except ImportError as error:
-        return _fail(name, f"{error}; pip install 'a3mini[train]'")
+        return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
     except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
         return _fail(name, error)
     except KeyboardInterrupt:
