@@ -342,7 +342,7 @@ def report() -> None:
         rows[arm] = {
             "steps": found[0]["steps"],
             "tokens": found[0]["training_tokens"],
-            "petaflops": round(flops[arm.removesuffix("_long")] * found[0]["steps"] / 1e15, 3),
+            "teraflops": round(flops[arm.removesuffix("_long")] * found[0]["steps"] / 1e12, 3),
             "train_seconds": interval([seed["curve"][-1]["seconds"] for seed in found]),
             "nats": {name: interval([per_token(seed, name) for seed in found]) for name in found[0]["nats"]},
             "right": interval([sum(seed["right"]) / sum(seed["of"]) for seed in found]),

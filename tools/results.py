@@ -173,14 +173,14 @@ def study_compute() -> str:
         [
             ARMS[arm],
             row["steps"],
-            f"{row['petaflops']:.3f}",
-            f"{row['petaflops'] / result['arms']['ar']['petaflops']:.2f}",
+            f"{row['teraflops']:.1f}",
+            f"{row['teraflops'] / result['arms']['ar']['teraflops']:.2f}",
             f"{1e3 * seconds[arm.removesuffix('_long')]:.0f}",
             plus_minus(row["train_seconds"], 0),
         ]
         for arm, row in result["arms"].items()
     ]
-    header = ["arm", "steps", "operations, 10^15", "against AR", "a step alone, ms", "training beside another arm, s"]
+    header = ["arm", "steps", "operations, 10^12", "against AR", "a step alone, ms", "training beside another arm, s"]
     return table(header, rows)
 
 
@@ -206,6 +206,27 @@ def study_curves() -> str:
     return svg(figure)
 
 
+def study_tradeoff() -> str:
+    """Any order against left to right: the path of each A3 arm, and where masked diffusion ends."""
+    result = load("study")
+    figure, ax = plt.subplots(figsize=(7, 4.8))
+    markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
+    for number, (arm, row) in enumerate(result["arms"].items()):
+        colour = plots.OKABE_ITO[number % len(plots.OKABE_ITO)]
+        path = [line for line in row["curve"] if {"left to right", "random order"} <= line.keys() and line["step"]]
+        if path:
+            across, up = ([line[name][0] for line in path] for name in ("left to right", "random order"))
+            ax.plot(across, up, color=colour, marker=markers[arm], markersize=4, label=ARMS[arm])
+            ax.plot(across[-1], up[-1], color=colour, marker=markers[arm], markersize=10)
+        elif arm == "diffusion":
+            ends = [row["nats"][name][0] for name in ("left to right", "random order")]
+            ax.plot(*ends, color=colour, marker=markers[arm], markersize=10, linestyle="none", label=ARMS[arm])
+    ax.axvline(result["arms"]["ar"]["nats"]["left to right"][0], color="0.4", linestyle="--", label=ARMS["ar"])
+    ax.set(xlabel="left to right, nats per token", ylabel="random order, nats per token")
+    ax.legend(fontsize=9)
+    return svg(figure)
+
+
 def svg(figure) -> str:
     """The same text for the same figure."""
     text = io.StringIO()
@@ -218,7 +239,7 @@ PAGES = {
     "results.md": (two_stream, query_init, notebook_times),
     "study.md": (study_setup, study_losses, study_differences, study_infilling, study_samples, study_compute),
 }
-FIGURES = {"study_curves.svg": study_curves}
+FIGURES = {"study_curves.svg": study_curves, "study_tradeoff.svg": study_tradeoff}
 
 
 def page(name: str) -> str:
