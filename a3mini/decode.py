@@ -66,7 +66,10 @@ def generate(
         if temperature == 0:
             tokens = logits.argmax(-1)
         else:
-            tokens = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+            chances = (logits / temperature).softmax(-1)
+            if generator is not None:  # it draws on its own device
+                chances = chances.to(generator.device)
+            tokens = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
         sequences[now] = tokens
         log_probs[now] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
     return Generation(sequences, log_probs, group_ids, (group_ids >= 0) & ~predicted)
