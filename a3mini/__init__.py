@@ -1,7 +1,8 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The files, in reading order; each uses only those before it:
-groups, masks, rows, model, pretrained, objective, curriculum, data, runs, train, decode, baselines, evaluate, cli.
+groups, masks, rows, model, pretrained, objective, curriculum, data, runs, resume, train,
+decode, baselines, evaluate, cli.
 For notebooks alone: plots, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the package, for they need
 more packages: the extra ``train``.
 """

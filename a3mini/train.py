@@ -10,16 +10,16 @@ Three rules make a run repeatable:
   no state of a sampler or of a random number generator to save: the number of the step is that state.
 - The loss of a step is divided by the number of tokens that the whole step predicts, over all microbatches and
   processes. So it does not depend on how the batch is divided.
-- A checkpoint holds the trained weights, the optimiser and the schedule, and is whole or not there; see ``runs``.
+- A checkpoint holds the trained weights, the optimiser and the schedule, and is whole or not there; see ``resume``
+  and ``runs``.
 """
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,20 +28,15 @@ from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from a3mini import runs
 from a3mini.curriculum import Curriculum, generator_for
 from a3mini.data import Blocks
+from a3mini.resume import open_run, restore_state, save_state
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-# What may change between a run and its continuation, because it does not change the result.
-FREE_TO_CHANGE = ("eval_every", "save_every", "log_every", "micro_batch_size", "activation_checkpointing")
-WHOLE = StateDictOptions(
-    full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True
-)
 
 
 class Batch(NamedTuple):
@@ -201,7 +196,7 @@ def train(
     _check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
     if folder:
-        _open_run(folder, model, recipe, blocks, config, accelerator, command)
+        open_run(folder, model, recipe, blocks, config, accelerator, command)
     base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
     if config.lora_rank:
         with torch.random.fork_rng():  # the additions start at random
@@ -221,7 +216,7 @@ def train(
     metrics, first, tokens, seconds = [], 0, 0, 0.0
     last = runs.latest_checkpoint(folder / "checkpoints") if folder else None
     if last:
-        first, tokens, seconds = _restore(last, model, optimizer, schedule, accelerator)
+        first, tokens, seconds = restore_state(last, model, optimizer, schedule, accelerator)
         if accelerator.is_main_process:
             runs.cut_metrics(folder / "metrics.jsonl", first)
         accelerator.wait_for_everyone()
@@ -300,7 +295,7 @@ def train(
                 }
                 log(line | (evaluated() if is_due[1] else {}))
             if folder and is_due[2]:
-                _save(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
+                save_state(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     bar.close()
@@ -392,107 +387,3 @@ def _trim(rows: Blocks) -> Blocks:
     """Without the columns that are padding in every row."""
     longest = int(rows.lengths.max())
     return rows._replace(input_ids=rows.input_ids[:, :longest], sentence_ends=rows.sentence_ends[:, :longest])
-
-
-def _open_run(
-    folder: Path, model, recipe, blocks: Blocks, config: TrainConfig, accelerator: Accelerator, command
-) -> None:
-    """Check that the folder holds this run or none, and write its record."""
-    record = {
-        "training": asdict(config),
-        **recipe.settings(),
-        "model": {
-            k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")
-        },
-        "data": {
-            "rows": len(blocks.input_ids),
-            "tokens": int(blocks.lengths.sum()),
-            "fingerprint": hashlib.sha256(blocks.input_ids.numpy().tobytes()).hexdigest()[:16],
-        },
-    }
-    record = json.loads(json.dumps(record))  # as it will be read back
-    path = folder / "run.json"
-    if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):
-        before = json.loads(path.read_text())
-        known = {key: before.get(key) for key in record}
-        changed = [
-            line
-            for line in runs.differences(known, record)
-            if not line.startswith(tuple(f"training.{name}:" for name in FREE_TO_CHANGE))
-        ]
-        if changed:
-            raise ValueError(
-                f"{folder} holds a run of another configuration ({'; '.join(changed)}); go on with the old one, "
-                "or choose another folder"
-            )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not runs.latest_checkpoint(folder / "checkpoints"):
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
-        machine = {
-            "processes": accelerator.num_processes,
-            "threads": torch.get_num_threads(),
-            "precision": accelerator.mixed_precision,
-            "hardware": runs.hardware(),
-            "versions": runs.versions(),
-        }
-        runs.write_json(path, record | machine | ({"command": command} if command else {}))
-    accelerator.wait_for_everyone()
-
-
-def _save(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:
-    weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)  # every process takes part
-    numbers = {name: value for name, value in moments.items() if not isinstance(value, Tensor)}
-    state = {
-        "step": step,
-        "tokens": tokens,
-        "seconds": seconds,
-        "optimizer": numbers,
-        "schedule": schedule.state_dict(),
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-    }
-    if accelerator.is_main_process:
-        tensors = {"trainable": weights, "optimizer": {k: v for k, v in moments.items() if isinstance(v, Tensor)}}
-        state["schedule"].pop("lr_lambdas", None)
-        runs.save_checkpoint(folder, step, tensors, state)
-    accelerator.wait_for_everyone()
-
-
-def _restore(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, int, float]:
-    tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"))
-    moments = tensors["optimizer"] | state["optimizer"]
-    sharded = accelerator.distributed_type == DistributedType.FSDP
-    set_state_dict(
-        model,
-        optimizer.optimizer,
-        model_state_dict=tensors["trainable"],
-        optim_state_dict=_nested(moments, model, optimizer.optimizer) if sharded else moments,
-        options=StateDictOptions(
-            flatten_optimizer_state_dict=not sharded,
-            full_state_dict=sharded,
-            strict=False,  # the file holds trained weights only
-        ),
-    )
-    schedule.load_state_dict(state["schedule"] | {"lr_lambdas": [None] * len(schedule.lr_lambdas)})
-    if accelerator.scaler:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    return state["step"], state["tokens"], state["seconds"]
-
-
-def _nested(moments: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """An optimizer's flat state in the form that PyTorch can divide among processes; the flat one it cannot."""
-    state = {}
-    for key, value in moments.items():
-        if key.startswith("state."):
-            name, _, what = key.removeprefix("state.").rpartition(".")
-            state.setdefault(name, {})[what] = value
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    groups = []
-    for group in optimizer.param_groups:
-        members = [names[id(weight)] for weight in group["params"]]
-        settings = {
-            key: moments.get(f"param_groups.{members[0]}.{key}", group[key]) for key in group if key != "params"
-        }
-        groups.append({**settings, "params": members})
-    return {"state": state, "param_groups": groups}

@@ -12,7 +12,7 @@ import torch
 from training_run import CONFIG, SHAPE, load_run, run_and_save, small_blocks, small_model, small_run
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import objective, runs
+from a3mini import objective, resume, runs
 from a3mini import train as train_file
 from a3mini.baselines import Autoregressive, MaskedDiffusion, MaskedDiffusionModel
 from a3mini.curriculum import Curriculum, generator_for
@@ -457,7 +457,7 @@ def test_free_settings_may_change(tmp_path):
         "micro_batch_size": 2,
         "activation_checkpointing": True,
     }
-    assert changed.keys() == set(train_file.FREE_TO_CHANGE)
+    assert changed.keys() == set(resume.FREE_TO_CHANGE)
     assert distance(whole, weights_after(folder=tmp_path, steps=6, **changed)) < 1e-4
 
 
