@@ -99,6 +99,9 @@ ARMS = {
 }
 
 
+LINES = (*plots.OKABE_ITO[:6], "#555555", "#000000", "#000000")  # yellow lines are hard to see on white
+
+
 def plus_minus(pair: list[float] | None, digits: int = 3) -> str:
     return "" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
@@ -191,12 +194,12 @@ def study_curves() -> str:
     markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
     for ax, name in zip(axes, ("random order", "left to right"), strict=True):
         for number, arm in enumerate(result["arms"]):
-            curve = [line for line in result["arms"][arm]["curve"] if name in line]
+            curve = [line for line in result["arms"][arm]["curve"] if name in line and line["step"]]
             if not curve or arm.endswith("_long"):
                 continue
             tokens = [line["tokens"] / 1e6 for line in curve]
             mean, width = zip(*(line[name] for line in curve), strict=True)
-            colour = plots.OKABE_ITO[number % len(plots.OKABE_ITO)]
+            colour = LINES[number]
             ax.plot(tokens, mean, marker=markers[arm], markersize=4, color=colour, label=ARMS[arm])
             low, high = ([m + s * w for m, w in zip(mean, width, strict=True)] for s in (-1, 1))
             ax.fill_between(tokens, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -212,7 +215,7 @@ def study_tradeoff() -> str:
     figure, ax = plt.subplots(figsize=(7, 4.8))
     markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
     for number, (arm, row) in enumerate(result["arms"].items()):
-        colour = plots.OKABE_ITO[number % len(plots.OKABE_ITO)]
+        colour = LINES[number]
         path = [line for line in row["curve"] if {"left to right", "random order"} <= line.keys() and line["step"]]
         if path:
             across, up = ([line[name][0] for line in path] for name in ("left to right", "random order"))
