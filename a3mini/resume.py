@@ -7,6 +7,7 @@ files.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,9 +41,11 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
         "data": {
             "rows": len(blocks.input_ids),
             "tokens": int(blocks.lengths.sum()),
-            "fingerprint": hashlib.sha256(blocks.input_ids.numpy().tobytes()).hexdigest()[:16],
+            "fingerprint": _fingerprint([blocks.input_ids]),
         },
     }
+    if config.lora_rank:  # the checkpoints hold additions only, which belong to these very weights
+        record["base"] = _fingerprint(model.parameters())
     record = json.loads(json.dumps(record))  # as it will be read back
     path = folder / "run.json"
     if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):
@@ -72,6 +75,13 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
         }
         runs.write_json(path, record | machine | ({"command": command} if command else {}))
     accelerator.wait_for_everyone()
+
+
+def _fingerprint(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:

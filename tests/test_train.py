@@ -444,6 +444,16 @@ def test_a_folder_with_another_run_is_refused(what, named, tmp_path):
     weights_after(folder=tmp_path)  # the old one can go on
 
 
+def test_lora_goes_on_only_from_the_weights_it_was_added_to(tmp_path):
+    weights_after(folder=tmp_path, lora_rank=2)
+    other = small_model()
+    with torch.no_grad():
+        other.model.norm.weight[0] += 0.01
+    with pytest.raises(ValueError, match="another configuration .base: "):
+        weights_after(other, folder=tmp_path, lora_rank=2)
+    weights_after(folder=tmp_path, lora_rank=2)
+
+
 def test_free_settings_may_change(tmp_path):
     whole = weights_after(steps=6)
     with pytest.raises(Stop):
