@@ -360,11 +360,16 @@ def report() -> None:
             ],
         }
     every = ("random order", "left to right", "a span", "a sentence", "blocks of 4", "random groups of 4")
+    sides = ("left to right", "a span", "a sentence")
     compared = [
-        ("a3_paper", "diffusion", ("random order", "left to right", "a span", "a sentence", "random groups of 4")),
-        ("a3_paper", "diffusion_long", ("random order", "left to right", "a span", "a sentence")),
-        ("a3_paper", "ar", ("left to right", "a span", "a sentence")),
-        ("a3_paper", "ar_long", ("left to right", "a span", "a sentence")),
+        *(
+            (a3, rival, ("random order", *sides))
+            for a3 in ("a3_paper", "a3_stage3")
+            for rival in ("diffusion", "diffusion_long")
+        ),
+        *(("a3_paper", rival, sides) for rival in ("ar", "ar_long")),
+        ("a3_spans", "diffusion", ("random order", *sides)),
+        ("a3_spans", "ar", sides),
         *(("a3_paper", arm, every) for arm in A3_ARMS if arm != "a3_paper"),
     ]
     differences = [
