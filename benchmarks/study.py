@@ -387,10 +387,12 @@ def report() -> None:
     texts["held-out text"] = source[1].batch_decode(
         source[3].input_ids[: len(SEEDS) * SAMPLES], skip_special_tokens=True
     )
+    walls = sum(line["wall"] for line in json.loads((FOLDER / "walls.json").read_text()).values())
+    start = runs.read_metrics(FOLDER / "pretraining")[-1]
     record(
         "study",
         seed=0,
-        wall_seconds=sum(line["wall"] for line in json.loads((FOLDER / "walls.json").read_text()).values()),
+        wall_seconds=walls + start["seconds"],
         seeds=SEEDS,
         texts=TEXTS,
         shape=SHAPE,
@@ -399,7 +401,7 @@ def report() -> None:
         batch=BATCH,
         learning_rate=RATE,
         pretraining={"steps": PRETRAINING.steps, "batch": PRETRAINING.batch_size,
-                     "tokens": runs.read_metrics(FOLDER / "pretraining")[-1]["tokens"],
+                     "tokens": start["tokens"],
                      "left to right": round((nats.sum() / tokens.sum()).item(), 4)},
         training_text_tokens=int(source[2].lengths.sum()),
         held_out=len(source[3].input_ids),
