@@ -289,26 +289,37 @@ def difference(first: list[dict], second: list[dict], name: str) -> dict:
     return {"mean": mean, "over_seeds": width, "over_documents": [round(low, 4), round(high, 4)]}
 
 
-def judge(texts: dict[str, list[str]]) -> dict[str, dict]:
-    """Perplexity under an independent model, beside what a low perplexity may hide: entropy and distinct pairs."""
+def judge(texts: dict[str, list[list[str]]]) -> dict[str, dict]:
+    """Perplexity under an independent model, beside what a low perplexity may hide: entropy and distinct pairs.
+
+    Args:
+        texts: name to samples, in one list per seed.
+    """
     source = pretrained.small_model()
     model, tokenizer, found = source.autoregressive, source.tokenizer, {}
-    for name, samples in texts.items():
+
+    def perplexity(samples: list[str]) -> float:
         nats = tokens = 0
         for sample in samples:
             ids = torch.tensor([[data.special_ids(tokenizer)[0], *tokenizer.encode(sample, add_special_tokens=False)]])
             if ids.shape[1] > 1:
                 scores = autoregressive_log_likelihood(model, ids, groups.left_to_right(ids.shape[1])[None])
                 nats, tokens = nats - scores.sum().item(), tokens + ids.shape[1] - 1
-        words = [word for sample in samples for word in sample.split()]
-        counts = torch.tensor(list(Counter(words).values()), dtype=torch.float64)
+        return math.exp(nats / tokens)
+
+    def entropy(samples: list[str]) -> float:  # of the words, bits
+        counts = torch.tensor(list(Counter(" ".join(samples).split()).values()), dtype=torch.float64)
         share = counts / counts.sum()
+        return -(share * share.log2()).sum().item()
+
+    def distinct_pairs(samples: list[str]) -> float:
         pairs = [pair for sample in samples for pair in pairwise(sample.split())]
+        return len(set(pairs)) / len(pairs)
+
+    for name, by_seed in texts.items():
         found[name] = {
-            "perplexity": round(math.exp(nats / tokens), 2),
-            "entropy": round(-(share * share.log2()).sum().item(), 3),
-            "distinct_2": round(len(set(pairs)) / len(pairs), 3),
-            "words": len(words),
+            measure.__name__: interval([measure(samples) for samples in by_seed])
+            for measure in (perplexity, entropy, distinct_pairs)
         }
     return found | {"judge": source.name}
 
@@ -333,6 +344,7 @@ def step_seconds(rounds: int = 10) -> dict[str, float]:
 
 def report() -> None:
     """Gather what the arms have measured, and write it into the book."""
+    torch.set_num_threads(1)  # as in the arms; the record says so
     arms = {
         arm: [json.loads((FOLDER / f"{arm}-{seed}" / "measured.json").read_text()) for seed in SEEDS] for arm in ARMS
     }
@@ -380,13 +392,12 @@ def report() -> None:
     untouched = scorer("ar", source[0])
     nats, tokens = token_losses(untouched, source[3], draw(source[3], Grouping("blocks")))
     texts = {
-        f"{arm}, {order}": [sample for seed in arms[arm] for sample in seed["samples"][order]]
+        f"{arm}, {order}": [seed["samples"][order] for seed in arms[arm]]
         for arm in SAMPLED
         for order in arms[arm][0]["samples"]
     }
-    texts["held-out text"] = source[1].batch_decode(
-        source[3].input_ids[: len(SEEDS) * SAMPLES], skip_special_tokens=True
-    )
+    real = source[1].batch_decode(source[3].input_ids, skip_special_tokens=True)
+    texts["held-out text"] = [real[SAMPLES * n : SAMPLES * (n + 1)] for n in range(len(SEEDS))]
     walls = sum(line["wall"] for line in json.loads((FOLDER / "walls.json").read_text()).values())
     start = runs.read_metrics(FOLDER / "pretraining")[-1]
     record(

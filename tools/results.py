@@ -156,17 +156,17 @@ def study_infilling() -> str:
 
 
 def study_samples() -> str:
-    judged = dict(load("study")["judged"])
+    result = load("study")
+    judged = dict(result["judged"])
     judge = judged.pop("judge")
     rows = []
     for name, row in judged.items():
         arm, _, order = name.partition(", ")
         label = f"{ARMS[arm]}, {order}" if arm in ARMS else name
-        rows.append(
-            [label, f"{row['perplexity']:.1f}", f"{row['entropy']:.2f}", f"{row['distinct_2']:.2f}", row["words"]]
-        )
-    header = ["text", "perplexity under the judge", "entropy of words, bits", "distinct pairs", "words"]
-    return f"{table(header, rows)}\n\nThe judge is {judge}."
+        rows.append([label, *(plus_minus(row[name], 2) for name in ("perplexity", "entropy", "distinct_pairs"))])
+    header = ["text", "perplexity under the judge", "entropy of words, bits", "distinct pairs"]
+    samples = f"{len(result['seeds'])} times {result['samples']} rows of {result['length']} tokens for each line"
+    return f"{table(header, rows)}\n\nThe judge is {judge}. {samples}; mean and 95 % interval over seeds."
 
 
 def study_compute() -> str:
