@@ -99,6 +99,7 @@ ARMS = {
 }
 
 
+NARROW = "\u202f"  # a narrow space that does not break
 LINES = (*plots.OKABE_ITO[:6], "#555555", "#000000", "#000000")  # yellow lines are hard to see on white
 
 
@@ -124,29 +125,35 @@ def study_setup() -> str:
     return f"{table(['what', 'how'], rows)}\n\n{source(result)}"
 
 
+def tight(pair: list[float] | None) -> str:
+    """Two digits, and no line break inside."""
+    return plus_minus(pair, 2).replace(" ", NARROW)
+
+
 def study_losses() -> str:
     result = load("study")
-    columns = ["left to right", "blocks of 4", "random order", "diffusion bound", "random groups of 4", "a span"]
-    columns += ["a sentence"]
-    rows = [
-        [ARMS[arm], f"{row['tokens'] / 1e6:.2f} M", *(plus_minus(row["nats"].get(name)) for name in columns)]
+    columns = ["left to right", "blocks of 4", "random order", "random groups of 4", "a span", "a sentence"]
+    rows = [[ARMS[arm], *(tight(row["nats"].get(name)) for name in columns)] for arm, row in result["arms"].items()]
+    bounds = ", ".join(
+        f"{ARMS[arm]} {plus_minus(row['nats']['diffusion bound'])}"
         for arm, row in result["arms"].items()
-    ]
-    return table(["arm", "tokens", *columns], rows)
+        if "diffusion bound" in row["nats"]
+    )
+    return f"{table(['arm', *columns], rows)}\n\nDiffusion bound, in the same unit: {bounds}."
 
 
 def study_differences() -> str:
-    rows = [
-        [
-            f"{ARMS[row['first']]} − {ARMS[row['second']]}",
-            row["grouping"],
-            f"{row['mean']:+.3f}",
-            f"± {row['over_seeds']:.3f}",
-            f"{row['over_documents'][0]:+.3f} to {row['over_documents'][1]:+.3f}",
-        ]
-        for row in load("study")["differences"]
-    ]
-    return table(["difference", "grouping", "nats per token", "95 % over seeds", "95 % over documents"], rows)
+    columns = ["random order", "left to right", "a span", "a sentence", "blocks of 4", "random groups of 4"]
+    rows = {}
+    for row in load("study")["differences"]:
+        low, high = row["over_documents"]
+        cell = f"{row['mean']:+.2f} ± {row['over_seeds']:.2f}".replace(" ", NARROW).replace("-", "−")
+        certain = abs(row["mean"]) > row["over_seeds"] and low * high > 0
+        pair = f"{ARMS[row['first']]} − {ARMS[row['second']]}"
+        rows.setdefault(pair, {})[row["grouping"]] = f"**{cell}**" if certain else cell
+    return table(
+        ["difference", *columns], [[pair, *(row.get(name, "") for name in columns)] for pair, row in rows.items()]
+    )
 
 
 def study_infilling() -> str:
@@ -176,6 +183,7 @@ def study_compute() -> str:
         [
             ARMS[arm],
             row["steps"],
+            f"{row['tokens'] / 1e6:.2f}",
             f"{row['teraflops']:.1f}",
             f"{row['teraflops'] / result['arms']['ar']['teraflops']:.2f}",
             f"{1e3 * seconds[arm.removesuffix('_long')]:.0f}",
@@ -183,7 +191,15 @@ def study_compute() -> str:
         ]
         for arm, row in result["arms"].items()
     ]
-    header = ["arm", "steps", "operations, 10^12", "against AR", "a step alone, ms", "training beside another arm, s"]
+    header = [
+        "arm",
+        "steps",
+        "tokens, millions",
+        "operations, trillions",
+        "against AR",
+        "a step alone, ms",
+        "training beside another arm, s",
+    ]
     return table(header, rows)
 
 
