@@ -170,7 +170,13 @@ def study_samples() -> str:
     for name, row in judged.items():
         arm, _, order = name.partition(", ")
         label = f"{ARMS[arm]}, {order}" if arm in ARMS else name
-        rows.append([label, *(plus_minus(row[name], 2) for name in ("perplexity", "entropy", "distinct_pairs"))])
+        rows.append(
+            [
+                label,
+                plus_minus(row["perplexity"], 0),
+                *(plus_minus(row[name], 2) for name in ("entropy", "distinct_pairs")),
+            ]
+        )
     header = ["text", "perplexity under the judge", "entropy of words, bits", "distinct pairs"]
     samples = f"{len(result['seeds'])} times {result['samples']} rows of {result['length']} tokens for each line"
     return f"{table(header, rows)}\n\nThe judge is {judge}. {samples}; mean and 95 % interval over seeds."
