@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from a3mini import groups
 from a3mini.curriculum import generator_for
 from a3mini.data import Blocks
+from a3mini.decode import choose
 from a3mini.model import at_least_float32
 from a3mini.train import Batch
 
@@ -109,10 +110,13 @@ class MaskedDiffusion:
             # as many numbers as the row has tokens, so that they do not depend on the other rows of the batch
             generator, rest = generator_for(seed, example), length - own
             draws.append(F.pad(torch.rand(own, generator=generator), (0, rest)))
-            open_right.append(F.pad(torch.rand(own, own, generator=generator), (0, rest, 0, rest)) < opened)
+            if opened < 1:
+                open_right.append(F.pad(torch.rand(own, own, generator=generator), (0, rest, 0, rest)) < opened)
         masked = (torch.stack(draws) < ratio) & real
         masked[:, 0] = False
-        visible = (torch.ones(length, length, dtype=torch.bool).tril() | torch.stack(open_right)) & real[:, None]
+        visible = real[:, None].expand(-1, length, -1)
+        if opened < 1:
+            visible = visible & (torch.ones(length, length, dtype=torch.bool).tril() | torch.stack(open_right))
         inputs = {"input_ids": rows.input_ids, "masked": masked, "visible": visible}
         return Batch(inputs, (masked / ratio).float(), int(real[:, 1:].sum()))
 
@@ -186,13 +190,17 @@ def diffusion_bound(
     start = torch.rand(len(input_ids), generator=generator_for(seed, -3)).to(input_ids.device)
     bound = torch.zeros(len(input_ids), device=input_ids.device)
     for draw in range(draws):
-        size = 1 + (((start + draw) / draws) * total).long().clamp(max=total.max() - 1)  # n
-        size = torch.minimum(size, total)
+        size = torch.minimum(1 + (((start + draw) / draws) * total).long(), total)  # n
         masked = group_ids > (total - size)[:, None]
         for part in torch.arange(len(input_ids)).split(batch_size):
             scores = shifted_log_probs(_denoise(model, input_ids[part], masked[part], group_ids[part]), input_ids[part])
             bound[part] -= (scores * masked[part]).sum(-1) * total[part] / size[part] / draws
     return bound
+
+
+def bound_score(model: MaskedDiffusionModel, input_ids: Tensor, group_ids: Tensor) -> Tensor:
+    """Minus the diffusion bound of each row, (B, 1), from a few passes: the score that ``evaluate.HeldOut`` takes."""
+    return -diffusion_bound(model, input_ids, group_ids, draws=8, seed=0)[:, None]
 
 
 def _denoise(model: MaskedDiffusionModel, input_ids: Tensor, masked: Tensor, group_ids: Tensor) -> Tensor:
@@ -215,10 +223,7 @@ def diffusion_sample(
     for group in range(1, int(group_ids.max()) + 1):
         now = group_ids == group
         logits = F.pad(_denoise(model, input_ids, group_ids >= group, group_ids)[:, :-1], (0, 0, 1, 0))[now]
-        if temperature == 0:
-            input_ids[now] = logits.argmax(-1)
-        else:
-            input_ids[now] = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+        input_ids[now] = choose(logits, temperature, generator)
     return input_ids
 
 

@@ -27,7 +27,7 @@ from a3mini.baselines import (
     MaskedDiffusion,
     MaskedDiffusionModel,
     autoregressive_log_likelihood,
-    diffusion_bound,
+    bound_score,
 )
 from a3mini.curriculum import PRESETS, Curriculum, Grouping, generator_for
 from a3mini.evaluate import GROUPINGS, HeldOut
@@ -36,7 +36,6 @@ from a3mini.train import PRECISIONS, AnyOrder, TrainConfig, train
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
 SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
-DIFFUSION_DRAWS = 8  # passes per row, for the diffusion bound
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 EXAMPLES = {
@@ -475,12 +474,8 @@ def _held_out(options, documents: list, tokenizer, kind: str, batch_size: int) -
         return HeldOut(rows, groupings, batch_size=batch_size, score=autoregressive_log_likelihood)
     if kind == "diffusion":
         groupings = {"random order (bound)": Grouping("shuffled")}
-        return HeldOut(rows, groupings, batch_size=batch_size, score=_negative_bound)
+        return HeldOut(rows, groupings, batch_size=batch_size, score=bound_score)
     return HeldOut(rows, GROUPINGS, batch_size=batch_size)
-
-
-def _negative_bound(model, input_ids, group_ids) -> torch.Tensor:
-    return -diffusion_bound(model, input_ids, group_ids, DIFFUSION_DRAWS, SPLIT_SEED)[:, None]
 
 
 def _infill(options: argparse.Namespace, argv: list[str]) -> None:

@@ -13,7 +13,7 @@ from a3mini import groups
 from a3mini.data import check_vocabulary, special_ids
 from a3mini.model import A3ForCausalLM
 from a3mini.objective import labels_for
-from a3mini.rows import check
+from a3mini.rows import IGNORED_LABEL, check
 
 
 class Generation(NamedTuple):
@@ -23,6 +23,16 @@ class Generation(NamedTuple):
     log_probs: Tensor  # (B, T) of the chosen tokens, nats, untempered; 0 where nothing was predicted
     group_ids: Tensor  # (B, T) int64, the order that was used
     known: Tensor  # (B, T) bool, tokens that were there before
+
+
+def choose(logits: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+    """One token (N,) from each row of ``logits`` (N, V): the likeliest at temperature 0, else drawn."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    chances = (logits / temperature).softmax(-1)
+    if generator is not None:  # it draws on its own device
+        chances = chances.to(generator.device)
+    return torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
 
 
 @torch.no_grad()
@@ -62,14 +72,12 @@ def generate(
         if not now.any():
             continue
         ids = group_ids.masked_fill(group_ids > group, groups.PADDING)  # later positions cost nothing
-        logits = model(sequences, ids, labels=sequences.masked_fill(~now, -100), return_logits=True).logits[now].float()
-        if temperature == 0:
-            tokens = logits.argmax(-1)
-        else:
-            chances = (logits / temperature).softmax(-1)
-            if generator is not None:  # it draws on its own device
-                chances = chances.to(generator.device)
-            tokens = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
+        logits = (
+            model(sequences, ids, labels=sequences.masked_fill(~now, IGNORED_LABEL), return_logits=True)
+            .logits[now]
+            .float()
+        )
+        tokens = choose(logits, temperature, generator)
         sequences[now] = tokens
         log_probs[now] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
     return Generation(sequences, log_probs, group_ids, (group_ids >= 0) & ~predicted)

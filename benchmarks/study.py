@@ -31,6 +31,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -44,12 +45,13 @@ from a3mini.baselines import (
     MaskedDiffusion,
     MaskedDiffusionModel,
     autoregressive_log_likelihood,
+    bound_score,
     diffusion_bound,
     diffusion_log_likelihood,
     diffusion_sample,
 )
 from a3mini.curriculum import Curriculum, Grouping, generator_for
-from a3mini.decode import generate
+from a3mini.decode import choose, generate
 from a3mini.evaluate import HeldOut, draw, token_losses
 from a3mini.train import AnyOrder, TrainConfig, train
 
@@ -145,29 +147,20 @@ def steps_of(arm: str, flops: dict[str, float]) -> int:
 # --- one arm with one seed ------------------------------------------------------------------------------------
 
 
-def scorer(arm: str, model):
-    """(input_ids, group_ids) to the log-probability of each predicted token, (B, T)."""
+def scorer(arm: str):
+    """(model, input_ids, group_ids) to the log-probability of each predicted token, (B, T)."""
     if arm in A3_ARMS:
-        return lambda ids, group_ids: objective.log_likelihood(model, ids, group_ids, reduction="token")
-    score = diffusion_log_likelihood if arm.startswith("diffusion") else autoregressive_log_likelihood
-    return lambda ids, group_ids: score(model, ids, group_ids)
+        return partial(objective.log_likelihood, reduction="token")
+    return diffusion_log_likelihood if arm.startswith("diffusion") else autoregressive_log_likelihood
 
 
-def watch(arm: str, rows: data.Blocks):
+def watch(arm: str, rows: data.Blocks) -> HeldOut:
     """What is measured while the arm trains: losses on held-out rows, by grouping."""
     if arm in A3_ARMS:
         return HeldOut(rows)
-    order = draw(rows, Grouping("shuffled"))
-    left_to_right = draw(rows, Grouping("blocks"))
-
-    def evaluate(model) -> dict[str, float]:
-        if arm.startswith("diffusion"):
-            bound = diffusion_bound(model, rows.input_ids, order, draws=8, seed=0)
-            return {"random order": (bound.sum() / (order > 0).sum()).item()}
-        nats, tokens = token_losses(scorer(arm, model), rows, left_to_right)
-        return {"left to right": (nats.sum() / tokens.sum()).item()}
-
-    return evaluate
+    if arm.startswith("diffusion"):  # its exact loss takes a pass per token
+        return HeldOut(rows, {"random order": Grouping("shuffled")}, score=bound_score)
+    return HeldOut(rows, {"left to right": Grouping("blocks")}, score=scorer(arm))
 
 
 def fill(arm: str, model, ids, group_ids, temperature: float, seed: int):
@@ -181,10 +174,7 @@ def fill(arm: str, model, ids, group_ids, temperature: float, seed: int):
         if now.any():
             logits = model(ids[now, :column], use_cache=False, logits_to_keep=1).logits[:, -1].float()
             ids = ids.clone()
-            if temperature == 0:
-                ids[now, column] = logits.argmax(-1)
-            else:
-                ids[now, column] = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+            ids[now, column] = choose(logits, temperature, generator)
     return ids
 
 
@@ -192,7 +182,7 @@ def fill(arm: str, model, ids, group_ids, temperature: float, seed: int):
 def measure(arm: str, seed: int, model, tokenizer, rows: data.Blocks) -> dict:
     """Everything that is reported of a trained arm; sums per held-out document, so that they can be paired."""
     model.eval()
-    score, found = scorer(arm, model), {"nats": {}, "tokens": {}}
+    score, found = partial(scorer(arm), model), {"nats": {}, "tokens": {}}
     groupings = {"left to right": Grouping("blocks"), "a span": Grouping("span"), "a sentence": Grouping("sentence")}
     if not arm.startswith("ar"):
         groupings |= {"random order": Grouping("shuffled"), "random groups of 4": Grouping("shuffled", 4)}
@@ -243,9 +233,6 @@ def run(arm: str, seed: int) -> None:
         eval_every=50, save_every=100,
     )  # fmt: skip
     metrics = train(model, recipe, blocks, config, out, watch(arm, rows.rows(slice(0, WATCHED))), quiet=True)
-    if arm == "a3_spans" and seed == 0:
-        model.save_pretrained(out / "model")
-        tokenizer.save_pretrained(out / "model")
     found = measure(arm, seed, model, tokenizer, rows)
     found |= {"steps": steps, "training_tokens": metrics[-1]["tokens"]}
     found["curve"] = [
@@ -389,7 +376,7 @@ def report() -> None:
         for first, second, names in compared
         for name in names
     ]
-    untouched = scorer("ar", source[0])
+    untouched = partial(scorer("ar"), source[0])
     nats, tokens = token_losses(untouched, source[3], draw(source[3], Grouping("blocks")))
     texts = {
         f"{arm}, {order}": [seed["samples"][order] for seed in arms[arm]]
@@ -431,10 +418,9 @@ def report() -> None:
 
 def count_flops() -> None:
     if not (FOLDER / "flops.json").exists():
-        counted = {}
-        for arm in ("ar", "diffusion", *A3_ARMS):
-            source, _, blocks, _ = shared()
-            counted[arm] = flops_per_step(arm, source, blocks)
+        source, _, blocks, _ = shared()
+        kinds = ("ar", "diffusion", *A3_ARMS)
+        counted = {arm: flops_per_step(arm, copy.deepcopy(source), blocks) for arm in kinds}
         runs.write_json(FOLDER / "flops.json", counted)
 
 

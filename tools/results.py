@@ -100,7 +100,9 @@ ARMS = {
 
 
 NARROW = "\u202f"  # a narrow space that does not break
-LINES = (*plots.OKABE_ITO[:6], "#555555", "#000000", "#000000")  # yellow lines are hard to see on white
+# yellow lines are hard to see on white
+COLOURS = dict(zip(ARMS, (*plots.OKABE_ITO[:6], "#555555", "#000000", "#000000"), strict=True))
+MARKERS = dict(zip(ARMS, "os^vD<>PX", strict=True))
 
 
 def plus_minus(pair: list[float] | None, digits: int = 3) -> str:
@@ -213,16 +215,15 @@ def study_curves() -> str:
     """Held-out loss over training tokens, in random order and left to right."""
     result = load("study")
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4))
-    markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
     for ax, name in zip(axes, ("random order", "left to right"), strict=True):
-        for number, arm in enumerate(result["arms"]):
+        for arm in result["arms"]:
             curve = [line for line in result["arms"][arm]["curve"] if name in line and line["step"]]
             if not curve or arm.endswith("_long"):
                 continue
             tokens = [line["tokens"] / 1e6 for line in curve]
             mean, width = zip(*(line[name] for line in curve), strict=True)
-            colour = LINES[number]
-            ax.plot(tokens, mean, marker=markers[arm], markersize=4, color=colour, label=ARMS[arm])
+            colour = COLOURS[arm]
+            ax.plot(tokens, mean, marker=MARKERS[arm], markersize=4, color=colour, label=ARMS[arm])
             low, high = ([m + s * w for m, w in zip(mean, width, strict=True)] for s in (-1, 1))
             ax.fill_between(tokens, low, high, color=colour, alpha=0.15, linewidth=0)
         ax.set(title=name, xlabel="training tokens, millions", ylabel="held-out loss, nats per token")
@@ -235,17 +236,16 @@ def study_tradeoff() -> str:
     """Any order against left to right: the path of each A3 arm, and where masked diffusion ends."""
     result = load("study")
     figure, ax = plt.subplots(figsize=(7, 4.8))
-    markers = dict(zip(ARMS, "os^vD<>PX", strict=True))
-    for number, (arm, row) in enumerate(result["arms"].items()):
-        colour = LINES[number]
+    for arm, row in result["arms"].items():
+        colour = COLOURS[arm]
         path = [line for line in row["curve"] if {"left to right", "random order"} <= line.keys() and line["step"]]
         if path:
             across, up = ([line[name][0] for line in path] for name in ("left to right", "random order"))
-            ax.plot(across, up, color=colour, marker=markers[arm], markersize=4, label=ARMS[arm])
-            ax.plot(across[-1], up[-1], color=colour, marker=markers[arm], markersize=10)
+            ax.plot(across, up, color=colour, marker=MARKERS[arm], markersize=4, label=ARMS[arm])
+            ax.plot(across[-1], up[-1], color=colour, marker=MARKERS[arm], markersize=10)
         elif arm == "diffusion":
             ends = [row["nats"][name][0] for name in ("left to right", "random order")]
-            ax.plot(*ends, color=colour, marker=markers[arm], markersize=10, linestyle="none", label=ARMS[arm])
+            ax.plot(*ends, color=colour, marker=MARKERS[arm], markersize=10, linestyle="none", label=ARMS[arm])
     ax.axvline(result["arms"]["ar"]["nats"]["left to right"][0], color="0.4", linestyle="--", label=ARMS["ar"])
     ax.set(xlabel="left to right, nats per token", ylabel="random order, nats per token")
     ax.legend(fontsize=9)
