@@ -1,13 +1,13 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The files, in reading order; each uses only those before it:
-groups, masks, rows, model, pretrained, objective, curriculum, data, runs, resume, train,
-decode, baselines, evaluate, cli.
+groups, masks, rows, cache, model, pretrained, objective, runs, curriculum, data, resume, train,
+sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines, evaluate, cli.
 For notebooks alone: plots, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the package, for they need
 more packages: the extra ``train``.
 """
 
-from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs
+from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs, speculative
 from a3mini.curriculum import Curriculum
 from a3mini.model import A3Config, A3ForCausalLM, A3Output
 from a3mini.pretrained import from_autoregressive
@@ -28,4 +28,5 @@ __all__ = [
     "objective",
     "pretrained",
     "runs",
+    "speculative",
 ]

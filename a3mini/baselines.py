@@ -26,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from a3mini import groups
 from a3mini.curriculum import generator_for
 from a3mini.data import Blocks
-from a3mini.decode import choose
 from a3mini.model import at_least_float32
+from a3mini.sampling import Sampler
 from a3mini.train import Batch
 
 SMALLEST_RATIO = 1e-3  # of masking; bounds the weight 1/t
@@ -219,11 +219,11 @@ def diffusion_sample(
         input_ids, group_ids: int64, (B, T); tokens at predicted positions are not read.
         temperature: 0 takes the likeliest token.
     """
-    input_ids = input_ids.clone()
+    input_ids, sampler = input_ids.clone(), Sampler(temperature, generator=generator)
     for group in range(1, int(group_ids.max()) + 1):
         now = group_ids == group
         logits = F.pad(_denoise(model, input_ids, group_ids >= group, group_ids)[:, :-1], (0, 0, 1, 0))[now]
-        input_ids[now] = choose(logits, temperature, generator)
+        input_ids[now] = sampler(at_least_float32(logits))
     return input_ids
 
 

@@ -14,7 +14,7 @@ from functools import wraps
 
 import torch
 
-from a3mini import groups, masks
+from a3mini import A3Config, A3ForCausalLM, groups, masks, objective
 from a3mini.curriculum import Curriculum
 
 
@@ -734,3 +734,368 @@ def bound_from_sets(answer: Callable) -> None:
         for message, weight in wrong.items():
             expect(not _close(got, total(weight)), f"{found}: {message}.")
         expect(False, f"{found}.")
+
+
+# Notebook 06: any-order decoding
+
+
+@exercise
+def passes_and_rows(answer: Callable) -> None:
+    """From group_ids (T,) to (passes, rows with the cache, rows without)."""
+    for ids in (
+        [0, 0, 0, 1, 2],
+        [0, 1, 1, 1],
+        [0, 0, 3, 3, 7, 7, 0, 5, -1, -1],
+        [1, 2, 2],
+        [0, 4, 2, 4, 9, 2, 2, 0, -1],
+    ):
+        got = answer(torch.tensor(ids))
+        expect(isinstance(got, tuple) and len(got) == 3, "return three numbers: passes, rows with it, rows without.")
+        passes, kept, again = (int(number) for number in got)
+        where = f"group_ids {ids}: "
+        order = sorted({group for group in ids if group > 0})
+        asked = [ids.count(group) for group in order]
+        behind = [sum(0 <= other < group for other in ids) for group in order]  # content that exists by then
+        expect(
+            passes != max(ids) or passes == len(order),
+            where + f"there are {len(order)} groups, not {passes}: only the order of the numbers matters.",
+        )
+        expect(passes == len(order), where + f"it takes {len(order)} passes, one for each group, not {passes}.")
+        real = sum(group >= 0 for group in ids)
+        expect(
+            kept != real + sum(asked) or kept == behind[-1] + sum(asked),
+            where + "nobody looks at the content of the last group: it is never computed.",
+        )
+        expect(
+            kept != behind[-1] or not sum(asked),
+            where + "these are the content rows alone; the queries are rows too.",
+        )
+        expect(
+            kept == behind[-1] + sum(asked),
+            where + f"with the cache {behind[-1]} content rows and {sum(asked)} query rows are computed, "
+            f"{behind[-1] + sum(asked)} in all; you count {kept}.",
+        )
+        expect(
+            again != len(order) * real or again == sum(behind) + sum(asked),
+            where + "content that is not filled yet has no rows: each pass encodes what exists by then.",
+        )
+        expect(
+            again == sum(behind) + sum(asked),
+            where + f"without it the passes encode {behind} content rows and ask {asked} queries, "
+            f"{sum(behind) + sum(asked)} rows in all; you count {again}.",
+        )
+
+
+@exercise
+def choose_positions(answer: Callable) -> None:
+    """From probabilities (T, V), open (T,) and a number to the positions to fill, bool (T,)."""
+    tied = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [0.9, 0.1, 0.0]])
+    many = torch.full((40, 2), 0.5)  # long enough for sorts that are not stable to show it
+    skewed = torch.tensor([[0.40, 0.20, 0.20, 0.20], [0.45, 0.55, 0.0, 0.0], [0.60, 0.14, 0.13, 0.13]])
+    everything = torch.ones(40, dtype=torch.bool)
+    cases = [
+        (skewed, torch.tensor([True, True, True]), 1),
+        (skewed, torch.tensor([True, True, True]), 2),
+        (tied, torch.tensor([True, True, True, True, False]), 1),
+        (tied, torch.tensor([True, True, True, True, False]), 2),
+        (tied, torch.tensor([False, True, False, True, False]), 3),
+        (many, everything, 3),
+        (tied, torch.tensor([False] * 5), 2),
+    ]
+    for probabilities, is_open, count in cases:
+        before = is_open.clone()
+        got = answer(probabilities.clone(), is_open, count)
+        expect(torch.equal(before, is_open), "leave `open` as it is: the caller still needs it.")
+        expect(
+            isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == is_open.shape,
+            f"return a boolean tensor of shape ({len(is_open)},), True where a token is to be filled.",
+        )
+        highest = probabilities.amax(-1).tolist()
+        ranked = sorted(is_open.nonzero()[:, 0].tolist(), key=lambda t, p=highest: (-p[t], t))
+        right, chosen = sorted(ranked[:count]), got.nonzero()[:, 0].tolist()
+        where = f"highest probabilities {[round(p, 2) for p in highest[:5]]}, open {is_open[:5].tolist()}: "
+        expect(not (got & ~is_open).any(), where + "you chose a position that is finished.")
+        expect(
+            len(chosen) == len(right),
+            where + f"with per_step {count} and {len(ranked)} open, choose {len(right)}, not {len(chosen)}.",
+        )
+        if chosen != right:
+            same = sorted(highest[t] for t in chosen) == sorted(highest[t] for t in right)
+            expect(not same, where + f"{chosen} and {right} are equally sure; take the leftmost.")
+            least = sorted(sorted(ranked, key=lambda t, p=highest: (p[t], t))[:count])
+            expect(chosen != least, where + "these are the positions of which the model is least sure.")
+            expect(
+                False,
+                where + f"fill {right}, not {chosen}: where the likeliest token has the highest probability.",
+            )
+
+
+@exercise
+def fit_of_each(answer: Callable) -> None:
+    """From a model and tokens (T,), the first one given, to leave-one-out log-probabilities (T,)."""
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    config = A3Config(vocab_size=7, num_key_value_heads=2, max_position_embeddings=16, initializer_range=1.0, **size)
+    model = A3ForCausalLM(config).double().eval()
+    for tokens in ([0, 3, 5, 2, 6, 1], [4, 1], [0, 2, 2, 2, 5]):
+        ids = torch.tensor(tokens)
+        length = len(tokens)
+        got = answer(model, ids.clone())
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        got = got.detach().double()
+        with torch.no_grad():
+
+            def scores(group_ids, ids=ids):
+                rows = ids.expand(len(group_ids), -1)
+                return objective.log_likelihood(model, rows, group_ids, reduction="token").sum(0)
+
+            right = scores(torch.eye(length, dtype=torch.int64)[1:])
+            wrong = {
+                "this is the left-to-right log-likelihood: each token sees only what is on its left": scores(
+                    groups.left_to_right(length)[None]
+                ),
+                "all tokens are predicted at once here, so none sees another": scores(
+                    groups.blocks(length, length)[None]
+                ),
+            }
+        where = f"for the tokens {tokens}: "
+        if torch.allclose(got, right, atol=1e-5):
+            continue
+        expect(not torch.allclose(got, right.exp(), atol=1e-5), where + "these are probabilities; take logarithms.")
+        expect(not torch.allclose(got, -right, atol=1e-5), where + "the sign is wrong: log-probabilities are below 0.")
+        expect(abs(got[0].item()) < 1e-9, where + f"the first token is given and scores 0, not {got[0]:.3f}.")
+        for message, other in wrong.items():
+            expect(not torch.allclose(got, other, atol=1e-5), where + message + ".")
+        expect(False, where + f"the scores should be {_shown(right)}; yours are {_shown(got)}.")
+
+
+def _shown(values: torch.Tensor) -> list[float]:
+    return [round(value, 2) for value in values.tolist()]
+
+
+@exercise
+def bounded_group(answer: Callable) -> None:
+    """From entropies (T,), open (T,) and a bound in nats to the positions to fill, bool (T,)."""
+    cases = [
+        ([0.2, 0.9, 0.1, 3.0, 0.4], [True] * 5, 1.0),
+        ([0.2, 0.9, 0.1, 3.0, 0.4], [True, True, False, True, False], 1.0),
+        ([2.0, 3.0, 2.5], [True] * 3, 1.5),
+        ([2.0, 3.0, 2.5], [True] * 3, 4.6),
+        ([0.5, 0.5, 0.25, 0.5], [True] * 4, 0.8),
+        ([1.0, 0.0, 0.0, 4.0], [True] * 4, 0.0),
+        ([0.3, 0.1], [False, True], 0.1),
+    ]
+    for entropies, is_open, bound in cases:
+        got = answer(torch.tensor(entropies), torch.tensor(is_open), bound)
+        expect(
+            isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == (len(entropies),),
+            f"return a boolean tensor of shape ({len(entropies)},), True where a token is to be filled.",
+        )
+        chosen = got.nonzero()[:, 0].tolist()
+        ranked = sorted((t for t, there in enumerate(is_open) if there), key=lambda t, e=entropies: (e[t], t))
+        right = sorted(
+            t for n, t in enumerate(ranked) if n == 0 or sum(entropies[u] for u in ranked[:n]) <= bound + 1e-6
+        )
+        where = f"entropies {entropies}, open {is_open}, bound {bound}: "
+        if chosen == right:
+            continue
+        expect(all(is_open[t] for t in chosen), where + "you chose a position that is finished.")
+        expect(bool(chosen), where + "one position alone loses nothing, so at least one is always filled.")
+        whole = [t for n, t in enumerate(ranked) if sum(entropies[u] for u in ranked[: n + 1]) <= bound + 1e-6]
+        expect(
+            chosen not in (sorted(whole), sorted(whole) or ranked[:1]),
+            where + "you bound the sum of all entropies; the highest one does not count.",
+        )
+        single = [t for t in ranked if entropies[t] <= bound]
+        expect(
+            chosen not in (sorted(single), sorted(single) or ranked[:1]),
+            where + "each entropy alone is within the bound here; their sum without the highest has to be.",
+        )
+        loss = sum(entropies[t] for t in chosen) - max(entropies[t] for t in chosen)
+        expect(loss <= bound + 1e-6, where + f"{chosen} may lose {loss:.2f} nats, more than the bound.")
+        expect(
+            len(chosen) >= len(right),
+            where + f"{right} may lose no more than the bound, and are more than {chosen}.",
+        )
+        expect(False, where + f"take the surest positions, {right}, not {chosen}; the leftmost of equals.")
+
+
+# Notebook 07: exact parallel decoding
+
+
+@exercise
+def pair_tv(answer: Callable) -> None:
+    """From a table of two words to the total variation between it and the product of its marginals."""
+    cases = [
+        ("two words that are always equal", torch.eye(2, dtype=torch.float64) / 2),
+        ("two independent words", torch.tensor([[0.1, 0.1], [0.4, 0.4]], dtype=torch.float64)),
+        *((f"a random table of shape {shape}", _random_table(7, *shape)) for shape in ((2, 2), (3, 4), (5, 2), (1, 3))),
+    ]
+    for name, p in cases:
+        rows, columns = p.sum(1).tolist(), p.sum(0).tolist()
+        error = [p[i, j].item() - a * b for i, a in enumerate(rows) for j, b in enumerate(columns)]
+        right, got = sum(map(abs, error)) / 2, _number(answer(p.clone()))
+        if _close(got, right):
+            continue
+        found = f"for {name} it is {right:.4f}, yours is {got:.4f}"
+        expect(not math.isnan(got), f"{found}. Where p is 0, a quotient or a logarithm fails; none is needed.")
+        expect(not _close(got, 2 * right), f"{found}: half of the sum of absolute differences.")
+        expect(not _close(got, 1 - right), f"{found}: this is one minus it, the chance that the second is accepted.")
+        expect(not _close(got, max(map(abs, error))), f"{found}: this is the error of one pair; sum over all.")
+        expect(not _close(got, sum(error) / 2), f"{found}: errors of both signs cancel; take absolute values first.")
+        expect(not _close(got, _groupwise_kl(p, [1, 1])), f"{found}: this is the KL.")
+        expect(
+            not _close(got, (p - 1 / p.numel()).abs().sum().item() / 2),
+            f"{found}: you compare with equal probabilities; each word keeps its own.",
+        )
+        expect(False, f"{found}.")
+
+
+def _number(got) -> float:
+    """The reader's answer as a number."""
+    got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
+    expect(isinstance(got, float | int), f"return one number, not {type(got).__name__}.")
+    return float(got)
+
+
+@exercise
+def tokens_per_round(answer: Callable) -> None:
+    """From the chances that the 2nd, 3rd, ... draft is accepted to the mean number of tokens of a round."""
+    for chances in ([], [0.4, 0.3], [0.5], [0.9, 0.2, 0.6], [0.7] * 7, [1.0, 1.0, 0.0, 1.0], [0.0, 0.5]):
+        runs = [math.prod(chances[:n]) for n in range(len(chances) + 1)]  # the first n are accepted, or more
+        ends = [a - b for a, b in itertools.pairwise([*runs, 0.0])]  # exactly n are accepted
+        right = sum(chance * min(n + 2, len(chances) + 1) for n, chance in enumerate(ends))
+        got = _number(answer(list(chances)))
+        if _close(got, right):
+            continue
+        found = f"for the chances {chances} a round commits {right:.4f} tokens on average, by you {got:.4f}"
+        expect(not _close(got, right - 1), f"{found}. Do not forget the first, which is free.")
+        expect(
+            not _close(got, sum(runs)),
+            f"{found}. You count accepted drafts; a rejected one is replaced by a token too.",
+        )
+        expect(
+            not _close(got, right + runs[-1]),
+            f"{found}. You add a token after a draft that is accepted to the end; our rounds have none.",
+        )
+        expect(
+            not _close(got, 1 + sum(chances)),
+            f"{found}. A draft is looked at only if all before it were accepted: multiply.",
+        )
+        expect(not _close(got, 1 + len(chances)), f"{found}. Behind the first rejection everything is dropped.")
+        expect(False, f"{found}.")
+
+
+@exercise
+def all_accepted(answer: Callable) -> None:
+    """From a table with T axes to the chance that every one of T drafts, made from nothing, is accepted."""
+
+    def by_loop(p: torch.Tensor, order: Sequence[int], only_last: bool = False) -> float:
+        def probability(x: Sequence[int], at: Sequence[int]) -> float:
+            return p[tuple(x[t] if t in at else slice(None) for t in range(p.dim()))].sum().item()
+
+        total = 0.0
+        for x in itertools.product(*map(range, p.shape)):
+            chance = 1.0
+            for n, t in enumerate(order):
+                seen = order[max(n - 1, 0) : n] if only_last else order[:n]
+                chance *= min(probability(x, [t]), probability(x, [t, *seen]) / probability(x, seen))
+            total += chance
+        return total
+
+    shapes = ((2, 2), (3, 2), (2, 2, 2), (2, 3, 2), (2, 2, 2, 2), (3,))
+    for shape in shapes:
+        p = _random_table(11, *shape)
+        axes = list(range(p.dim()))
+        right, got = by_loop(p, axes), _number(answer(p.clone()))
+        if _close(got, right):
+            continue
+        found = f"for a random table of shape {shape} the chance is {right:.4f}, yours is {got:.4f}"
+        product = torch.ones_like(p)
+        for t in axes:
+            others = [i for i in axes if i != t]
+            product = product * (p.sum(others, keepdim=True) if others else p)
+        expect(not _close(got, 1 - right), f"{found}: one minus it.")
+        expect(
+            not _close(got, torch.minimum(p, product).sum().item()),
+            f"{found}: this is 1 - TV of the whole text. Each draft must pass by itself: a product of minima.",
+        )
+        expect(not _close(got, by_loop(p, axes[::-1])), f"{found}: you verify from the last axis to the first.")
+        expect(
+            not _close(got, by_loop(p, axes, only_last=True)),
+            f"{found}: a draft sees all drafts before it, not only the last.",
+        )
+        one = 1.0  # as if the drafts passed independently of each other
+        for t in axes[1:]:
+            flat = p.sum(list(range(t + 1, p.dim()))) if t + 1 < p.dim() else p
+            before = flat.sum(-1, keepdim=True)
+            one *= torch.minimum(before * flat.sum(list(range(t))), flat).sum().item()
+        expect(
+            not _close(got, one),
+            f"{found}: you multiply mean chances, but whether a draft passes depends on the others.",
+        )
+        expect(False, f"{found}.")
+
+
+@exercise
+def verify(answer: Callable) -> None:
+    """(drafts (B, n), p, q (B, n, V), uniforms (B, n)) -> how many drafts are kept (B,), what comes next (B, V)."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, count, size in ((1, 1, 3), (6, 4, 3), (40, 5, 7), (9, 1, 2)):
+        p, q = torch.rand(2, rows, count, size, generator=generator, dtype=torch.float64).pow(2).add(0.01)
+        p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        q[: rows // 3] = p[: rows // 3]  # nothing to reject in these rows
+        drafts = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(rows, count)
+        uniforms = torch.rand(rows, count, generator=generator, dtype=torch.float64)
+        got = answer(drafts.clone(), p.clone(), q.clone(), uniforms.clone())
+        expect(isinstance(got, tuple) and len(got) == 2, "return two tensors: how many are kept, what comes next.")
+        expect(all(isinstance(x, torch.Tensor) for x in got), "return two tensors: how many are kept, what comes next.")
+        expect(tuple(got[0].shape) == (rows,), f"the first should have shape ({rows},), not {tuple(got[0].shape)}.")
+        expect(not got[0].is_floating_point() and got[0].dtype != torch.bool, "the first counts: integers.")
+        wanted = (rows, size)
+        expect(tuple(got[1].shape) == wanted, f"the second should have shape {wanted}, not {tuple(got[1].shape)}.")
+        passed, swapped = (
+            [
+                [u * over[token] < under[token] for token, over, under, u in zip(*row, strict=True)]
+                for row in zip(drafts, *pair, uniforms, strict=True)
+            ]
+            for pair in ((p, q), (q, p))
+        )
+        run = [next((n for n, ok in enumerate(row) if not ok), count) for row in passed]
+        kept = got[0].tolist()
+        found = f"for {rows} rows of {count} drafts the first {min(rows, 6)} rows keep {run[:6]}, by you {kept[:6]}"
+        expect(
+            kept == run or kept != [sum(map(int, row)) for row in passed],
+            f"{found}. Nothing behind the first rejection counts.",
+        )
+        expect(
+            kept == run or kept != [next((n for n, ok in enumerate(row) if not ok), count) for row in swapped],
+            f"{found}. The quotient is upside down: q / p.",
+        )
+        exact = (q.gather(-1, drafts[..., None]) >= p.gather(-1, drafts[..., None]))[..., 0].long().cumprod(-1).sum(-1)
+        expect(
+            kept == run or kept != exact.tolist(),
+            f"{found}. Where q is below p a draft still has a chance: compare with its uniform number.",
+        )
+        expect(kept == run, f"{found}.")
+        for row, (n, mine) in enumerate(zip(run, got[1], strict=True)):
+            where = f"in a row that keeps {n} of {count} drafts the distribution is wrong: "
+            expect(not mine.isnan().any(), where + "it holds nan; where all drafts are kept it is all zeros.")
+            if n == count:
+                expect(not mine.any(), where + "all drafts are kept, so it should be all zeros.")
+                continue
+            rest = [max(0.0, (b - a).item()) for a, b in zip(p[row, n], q[row, n], strict=True)]
+            right = torch.tensor(rest, dtype=torch.float64)
+            expect(not _same(mine, q[row, n]), where + "it is q itself; draw from what q has more than p.")
+            expect(
+                not _same(mine, right) or _same(mine, right / right.sum()), where + "it does not sum to 1: normalise."
+            )
+            turned = (p[row, n] - q[row, n]).clamp(min=0)
+            expect(
+                not _same(mine, turned / turned.sum()) or _same(mine, right / right.sum()),
+                where + "this is what p has more than q; turn it around.",
+            )
+            expect(
+                _same(mine, right / right.sum()),
+                where + "it should be max(0, q - p), normalised, at the place of the first rejection.",
+            )

@@ -31,6 +31,7 @@ from a3mini.baselines import (
 )
 from a3mini.curriculum import PRESETS, Curriculum, Grouping, generator_for
 from a3mini.evaluate import GROUPINGS, HeldOut
+from a3mini.infilling import KNOWN_ORDERS, ORDERS
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.train import PRECISIONS, AnyOrder, TrainConfig, train
 
@@ -58,10 +59,13 @@ The same command started again goes on where it stopped.""",
 examples:
   a3mini evaluate --model runs/first/model --text andersen
   a3mini evaluate --model runs/first/model --text other.txt --validation 0 --json losses.json
-  a3mini evaluate --model small --text andersen""",
+  a3mini evaluate --model small --text andersen
+  a3mini evaluate --model compact --text andersen""",
     "infill": """
 examples:
-  a3mini infill --model runs/first/model "Once there was a ____ who lived by the sea."
+  a3mini infill --model compact "And the king said, ____ and they were full of fear."
+  a3mini infill --model compact --tokens-per-blank auto --order confidence --trace trace.json "He took ____ and bread."
+  a3mini infill --model runs/first/model --temperature 0.7 --top-p 0.9 "Once there was a ____ who lived by the sea."
   echo "She ____ the door, and ____." | a3mini infill --model runs/first/model --tokens-per-blank 4 --size 2""",
 }
 
@@ -227,7 +231,7 @@ def _parser() -> Parser:
 
     evaluate = command("evaluate", _evaluate, "Loss of a model on held-out text under each grouping.")
     _add(evaluate, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(evaluate, "model", None, 'folder or hub id of an A3 or autoregressive model, or "small"')
+    _add(evaluate, "model", None, 'folder or hub id of an A3 or autoregressive model, or "small" or "compact"')
     _add(evaluate, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _text_options(evaluate)
     _add(evaluate, "batch-size", 16, "rows per pass")
@@ -236,14 +240,27 @@ def _parser() -> Parser:
     infill = command("infill", _infill, "Fill the blanks of a text.")
     infill.add_argument("blanks", nargs="?", metavar="TEXT", help="a text with blanks (____); default: standard input")
     _add(infill, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(infill, "model", None, "folder of an A3 model", metavar="FOLDER")
+    _add(infill, "model", None, 'folder or hub id of an A3 model, or "compact", the one that ships with a3mini')
     _add(infill, "blank", "____", "how a blank is written")
-    _add(infill, "tokens-per-blank", 8, "tokens for each blank")
+    _add(infill, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")
     _add(infill, "size", 1, "tokens predicted at a time")
-    _add(infill, "order", "left_to_right", "order of the missing tokens", choices=("left_to_right", "random"))
+    _add(infill, "order", "left_to_right", "of the missing tokens; the last two: the model chooses", choices=ORDERS)
+    _add(infill, "known-order", "together", "known tokens see all others, or those on their left", choices=KNOWN_ORDERS)
     _add(infill, "temperature", 1.0, "0 takes the likeliest tokens")
+    _add(infill, "top-k", None, "draw from the N likeliest tokens alone", type=int, metavar="N")
+    _add(infill, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
+    _add(infill, "repetition-penalty", 1.0, "above 1, tokens that are there already become less likely")
     _add(infill, "seed", 0, "of the draws")
+    _add(infill, "trace", None, "write what was filled when, and what else was likely, to a JSON file", metavar="FILE")
     return parser
+
+
+def _count(text: str) -> int | str:
+    """A number, or "auto"."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'invalid value: {text!r}, must be a number or "auto"') from None
 
 
 def _add(group, name: str, default, what: str, **settings) -> None:
@@ -251,7 +268,7 @@ def _add(group, name: str, default, what: str, **settings) -> None:
     if isinstance(default, bool):
         settings["action"] = argparse.BooleanOptionalAction
     elif isinstance(default, (int, float)):
-        settings |= {"type": type(default), "metavar": "N" if isinstance(default, int) else "X"}
+        settings = {"type": type(default), "metavar": "N" if isinstance(default, int) else "X", **settings}
     shown = "" if default is None or isinstance(default, bool) else " (default: %(default)s)"
     group.add_argument(f"--{name}", default=default, help=what + shown, **settings)
 
@@ -483,13 +500,20 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
     text = sys.stdin.read().rstrip("\n") if options.blanks is None else options.blanks
     if options.blank not in text:
         raise ValueError(f"there is no blank in the text; write {options.blank!r} where something is missing")
+    if options.trace and not Path(options.trace).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {Path(options.trace).parent} for --trace {options.trace}")
     model, tokenizer, kind = _load(options.model)
     if kind != "any-order":
         raise ValueError(f"{options.model} is {kind}; a3mini adapt makes an A3 model of an autoregressive one")
     model = model.to(_device())
     generator = torch.Generator(model.device).manual_seed(options.seed)
-    print(decode.infill(model, tokenizer, text, options.blank, options.tokens_per_blank, options.size, options.order,
-                        options.temperature, generator))  # fmt: skip
+    names = ("blank", "tokens_per_blank", "size", "order", "temperature", "known_order", "top_k", "top_p",
+             "repetition_penalty")  # fmt: skip
+    how = {name: getattr(options, name) for name in names}
+    filled = decode.infill(model, tokenizer, text, generator=generator, **how)
+    print(filled)
+    if options.trace:
+        runs.write_text(Path(options.trace), filled.trace.to_json(tokenizer) + "\n")
 
 
 def _load(source: str, gguf_file: str | None = None):
@@ -497,6 +521,9 @@ def _load(source: str, gguf_file: str | None = None):
     if source == "small":
         small = pretrained.small_model()
         return small.autoregressive, small.tokenizer, "autoregressive"
+    if source == "compact":
+        compact = pretrained.compact_model()
+        return compact.model, compact.tokenizer, "any-order"
     path = Path(source)
     if source.count("/") != 1 or path.parent.is_dir():  # else it is a hub id
         if not path.is_dir():

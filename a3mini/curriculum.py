@@ -28,7 +28,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from a3mini import groups
+from a3mini import groups, runs
 
 KINDS = ("blocks", "shuffled", "span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
@@ -145,7 +145,7 @@ class Stage:
 
     def choose(self, progress: float, generator: torch.Generator) -> Grouping:
         """A grouping for one example, ``progress`` in [0, 1) of the way through the stage."""
-        weights = torch.tensor([part.weight for part in self.parts])
+        weights = torch.tensor([part.weight for part in self.parts], dtype=torch.float32)
         part = self.parts[int(torch.multinomial(weights, 1, generator=generator))]
         if part.grow:
             number = int(progress * len(part.sizes) + ROUNDING)
@@ -232,7 +232,7 @@ class Curriculum:
         """Write YAML or JSON, by the name's ending."""
         write = json.dumps if _is_json(path) else yaml.safe_dump
         text = write(self.to_dict(), **({"indent": 1} if _is_json(path) else {"sort_keys": False}))
-        Path(path).write_text(text, encoding="utf-8")
+        runs.write_text(Path(path), text)
 
     @classmethod
     def load(cls, path: str | Path) -> "Curriculum":

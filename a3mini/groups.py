@@ -45,11 +45,12 @@ def check(group_ids: Tensor, name: str = "group_ids") -> Tensor:
         raise TypeError(f"{name} must hold integers, got {group_ids.dtype}; convert it with .long()")
     if group_ids.dim() not in (1, 2):
         raise ValueError(f"{name} must have shape (T,) or (B, T), got {tuple(group_ids.shape)}")
+    group_ids = group_ids.long()
     if group_ids.numel() and group_ids.min() < PADDING:
         raise ValueError(
             f"{name} holds {group_ids.min().item()}; allowed are -1 (padding), 0 (given) and 1, 2, ... (predicted)"
         )
-    return group_ids.long()
+    return group_ids
 
 
 def relabel(group_ids: Tensor) -> Tensor:
@@ -62,11 +63,9 @@ def relabel(group_ids: Tensor) -> Tensor:
         int64, the shape of ``group_ids``. The model treats it exactly as it treats ``group_ids``.
     """
     group_ids = check(group_ids)
-    rows = group_ids.reshape(-1, group_ids.shape[-1]).clone()
-    for row in rows:
-        predicted = row > 0
-        row[predicted] = torch.unique(row[predicted], return_inverse=True)[1] + 1
-    return rows.reshape(group_ids.shape)
+    in_order, position = group_ids.clamp(min=0).sort(-1)
+    number = in_order.diff(prepend=torch.zeros_like(in_order[..., :1])).ne(0).cumsum(-1)  # how many groups so far
+    return torch.where(group_ids > 0, torch.zeros_like(group_ids).scatter(-1, position, number), group_ids)
 
 
 def from_sets(
@@ -87,7 +86,7 @@ def from_sets(
     Raises:
         ValueError: a position outside 0 .. T-1, or one that stands in two sets.
     """
-    _check_integer("length", length, 1)
+    check_integer("length", length, 1)
     group_ids = torch.full((length,), PADDING)
     for group, positions in enumerate([given, *sets]):
         for position in positions:
@@ -129,9 +128,9 @@ def blocks(length: int, size: int, given: int = 1, generator: torch.Generator | 
     Raises:
         ValueError: ``length`` or ``size`` below 1, or ``given`` outside 0 .. ``length``.
     """
-    _check_integer("length", length, 1)
-    _check_integer("size", size, 1)
-    _check_integer("given", given, 0, length)
+    check_integer("length", length, 1)
+    check_integer("size", size, 1)
+    check_integer("given", given, 0, length)
     position = torch.arange(length) - given
     return torch.where(position < 0, GIVEN, position.div(size, rounding_mode="floor") + 1)
 
@@ -170,7 +169,7 @@ def two_groups(unknown: Tensor, padding: Tensor | None = None, generator: torch.
         TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
         ValueError: wrong shapes, or a position that is both unknown and padding.
     """
-    _check_mask("unknown", unknown)
+    check_mask("unknown", unknown)
     return infill(unknown, size=unknown.shape[-1], padding=padding)
 
 
@@ -197,12 +196,12 @@ def infill(
         TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
         ValueError: wrong shapes, ``size`` below 1, another ``order``, or a position that is both unknown and padding.
     """
-    _check_mask("unknown", unknown)
-    _check_integer("size", size, 1)
+    check_mask("unknown", unknown)
+    check_integer("size", size, 1)
     if order not in ("left_to_right", "random"):
         raise ValueError(f'order must be "left_to_right" or "random", got {order!r}')
     if padding is not None:
-        _check_mask("padding", padding)
+        check_mask("padding", padding)
         if padding.shape != unknown.shape:
             raise ValueError(f"padding has shape {tuple(padding.shape)} but unknown has {tuple(unknown.shape)}")
         if (unknown & padding).any():
@@ -219,13 +218,13 @@ def infill(
     return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
 
 
-def _check_integer(name: str, value: int, low: int, high: int | None = None) -> None:
+def check_integer(name: str, value: int, low: int, high: int | None = None) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high is not None and value > high):
         wanted = f"at least {low}" if high is None else f"from {low} to {high}, the length"
         raise ValueError(f"{name} must be an integer, {wanted}; got {value!r}")
 
 
-def _check_mask(name: str, mask: Tensor) -> None:
+def check_mask(name: str, mask: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"{name} must be a boolean torch.Tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
     if mask.dim() not in (1, 2) or mask.shape[-1] == 0:

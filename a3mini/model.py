@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, Cache, LlamaConfig, PreTrainedModel
+from transformers import AutoConfig, LlamaConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -30,8 +30,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from a3mini import groups, masks, rows
+from a3mini.cache import ContentCache
 from a3mini.rows import Slots
 
+FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do not depend on the length at hand
 
 
@@ -108,10 +110,15 @@ def attend(
         return query * 0.0, query.new_zeros(*query.shape[:3], 0) if kernel == "eager" else None
     mask = visible.mask[:, None]  # the same for all heads
     shared = query.shape[1] // key.shape[1]
-    if shared > 1:
+    # On CUDA the kernels that take a mask want as many key heads as query heads; on a CPU copies only cost time.
+    grouped = kernel == "sdpa" and shared > 1 and query.device.type == "cpu"
+    if shared > 1 and not grouped:
         key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
     if kernel == "sdpa":
-        output, weights = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
+        output = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
+        )
+        weights = None
     else:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         scores = at_least_float32(scores).masked_fill(~mask, float("-inf"))
@@ -132,6 +139,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding: turn each pair (x_i, x_{i+E/2}) of x (B, H, N, E) by its position's angle i."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class A3Linear(nn.Linear):
+    """A linear layer that is fast for a handful of rows too, as decoding has them.
+
+    On a CPU, x W^T in float32 takes a slow path where x has few rows. W x^T is the same product, up to five times as
+    fast (benchmarks/decoding.py). A single row goes twice, since that is faster still than a matrix times a vector.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.numel() // self.in_features
+        few = 0 < rows <= FEW_ROWS and not torch.is_grad_enabled()
+        if not few or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        flat = x.reshape(rows, self.in_features)  # (M, in)
+        out = (self.weight @ (flat if rows > 1 else flat.repeat(2, 1)).T).T[:rows]  # (M, out)
+        out = out if self.bias is None else out + self.bias
+        return out.reshape(*x.shape[:-1], self.out_features)
 
 
 class A3RMSNorm(nn.Module):
@@ -155,10 +180,10 @@ class A3Attention(nn.Module):
         super().__init__()
         self.config, self.head_dim, self.layer = config, config.head_dim, layer
         wide, narrow = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, wide, bias=config.attention_bias)
-        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=config.attention_bias)
-        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=config.attention_bias)
-        self.o_proj = nn.Linear(wide, config.hidden_size, bias=config.attention_bias)
+        self.q_proj = A3Linear(config.hidden_size, wide, bias=config.attention_bias)
+        self.k_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
+        self.v_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
+        self.o_proj = A3Linear(wide, config.hidden_size, bias=config.attention_bias)
 
     def forward(
         self,
@@ -167,7 +192,7 @@ class A3Attention(nn.Module):
         rope: tuple[Tensor, Tensor],
         visible: Visibility,
         kernel: str,
-        cache: Cache | None,
+        cache: ContentCache | None,
     ) -> tuple[Tensor, Tensor | None]:
         cos, sin = rope  # (B, 1, N, E/2) each: the angles of the content rows, then of the query rows
         n_content, first_row = content.shape[1], cos.shape[2] - x.shape[1]
@@ -189,9 +214,9 @@ class A3MLP(nn.Module):
 
     def __init__(self, config: A3Config):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.gate_proj = A3Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = A3Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = A3Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.act = ACT2FN[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -215,7 +240,7 @@ class A3DecoderLayer(GradientCheckpointingLayer):
         rope: tuple[Tensor, Tensor],
         visible: Visibility,
         kernel: str,
-        cache: Cache | None,
+        cache: ContentCache | None,
         first_row: int,
     ) -> tuple[Tensor, Tensor | None]:
         """From hidden (B, N, D), content rows first, to the rows from ``first_row`` on, and their attention."""
@@ -272,7 +297,7 @@ class A3Model(A3PreTrainedModel):
         visible: Visibility,
         kernel: str,
         keep_content: bool,
-        cache: Cache | None = None,
+        cache: ContentCache | None = None,
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Run both streams.
 
@@ -282,7 +307,8 @@ class A3Model(A3PreTrainedModel):
             visible: what each of the N rows sees among the content rows: those in the cache, then these.
             kernel: which attention kernel; see ``attend``.
             keep_content: whether the content rows are wanted after the last layer.
-            cache: keys and values of content rows computed before; the new ones are added to it.
+            cache: keys and values of content rows computed before; the new ones are added to it. Its ``update``
+                takes the new keys and values, (B, H_kv, C, E) each, and the layer's number, and returns all of them.
 
         Returns:
             the last hidden states, (B, N, D), or (B, Q, D) without content; and each layer's attention or None.
@@ -308,7 +334,7 @@ class A3ForCausalLM(A3PreTrainedModel):
     def __init__(self, config: A3Config):
         super().__init__(config)
         self.model = A3Model(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = A3Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @classmethod

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from a3mini import groups, masks
+from a3mini import groups, masks, runs
+from a3mini.trace import Trace
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 GIVEN_COLOUR, PADDING_COLOUR, HIDDEN_COLOUR = "#9A9A9A", "#FFFFFF", "#F1F1F1"
@@ -276,8 +277,13 @@ def bars(values: dict[str, float], xlabel: str, title: str = "", reference: tupl
     return _show_once(figure, True)
 
 
-LOGGED = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm")  # what a run logs beside evaluations
 LINES, MARKERS = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), "osD^vP*"
+
+
+def _look(number: int, markersize: float) -> dict:
+    """Colour, dash and marker of a figure's line number ``number``: each alone tells it apart."""
+    colour, dash, marker = (choice[number % len(choice)] for choice in (OKABE_ITO, LINES, MARKERS))
+    return dict(color=colour, linestyle=dash, marker=marker, markersize=markersize)
 
 
 def loss_curves(
@@ -300,7 +306,7 @@ def loss_curves(
     Raises:
         ValueError: the metrics hold no evaluation of that name, or none at all.
     """
-    found = list(dict.fromkeys(key for line in metrics for key in line if key not in LOGGED))
+    found = list(dict.fromkeys(key for line in metrics for key in line if key not in runs.LOGGED))
     names = found if names is None else list(names)
     unknown = [name for name in names if name not in found]
     if unknown or not names:
@@ -313,8 +319,7 @@ def loss_curves(
     unit = 1e3 if thousands else 1e6
     for number, name in enumerate(names):
         points = [(line["tokens"] / unit, line[name]) for line in metrics if name in line]
-        style = dict(color=OKABE_ITO[number % len(OKABE_ITO)], linestyle=LINES[number % len(LINES)], markersize=4)
-        ax.plot(*zip(*points, strict=True), marker=MARKERS[number % len(MARKERS)], label=name, **style)
+        ax.plot(*zip(*points, strict=True), label=name, **_look(number, 4))
     for label, value in (references or {}).items():
         ax.axhline(value, color="#777777", linestyle="--", linewidth=1)
         where = dict(xy=(1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points")
@@ -332,3 +337,149 @@ def loss_curves(
     # outside, where there is room: no line and no label is hidden
     ax.legend(fontsize=9, **(dict(loc="center left", bbox_to_anchor=(1, 0.5)) if ours else {}))
     return _show_once(ax.figure, ours)
+
+
+def lines(
+    series: dict[str, dict[float, float]], xlabel: str, ylabel: str, title: str = "", log_x: bool = False, ax=None
+) -> Figure:
+    """One line with markers for each series; colour, dash and marker all tell them apart.
+
+    Args:
+        series: label to {x: y}, drawn in the order of x.
+        xlabel, ylabel: the quantities and their units.
+        log_x: a logarithmic axis of base 2 with a tick at each x.
+        ax: where to draw; default: a figure of its own.
+    """
+    ours = ax is None
+    if ours:
+        _, ax = plt.subplots(figsize=(7, 3.8))
+    for number, (label, points) in enumerate(series.items()):
+        ax.plot(*zip(*sorted(points.items()), strict=True), label=label, **_look(number, 5))
+    if log_x:
+        ticks = sorted({x for points in series.values() for x in points})
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=9)
+    return _show_once(ax.figure, ours)
+
+
+def draft_and_target(p: Tensor, q: Tensor, words: Sequence[str], title: str = "") -> Figure:
+    """Two distributions over one token: what they share is accepted, what the target has more is the residual.
+
+    Args:
+        p: (V,), the draft's distribution.
+        q: (V,), the target's.
+        words: V strings.
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.6))
+    shared, places = torch.minimum(p, q).numpy(), np.arange(len(words))
+    parts = (
+        ("min(p, q): accepted", shared, 0, OKABE_ITO[5], ""),
+        ("p above q: rejected", (p - q).clamp(min=0).numpy(), shared, "white", "////"),
+        ("q above p: the residual", (q - p).clamp(min=0).numpy(), shared, OKABE_ITO[1], "...."),
+    )
+    for label, height, bottom, colour, hatch in parts:
+        look = dict(color=colour, edgecolor="black", hatch=hatch, linewidth=0.8)
+        ax.bar(places, height, 0.6, bottom=bottom, label=label, **look)
+    ax.set_xticks(places, words)
+    ax.set(ylabel="probability", title=title)
+    ax.legend(fontsize=9)
+    return _show_once(figure, True)
+
+
+def fill_orders(traces: dict[str, Trace], columns: int = 3) -> Figure:
+    """Which positions are filled when, of the first row of each trace: positions across, steps down.
+
+    Dark is filled in this step, light blue before, grey was there from the start. A cross marks a draft that was
+    rejected, a ring a token that is taken out again.
+    """
+    lines = -(-len(traces) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.3 * columns, 2.7 * lines + 0.5), squeeze=False)
+    looks = {"open": HIDDEN_COLOUR, "there from the start": "#C9C9C9", "filled before": "#9CCBEB"}
+    looks["filled in this step"] = "#003A5D"
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (name, trace) in zip(axes.flat, traces.items(), strict=False):
+        ax.axis("on")
+        steps = trace.steps[0]
+        known = torch.zeros(trace.length, dtype=torch.bool)
+        known[list(trace.known[0])] = True
+        shown = np.zeros((len(steps), trace.length))
+        for number, step in enumerate(steps):
+            there = trace.replay(number + 1)[0] >= 0
+            shown[number] = torch.where(there, torch.where(known, 1, 2), 0).numpy()
+            if step.action == "commit":
+                shown[number, step.positions] = 3
+            known[step.positions] = False
+            mark = {"reject": "x", "reopen": "o"}.get(step.action)
+            if mark:
+                ax.plot(step.positions, [number + 1] * len(step.positions), mark, color="black", markerfacecolor="none")
+        edges = (-0.5, trace.length - 0.5, len(steps) + 0.5, 0.5)
+        colours = ListedColormap(list(looks.values()))
+        ax.imshow(shown, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="nearest", extent=edges)
+        ax.yaxis.set_major_locator(plt.MaxNLocator(6, integer=True))
+        ax.tick_params(labelsize=9)
+        ax.spines[:].set(visible=True, color="#BBBBBB")
+        ax.set_title(name, fontsize=10)
+    figure.supxlabel("position", fontsize=10)
+    figure.supylabel("step", fontsize=10)
+    keys = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="#999999") for colour in looks.values()]
+    figure.legend(keys, list(looks), loc="outside upper center", ncols=4, fontsize=9)
+    return _show_once(figure, True)
+
+
+def against_passes(
+    panels: dict[str, dict[str, dict[int, float]]],
+    references: dict[str, tuple[str, float]] | None = None,
+    limits: dict[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Quantities against the number of forward passes, one panel each, passes on a logarithmic scale.
+
+    Args:
+        panels: for each quantity (with its unit), name of a line to {passes: value}.
+        references: for a quantity, a label and a value for a dotted line to compare with.
+        limits: for a quantity, the lowest and highest value of its axis.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.1), squeeze=False)
+    for ax, (quantity, lines) in zip(axes.flat, panels.items(), strict=True):
+        for number, (name, points) in enumerate(lines.items()):
+            ax.plot(*zip(*sorted(points.items()), strict=True), label=name, **_look(number, 5))
+        if references and quantity in references:
+            label, value = references[quantity]
+            ax.axhline(value, color="#555555", linestyle=(0, (1, 2)), label=label)
+        passes = sorted({count for points in lines.values() for count in points})
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(passes, [str(count) for count in passes])
+        ax.set(xlabel="forward passes per text", ylabel=quantity)
+        if limits and quantity in limits:
+            ax.set_ylim(*limits[quantity])
+    labels = dict(reversed(pair) for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    figure.legend(list(labels.values()), list(labels), loc="outside upper center", ncols=3, fontsize=9)
+    return _show_once(figure, True)
+
+
+def trade_off(
+    lines: dict[str, dict[str, tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    references: dict[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Two quantities against each other: a line for each way, a labelled point for each setting.
+
+    Args:
+        lines: name of a way to {setting: (x, y)}; the settings stand beside the points of the first line.
+        references: label to (x, y) of single points to compare with.
+    """
+    figure, ax = plt.subplots(figsize=(7, 4.2))
+    for number, (name, points) in enumerate(lines.items()):
+        ax.plot(*zip(*points.values(), strict=True), label=name, **_look(number, 6))
+        for setting, point in points.items() if number == 0 else ():
+            ax.annotate(setting, point, xytext=(4, -20), textcoords="offset points", fontsize=9)
+    for label, point in (references or {}).items():
+        ax.plot(*point, "*", color="black", markersize=13, linestyle="none", label=label)
+    ax.margins(0.12)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize=9, loc="upper left")
+    return _show_once(figure, True)

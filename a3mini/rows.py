@@ -22,11 +22,12 @@ class Slots(NamedTuple):
     valid: Tensor  # (B, S) bool, False in the slots that only fill up a shorter batch row
 
     @classmethod
-    def where(cls, keep: Tensor) -> "Slots":
-        """The positions where ``keep`` (B, T) is True, in order."""
+    def where(cls, keep: Tensor, order: Tensor | None = None) -> "Slots":
+        """The positions where ``keep`` (B, T) is True, from left to right, or by ``order``: int64 (B, T), 0 or more."""
         count = keep.sum(-1, keepdim=True)
         longest = int(count.max())
-        index = (~keep).to(torch.uint8).argsort(dim=-1, stable=True)[:, :longest]
+        key = (~keep).to(torch.uint8) if order is None else order.masked_fill(~keep, torch.iinfo(torch.int64).max)
+        index = key.argsort(dim=-1, stable=True)[:, :longest]
         return cls(index, torch.arange(longest, device=keep.device) < count)
 
     def take(self, values: Tensor, fill: int) -> Tensor:

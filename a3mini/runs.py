@@ -25,6 +25,7 @@ from torch import Tensor
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "peft")
 KEEP = 2  # checkpoints
 PARTIAL = ".partial-"
+LOGGED = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm")  # in metrics, beside evaluations
 
 
 def versions() -> dict[str, str]:
@@ -50,9 +51,14 @@ def hardware() -> str:
 
 def write_json(path: Path, data) -> None:
     """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

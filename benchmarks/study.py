@@ -51,7 +51,7 @@ from a3mini.baselines import (
     diffusion_sample,
 )
 from a3mini.curriculum import Curriculum, Grouping, generator_for
-from a3mini.decode import choose, generate
+from a3mini.decode import Sampler, generate
 from a3mini.evaluate import HeldOut, draw, token_losses
 from a3mini.train import AnyOrder, TrainConfig, train
 
@@ -174,7 +174,7 @@ def fill(arm: str, model, ids, group_ids, temperature: float, seed: int):
         if now.any():
             logits = model(ids[now, :column], use_cache=False, logits_to_keep=1).logits[:, -1].float()
             ids = ids.clone()
-            ids[now, column] = choose(logits, temperature, generator)
+            ids[now, column] = Sampler(temperature, generator=generator)(logits)
     return ids
 
 
@@ -238,7 +238,7 @@ def run(arm: str, seed: int) -> None:
     found["curve"] = [
         {k: v for k, v in line.items() if k not in ("learning_rate", "gradient_norm")}
         for line in metrics
-        if set(line) - {"step", "tokens", "loss", "learning_rate", "gradient_norm", "seconds"}
+        if set(line) - set(runs.LOGGED)
     ]
     runs.write_json(out / "measured.json", found)
     for checkpoint in (out / "checkpoints").glob("step-*/optimizer.safetensors"):

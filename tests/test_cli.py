@@ -1,5 +1,6 @@
 """cli.py: the commands end to end on tiny models, config files, and one line for every error of the user's."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
-from a3mini import A3ForCausalLM, cli, runs
+from a3mini import A3ForCausalLM, cli, decode, runs
 from a3mini.curriculum import Curriculum
 from a3mini.train import TrainConfig
 
@@ -151,6 +153,63 @@ def test_infill(made, capsys, monkeypatch, tmp_path):
     assert capsys.readouterr().out == filled  # the same seed, from standard input
 
 
+def test_infill_has_the_options_of_decode_infill(made, capsys, tmp_path):
+    """Every option reaches ``decode.infill``, and the trace says what it printed."""
+    folder, file, text = made / "any-order" / "model", tmp_path / "trace.json", "Cat ____ on the ____."
+    options = {"size": 2, "order": "entropy", "known_order": "left_to_right", "temperature": 0.8, "top_k": 9}
+    options |= {"top_p": 0.9, "repetition_penalty": 1.3, "tokens_per_blank": "auto"}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    assert cli.main(["infill", f"--model={folder}", "--seed=3", *arguments, f"--trace={file}", text]) == 0
+    model, tokenizer = A3ForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    right = decode.infill(model, tokenizer, text, generator=torch.Generator().manual_seed(3), **options)
+    assert capsys.readouterr().out == f"{right}\n"
+    assert file.read_text() == right.trace.to_json(tokenizer) + "\n"
+    assert torch.equal(decode.Trace.from_json(file.read_text()).replay(), right.sequences)
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]  # nothing half-written
+    for name, value in options.items():  # each of them matters: without it another text or another trace
+        rest = [argument for argument in arguments if not argument.startswith(f"--{name.replace('_', '-')}=")]
+        assert cli.main(["infill", f"--model={folder}", "--seed=3", *rest, f"--trace={file}", text]) == 0
+        assert capsys.readouterr().out != f"{right}\n" or file.read_text() != right.trace.to_json(tokenizer) + "\n", (
+            name
+        )
+        assert value != cli.parse(["infill"]).__dict__[name]
+
+
+def test_infill_and_its_defaults_are_those_of_the_package():
+    parameters = inspect.signature(decode.infill).parameters
+    defaults = vars(cli.parse(["infill"]))
+    for name, parameter in parameters.items():
+        if name in defaults and name != "model":
+            assert defaults[name] == parameter.default, name
+    left_out = parameters.keys() - defaults.keys()
+    assert left_out == {"tokenizer", "text", "generator", "candidates", "banned", "use_cache", "runners_up"}
+
+
+def test_infill_with_the_compact_model(capsys, tmp_path):
+    command = ["infill", "--model=compact", "--tokens-per-blank=auto", "--temperature=0"]
+    (tmp_path / "options.yaml").write_text("model: compact\ntokens-per-blank: auto\ntemperature: 0\n")
+    assert cli.main([*command, "And the king ____ to them, Come."]) == 0
+    filled = capsys.readouterr().out
+    assert filled.startswith("And the king ") and filled.endswith(" to them, Come.\n")
+    assert cli.main(["infill", f"--config={tmp_path / 'options.yaml'}", "And the king ____ to them, Come."]) == 0
+    assert capsys.readouterr().out == filled
+
+
+def test_a_full_disk_keeps_the_old_trace(made, capsys, monkeypatch, tmp_path):
+    file = tmp_path / "trace.json"
+    file.write_text("old")
+
+    def full(path, *_, **__):
+        path.touch()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert cli.main(["infill", f"--model={made / 'any-order' / 'model'}", f"--trace={file}", "Cat ____."]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Cat") and "No space left" in printed.err  # the text is not lost
+    assert file.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["trace.json"]
+
+
 def test_config_file_and_overrides(made, tmp_path):
     config = {"text": [str(made / "text.txt")], "vocab-size": 300, "hidden_size": 16, "layers": 1, "heads": 2}
     config |= {"length": 32, "steps": 9, "learning-rate": "2e-3", "quiet": True, "validation": 0}
@@ -218,6 +277,15 @@ ERRORS = {
     "not A3": (["infill", "--model=LLAMA", "a ____"], "is autoregressive"),
     "long": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=99"], "the model takes 32"),
     "size": (["infill", "--model=MODEL", "a ____", "--size=0"], "size must be"),
+    "no tokens": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=0"], "at least 1; got 0"),
+    "tokens": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=all"], "'all', must be a number or \"auto\""),
+    "order": (["infill", "--model=MODEL", "a ____", "--order=spiral"], "spiral"),
+    "known order": (["infill", "--model=MODEL", "a ____", "--known-order=random"], "random"),
+    "top k": (["infill", "--model=MODEL", "a ____", "--top-k=0"], "top_k must be"),
+    "top p": (["infill", "--model=MODEL", "a ____", "--top-p=2"], "top_p must be"),
+    "penalty": (["infill", "--model=MODEL", "a ____", "--repetition-penalty=0"], "repetition_penalty must be"),
+    "trace": (["infill", "--model=MODEL", "a ____", "--trace=none/x.json"], "no folder none for --trace none/x.json"),
+    "adapted": (["adapt", "--source=compact", "--text=TEXT", "--folder=x"], "compact is any-order already"),
     "positions": (["evaluate", "--model=MODEL", "--text=TEXT"], "more than the 32 positions"),
 }
 

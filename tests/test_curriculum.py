@@ -182,6 +182,20 @@ def test_weights_are_frequencies():
     assert 0.7 < kinds.count("blocks") / 800 < 0.8
 
 
+def test_weights_may_be_integers(tmp_path):
+    """A file says 3 where Python says 3.0; torch.multinomial does not take integers."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "stages: [{name: a, share: 1, parts: [{kind: blocks, weight: 3}, {kind: shuffled, sizes: [4], weight: 1}]}]"
+    )
+    chosen = Curriculum.load(path)
+    assert [type(part.weight) for part in chosen.stages[0].parts] == [int, int]
+    assert chosen.stages == (Stage("a", 1, (Part("blocks", weight=3), Part("shuffled", (4,), weight=1))),)
+    lengths, generators = torch.full((200,), 12), [generator_for(n) for n in range(200)]
+    drawn = chosen.draw(0.5, lengths, torch.zeros(200, 12, dtype=torch.bool), generators)
+    assert 0.65 < (drawn == groups.left_to_right(12)).all(-1).double().mean() < 0.85
+
+
 def test_the_presets_are_what_they_say():
     def kinds(name):
         return [{part.kind for part in stage.parts} for stage in Curriculum.preset(name).stages]
