@@ -1,7 +1,6 @@
 """Matplotlib figures of the notebooks; nothing in the core uses them.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart, and no figure relies on colour
-alone. Figures keep a white ground, which the site frames in the dark theme. Every function returns the
+The colours are those of ``theme``, which the interactive figures share. Figures keep a white ground, which the site frames in the dark theme. Every function returns the
 figure, so a notebook cell that ends with a call shows it once. A function that draws on axes it was given
 leaves the figure open: a cell with several such calls ends with ``plt.show()``.
 """
@@ -11,17 +10,17 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from a3mini import groups, masks, runs
+from a3mini import groups, masks, runs, theme
 from a3mini.trace import Trace
 
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-GIVEN_COLOUR, PADDING_COLOUR, HIDDEN_COLOUR = "#9A9A9A", "#FFFFFF", "#F1F1F1"
-CONTENT_COLOUR, QUERY_COLOUR = OKABE_ITO[0], OKABE_ITO[1]
+OKABE_ITO = theme.OKABE_ITO
+GIVEN_COLOUR, PADDING_COLOUR, HIDDEN_COLOUR = theme.GIVEN, theme.PADDING, theme.HIDDEN
+CONTENT_COLOUR, QUERY_COLOUR = theme.CONTENT, theme.QUERY
 
 
 def use_style() -> None:
@@ -51,19 +50,14 @@ def use_style() -> None:
 def group_colours(group_ids: Tensor) -> list:
     """One colour per position of ``group_ids`` (T,): grey given, white padding, else by the group's rank."""
     ranks = groups.relabel(group_ids).tolist()
-    count = max(ranks)
-    if count <= len(OKABE_ITO):
-        palette = list(OKABE_ITO)
-    else:  # many groups: from dark to light, in order
-        palette = list(plt.get_cmap("cividis")(np.linspace(0, 1, count)))
+    palette = theme.shades(max(ranks))
     named = {groups.GIVEN: GIVEN_COLOUR, groups.PADDING: PADDING_COLOUR}
     return [named[rank] if rank in named else palette[rank - 1] for rank in ranks]
 
 
 def _ink(colour) -> str:
     """Black or white, whichever reads better on ``colour``."""
-    red, green, blue = plt.matplotlib.colors.to_rgb(colour)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
+    return theme.ink(to_hex(colour))
 
 
 def _show_once(figure: Figure, ours: bool) -> Figure:

@@ -1,0 +1,10 @@
+"""Interactive figures of the notebooks and of the site; nothing in the core uses them.
+
+Each explorer is one Python class here and one ES module in a3mini/static/. ``base`` says how they become a live
+widget where a kernel runs, and a part of a page where none does.
+"""
+
+from a3mini.explorers.base import Explorer
+from a3mini.explorers.mask import MaskExplorer
+
+__all__ = ["Explorer", "MaskExplorer"]

@@ -1,0 +1,117 @@
+"""What all explorers share: one ES module, two faces.
+
+Where a kernel runs (Colab, JupyterLab, VS Code), an explorer is an anywidget: its traits live in Python and in the
+page, and a change on one side reaches the other. Where none runs (the published book), the same module and the
+same traits stand in the page itself, as ``text/html`` that loads nothing. All logic is in the module, so both
+faces do the same; Python only computes the traits.
+
+An explorer's module imports from ./common.js. A widget has to be a single file, so ``bundle`` puts both into one.
+"""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import anywidget
+import traitlets
+
+from a3mini import theme
+
+STATIC = Path(__file__).resolve().parents[1] / "static"
+
+# Runs in the page without a kernel. It offers the module what anywidget's model offers, on a plain object.
+PAGE = """\
+(() => {{
+  const el = document.getElementById("{name}");
+  const {{ module, css, state }} = JSON.parse(el.nextElementSibling.textContent);
+  const listeners = new Map();
+  const heard = (event) => listeners.get(event) ?? listeners.set(event, new Set()).get(event);
+  const model = {{
+    get: (name) => state[name],
+    set: (name, value) => {{
+      if (JSON.stringify(state[name]) === JSON.stringify(value)) return;
+      state[name] = value;
+      [...heard(`change:${{name}}`)].forEach((listener) => listener());
+    }},
+    on: (event, listener) => heard(event).add(listener),
+    off: (event, listener) => heard(event).delete(listener),
+    save_changes: () => {{}},
+  }};
+  if (!document.getElementById("a3-style")) {{
+    document.head.append(Object.assign(document.createElement("style"), {{ id: "a3-style", textContent: css }}));
+  }}
+  el.dataset.a3Face = "page";
+  const url = URL.createObjectURL(new Blob([module], {{ type: "text/javascript" }}));
+  import(url).then((explorer) => explorer.default.render({{ model, el }})).finally(() => URL.revokeObjectURL(url));
+}})();"""
+
+
+def bundle(name: str) -> str:
+    """The ES module ``a3mini/static/{name}.js`` as one text: the colours, common.js, and the module itself."""
+    colours = {
+        "okabe_ito": theme.OKABE_ITO,
+        "cividis": theme.CIVIDIS,
+        "given": theme.GIVEN,
+        "padding": theme.PADDING,
+        "content": theme.CONTENT,
+        "query": theme.QUERY,
+        "light": theme.LIGHT,
+        "dark": theme.DARK,
+    }
+    module = (STATIC / f"{name}.js").read_text(encoding="utf-8")
+    module, count = re.subn(r'^import \{[^}]*\} from "\./common\.js";\n', "", module, flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{name}.js must import from ./common.js exactly once")
+    common = (STATIC / "common.js").read_text(encoding="utf-8")
+    return f"const THEME = {json.dumps(colours)};\n{common}\n{module}"
+
+
+def stylesheet() -> str:
+    """The CSS of all explorers, with the colours of ``theme`` as custom properties for both themes."""
+    ours = {"content": theme.CONTENT, "query": theme.QUERY, "given": theme.GIVEN}
+    blocks = []
+    for selector, colours in (
+        (".a3-explorer", theme.LIGHT | ours),
+        ('.a3-explorer[data-theme="dark"]', theme.DARK),
+    ):
+        blocks.append(f"{selector} {{ {' '.join(f'--a3-{name}: {value};' for name, value in colours.items())} }}")
+    blocks.append("@media print { .a3-explorer[data-theme] { %s } }" % blocks[0].partition("{")[2].strip(" }"))
+    return "\n".join([*blocks, (STATIC / "explorers.css").read_text(encoding="utf-8")])
+
+
+class Explorer(anywidget.AnyWidget):
+    """Base of all explorers. A subclass sets ``_esm = bundle(...)``, ``summary``, and its traits.
+
+    Every trait tagged ``sync=True`` is part of the page; it must be plain JSON.
+    """
+
+    _css = stylesheet()
+    summary = "An interactive figure."  # for those who see the page without JavaScript
+    source = traitlets.Unicode(help="Where the data comes from, in words.").tag(sync=True)
+
+    def state(self) -> dict:
+        """The traits that the module reads, as the page holds them."""
+        theirs = set(anywidget.AnyWidget.class_trait_names())
+        return {
+            name: value
+            for name, value in self.trait_values(sync=True).items()
+            if name not in theirs and not name.startswith("_")
+        }
+
+    def to_html(self) -> str:
+        """The explorer as it is now, as HTML that needs neither a kernel nor the network."""
+        name = f"a3-{uuid.uuid4().hex[:12]}"
+        payload = {"module": str(self._esm), "css": str(self._css), "state": self.state()}
+        # In a script element no text may end the element, not even within JSON.
+        inside = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        return (
+            f'<div class="a3-figure"><div id="{name}"><p>{self.summary} It needs JavaScript.</p></div>'
+            f'<script type="application/json">{inside}</script>'
+            f"<script>{PAGE.format(name=name)}</script></div>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        # JupyterLab and VS Code prefer the widget's own type; the site is told to prefer HTML (_config.yml).
+        return data | {"text/html": self.to_html()}, metadata
