@@ -3,8 +3,8 @@
 The files, in reading order; each uses only those before it:
 groups, masks, rows, cache, model, pretrained, objective, runs, curriculum, data, resume, train,
 sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines, evaluate, cli.
-For notebooks alone: theme, plots, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the package, for they need
-more packages: the extra ``train``.
+For notebooks alone: theme, plots, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
+package, for they need more packages: the extra ``train``.
 """
 
 from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs, speculative

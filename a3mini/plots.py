@@ -1,8 +1,9 @@
 """Matplotlib figures of the notebooks; nothing in the core uses them.
 
-The colours are those of ``theme``, which the interactive figures share. Figures keep a white ground, which the site frames in the dark theme. Every function returns the
-figure, so a notebook cell that ends with a call shows it once. A function that draws on axes it was given
-leaves the figure open: a cell with several such calls ends with ``plt.show()``.
+The colours are those of ``theme``, which the interactive figures share. No figure relies on colour alone.
+Figures keep a white ground, which the site changes in the dark theme. Every function returns the figure, so
+a notebook cell that ends with a call shows it once. A function that draws on axes it was given leaves the
+figure open: a cell with several such calls ends with ``plt.show()``.
 """
 
 from collections.abc import Sequence

@@ -75,6 +75,6 @@ def shades(count: int) -> list[str]:
         place = number / (count - 1) * (len(CIVIDIS) - 1)
         low = min(int(place), len(CIVIDIS) - 2)
         pairs = zip(channels(CIVIDIS[low]), channels(CIVIDIS[low + 1]), strict=True)
-        mixed = [round(a + (b - a) * (place - low)) for a, b in pairs]
+        mixed = [int(a + (b - a) * (place - low) + 0.5) for a, b in pairs]  # as common.js rounds
         found.append("#{:02X}{:02X}{:02X}".format(*mixed))
     return found

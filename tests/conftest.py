@@ -79,7 +79,8 @@ class Window:
         """If the page is wider than the screen, the elements that stick out."""
         return self.page.evaluate(
             """() => document.documentElement.scrollWidth <= innerWidth ? [] : ['the page',
-                 ...[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+                 ...[...document.querySelectorAll('body *')]
+                   .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
                    .slice(0, 5).map(e => e.outerHTML.slice(0, 120))]"""
         )
 
@@ -108,9 +109,9 @@ def open_explorer(browser):
         parts = "".join(explorer.to_html() for explorer in explorers)
         ground = "#14181e" if theme == "dark" else "#fff"
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Explorers</title>'
+        head += f"<style>body {{ margin: 8px; background: {ground} }}</style>"
         found.page.set_content(
-            f'<!doctype html><html lang="en" data-theme="{theme}"><head>{head}'
-            f"<style>body {{ margin: 8px; background: {ground} }}</style></head><body><main>{parts}</main></body></html>"
+            f'<!doctype html><html lang="en" data-theme="{theme}"><head>{head}</head><body><main>{parts}</main></body>'
         )
         found.page.wait_for_function(
             f"document.querySelectorAll('.a3-explorer[data-ready=true]').length === {len(explorers)}"

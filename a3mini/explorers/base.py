@@ -69,14 +69,16 @@ def bundle(name: str) -> str:
 
 def stylesheet() -> str:
     """The CSS of all explorers, with the colours of ``theme`` as custom properties for both themes."""
-    ours = {"content": theme.CONTENT, "query": theme.QUERY, "given": theme.GIVEN}
-    blocks = []
-    for selector, colours in (
-        (".a3-explorer", theme.LIGHT | ours),
-        ('.a3-explorer[data-theme="dark"]', theme.DARK),
-    ):
-        blocks.append(f"{selector} {{ {' '.join(f'--a3-{name}: {value};' for name, value in colours.items())} }}")
-    blocks.append("@media print { .a3-explorer[data-theme] { %s } }" % blocks[0].partition("{")[2].strip(" }"))
+
+    def block(selector: str, colours: dict[str, str]) -> str:
+        return f"{selector} {{ {' '.join(f'--a3-{name}: {value};' for name, value in colours.items())} }}"
+
+    shared = {"content": theme.CONTENT, "query": theme.QUERY, "given": theme.GIVEN}
+    blocks = [
+        block(".a3-explorer", theme.LIGHT | shared),
+        block('.a3-explorer[data-theme="dark"]', theme.DARK),
+        f"@media print {{ {block('.a3-explorer[data-theme]', theme.LIGHT)} }}",  # paper is white
+    ]
     return "\n".join([*blocks, (STATIC / "explorers.css").read_text(encoding="utf-8")])
 
 
