@@ -84,6 +84,18 @@ class Window:
                    .slice(0, 5).map(e => e.outerHTML.slice(0, 120))]"""
         )
 
+    def violations(self, context: str) -> list[str]:
+        """What axe-core holds for serious or critical within the elements that the selector ``context`` finds."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, context).response["violations"]
+        return [
+            f"{rule['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+
 
 @pytest.fixture(scope="module", params=[(size, theme) for size in WIDTHS for theme in ("light", "dark")], ids="-".join)
 def window(request, browser, site):
