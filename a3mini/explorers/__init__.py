@@ -6,5 +6,6 @@ widget where a kernel runs, and a part of a page where none does.
 
 from a3mini.explorers.base import Explorer
 from a3mini.explorers.mask import MaskExplorer
+from a3mini.explorers.trade_off import TradeOffExplorer
 
-__all__ = ["Explorer", "MaskExplorer"]
+__all__ = ["Explorer", "MaskExplorer", "TradeOffExplorer"]
