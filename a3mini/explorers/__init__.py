@@ -4,8 +4,18 @@ Each explorer is one Python class here and one ES module in a3mini/static/. ``ba
 widget where a kernel runs, and a part of a page where none does.
 """
 
+from a3mini.explorers.attention import AttentionViewer
 from a3mini.explorers.base import Explorer
+from a3mini.explorers.curriculum import CurriculumViewer
+from a3mini.explorers.factorisation import FactorisationExplorer
 from a3mini.explorers.mask import MaskExplorer
 from a3mini.explorers.trade_off import TradeOffExplorer
 
-__all__ = ["Explorer", "MaskExplorer", "TradeOffExplorer"]
+__all__ = [
+    "AttentionViewer",
+    "CurriculumViewer",
+    "Explorer",
+    "FactorisationExplorer",
+    "MaskExplorer",
+    "TradeOffExplorer",
+]
