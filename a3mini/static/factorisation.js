@@ -257,7 +257,7 @@ function render({ model, el }) {
       const several = `Several words share ${listed(shared.map(who))}`;
       if (!now.weighed) return `${several}. Unless they are independent, given the rows above, the product is not p.`;
       const dear = shared.filter((k) => now.weighed.lost[k - 1] > NOTHING);
-      if (!dear.length) return `${several} and nothing is lost: they are independent, given the rows above.`;
+      if (!dear.length) return `${several}, and nothing is lost: they are independent, given the rows above.`;
       return `The loss comes from ${listed(dear.map(who))}: words that are not independent, given the rows above.`;
     };
     const explain = (kind, t) => {
@@ -427,7 +427,7 @@ function drawAll(marginal, length) {
   const title = h("b", {}, `KL(p‖q) in nats of all ${all.length} groupings, against passes. `);
   const element = h(
     "div",
-    {},
+    { class: "a3-landscape" },
     h("p", {}, title, "The ring is yours; diamonds are blocks from left to right. Click on a dot to see its grouping."),
     chart,
     h(
