@@ -9,11 +9,13 @@ from a3mini.explorers.base import Explorer
 from a3mini.explorers.curriculum import CurriculumViewer
 from a3mini.explorers.factorisation import FactorisationExplorer
 from a3mini.explorers.mask import MaskExplorer
+from a3mini.explorers.player import DecodingPlayer
 from a3mini.explorers.trade_off import TradeOffExplorer
 
 __all__ = [
     "AttentionViewer",
     "CurriculumViewer",
+    "DecodingPlayer",
     "Explorer",
     "FactorisationExplorer",
     "MaskExplorer",
