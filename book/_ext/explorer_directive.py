@@ -36,7 +36,7 @@ class ExplorerDirective(SphinxDirective):
             self.env.note_dependency(str(file))  # the page is read again when one of them has changed
         try:
             explorer = make(results)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise self.error(f"explorer {name}: {error}") from error
         instead = addnodes.only("", nodes.paragraph("", explorer.summary), expr="not format_html")
         return [nodes.raw("", explorer.to_html(), format="html"), instead]
