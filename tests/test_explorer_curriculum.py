@@ -182,7 +182,7 @@ def check_drawn(page, explorer, row: int = 0):
         before = [loss for s, loss in curve["points"] if s < first][-1]
         assert (value("start"), value("before"), value("now")) == (curve["points"][0][1], before, now)
         assert value("change") == pytest.approx(now - before, abs=1e-6)
-        drawn = page.locator(f"[data-curve='{curve['name']}'] [data-points]").get_attribute("data-points")
+        drawn = page.locator(f"[data-curve='{curve['name']}']").get_attribute("data-points")
         assert int(drawn) == sum(s <= step for s, _ in curve["points"])
     assert float(page.locator("[data-right]").get_attribute("data-right")) == sample["right"]
     name = explorer.stages[sample["stage"]]["name"]

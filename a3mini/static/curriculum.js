@@ -1,6 +1,7 @@
 // The curriculum viewer: one training, step by step. A chart as the time line, and below it what the step saw.
 import {
-  button, choice, contentSees, follow, frame, groupColours, h, ink, newId, plural, put, querySees, shades, shown, slider, svg,
+  button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, shades, shown,
+  slider, svg,
 } from "./common.js";
 
 const STREAMS = [
@@ -16,10 +17,12 @@ const SHAPES = [
   "M-4,-4L4,4M-4,4L4,-4",
 ];
 
+// Words and numbers ---------------------------------------------------------------------------
+
 const two = (number) => number.toFixed(2);
 const percent = (share) => `${Math.round(100 * share)}%`;
 const signed = (number) => (number > 0 ? "+" : number < 0 ? "−" : "±") + two(Math.abs(number));
-const any = (numbers) => (numbers.length < 2 ? `${numbers}` : `${numbers.slice(0, -1).join(", ")} or ${numbers.at(-1)}`);
+const any = (all) => (all.length < 2 ? String(all) : `${all.slice(0, -1).join(", ")} or ${all.at(-1)}`);
 
 /** A kind of grouping and its group sizes, in words. */
 function grouping(kind, sizes) {
@@ -44,18 +47,50 @@ function ticks(low, high, count) {
   return Array.from({ length: Math.floor(high / gap) - first + 1 }, (_, i) => ((first + i) * gap).toFixed(digits));
 }
 
+// Parts of the page ---------------------------------------------------------------------------
+
+const scroll = (label, ...children) =>
+  h("div", { class: "a3-scroll", tabindex: 0, role: "region", "aria-label": label }, children);
+
+/** A table of numbers; `heads` are lists of lines, `rows` are elements. */
+function table(caption, heads, rows) {
+  const head = ([text, more], i) =>
+    h("th", { scope: "col", class: i ? "a3-number" : null }, text, more ? [h("br"), more] : null);
+  return h(
+    "table",
+    { class: "a3-table" },
+    h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, heads.map(head))),
+    h("tbody", {}, rows),
+  );
+}
+
+/** A cell with a number that may be missing. `data` names its attribute, which holds all digits. */
+const cell = (value, data, text = two) =>
+  h("td", { class: "a3-number", [`data-${data}`]: value ?? "" }, value === undefined ? "–" : text(value));
+
+/** One mask of a row of tokens. */
+function mask([name, caption, sees], texts, groups, fills) {
+  const square = (i, j) => {
+    const seen = sees(groups, i, j);
+    const style = seen ? `--fill: ${fills[j]}; --fill-ink: ${ink(fills[j])}` : "--fill: var(--a3-hidden)";
+    return h("td", { "data-seen": String(seen), class: i === j ? "a3-self" : null, style }, seen ? `${groups[j]}` : "");
+  };
+  const row = (text, i) => h("tr", {}, h("th", { scope: "row" }, text), texts.map((_, j) => square(i, j)));
+  return h(
+    "table",
+    { class: "a3-matrix", "data-mask": name },
+    h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, h("td", {}), texts.map((text) => h("th", { scope: "col" }, h("span", {}, text))))),
+    h("tbody", {}, texts.map(row)),
+  );
+}
+
 function render({ model, el }) {
   return frame({ model, el }, "Curriculum viewer", (body, say) => {
-    const [steps, stages, samples, curves] = ["steps", "stages", "samples", "curves"].map((name) => model.get(name));
-    const [references, vocabulary] = [model.get("references"), model.get("vocabulary")];
-    const colours = shades(curves.length);
-    // Darker on white, lighter on black than the bare colours, which are made for areas.
-    const look = (n) => ({
-      style: `stroke: color-mix(in srgb, ${colours[n]} 72%, var(--a3-ink))`,
-      "stroke-dasharray": DASHES[n % DASHES.length],
-    });
-    const marker = (n, x, y) =>
-      svg("path", { class: "a3-marker", ...look(n), "stroke-dasharray": null, d: SHAPES[n % SHAPES.length], transform: `translate(${x} ${y})` });
+    const read = (...names) => names.map((name) => model.get(name));
+    const [steps, stages, samples, vocabulary] = read("steps", "stages", "samples", "vocabulary");
+    const [curves, losses, references] = read("curves", "batch_losses", "references");
 
     // The chosen step ---------------------------------------------------------------------------
 
@@ -66,8 +101,8 @@ function render({ model, el }) {
     };
     const go = (step) => {
       put(model, { step });
-      const { stage } = sample();
-      say(`Step ${sample().step}, stage ${stage + 1}: ${stages[stage].name}`);
+      const { step: kept, stage } = sample();
+      say(`Step ${kept}, stage ${stage + 1}: ${stages[stage].name}`);
     };
     const move = (by) => {
       const next = samples[samples.indexOf(sample()) + by];
@@ -75,9 +110,9 @@ function render({ model, el }) {
     };
     /** The slider knows every step, but not every step is kept: it goes on to the next one that is. */
     const slide = (value) => {
-      const now = sample().step;
-      const on = value >= now ? samples.find(({ step }) => step >= value) : samples.findLast(({ step }) => step <= value);
-      put(model, { step: on.step });
+      const kept = samples.map(({ step }) => step);
+      const back = kept.filter((step) => step <= value).at(-1);
+      put(model, { step: value < sample().step ? back : kept.find((step) => step >= value) });
     };
 
     const jumps = stages.map(({ name, first }, n) => button(`${n + 1} ${name}`, () => go(first)));
@@ -85,94 +120,94 @@ function render({ model, el }) {
     const on = button("Step on", () => move(1));
     const whole = button("Show the whole training", () => put(model, { whole: !model.get("whole") }));
     const range = slider("Training step", 1, steps, 1, slide, (step) => `${step} of ${steps}`);
-    const row = choice(
-      "Row of its batch",
-      samples[0].rows.map((_, n) => [String(n), String(n + 1)]),
-      "0",
-      (n) => put(model, { row: +n }),
-    );
+    const numbered = samples[0].rows.map((_, n) => [String(n), String(n + 1)]);
+    const row = choice("Row of its batch", numbered, "0", (n) => put(model, { row: +n }));
 
     // The chart ---------------------------------------------------------------------------------
 
+    const colours = shades(curves.length);
+    // Darker on white, lighter on black than the bare colours, which are made for areas.
+    const stroke = (n) => `stroke: color-mix(in srgb, ${colours[n]} 72%, var(--a3-ink))`;
+    const look = (n) => ({ style: stroke(n), "stroke-dasharray": DASHES[n % DASHES.length] });
+    const marker = (n, x, y) => {
+      const place = { d: SHAPES[n % SHAPES.length], transform: `translate(${x} ${y})` };
+      return svg("path", { class: "a3-marker", style: stroke(n), ...place });
+    };
+
     const chart = h("div", { class: "a3-time" });
-    let plot = null; // where the chart's axes are now, in pixels
+    let plot = null; // where the time axis begins and ends now, in pixels of the chart
     const drawChart = () => {
-      const width = chart.clientWidth || 640;
-      const height = 260;
-      const beside = width >= 600 ? 140 : 14; // on the right, labels if there is room
-      const [left, right, top, bottom] = [40, width - beside, 40, height - 36];
+      // As many units as pixels, so that text has its size on every screen.
+      const [width, height] = [chart.clientWidth || 640, 260];
+      const named = width >= 600; // is there room for names beside the curves?
+      const [left, right, top, bottom] = [40, width - (named ? 140 : 14), 40, height - 36];
+      plot = { left, right };
       const { step } = sample();
       const values = [...curves.flatMap(({ points }) => points), ...references].map(([, value]) => value);
       const [low, high] = [Math.min(...values), Math.max(...values)];
       const room = 0.1 * (high - low || 1);
       const x = (at) => left + (at / steps) * (right - left);
       const y = (value) => bottom - ((value - low + room) / (high - low + 2 * room)) * (bottom - top);
-      const line = (points) => points.map(([at, value], i) => `${i ? "L" : "M"}${x(at).toFixed(1)},${y(value).toFixed(1)}`).join("");
-      plot = { left, right };
+      const across = (name, value) => svg("line", { class: name, x1: left, x2: right, y1: y(value), y2: y(value) });
+      const text = (words, at, height, anchor = "middle", name = null) =>
+        svg("text", { x: at, y: height, "text-anchor": anchor, class: name }, words);
+      const path = (points) => "M" + points.map(([at, value]) => `${x(at)},${y(value)}`).join("L");
 
       const bands = stages.flatMap(({ name, first, last }, n) => {
-        const [from, to] = [x(first - 1), x(last)];
-        const label = `${n + 1} ${name}`;
+        const [from, to, label] = [x(first - 1), x(last), `${n + 1} ${name}`];
+        const area = { x: from, y: top, width: to - from, height: bottom - top };
         return [
-          svg("rect", { class: n % 2 ? "a3-band" : "a3-band a3-odd", x: from, y: top, width: to - from, height: bottom - top, "data-first": first, "data-last": last }),
+          svg("rect", { class: n % 2 ? "a3-band" : "a3-band a3-odd", ...area, "data-first": first, "data-last": last }),
           n ? svg("line", { class: "a3-axis", x1: from, x2: from, y1: top - 14, y2: bottom }) : null,
-          svg("text", { x: (from + to) / 2, y: top - 5, "text-anchor": "middle" }, label.length * 7 < to - from ? label : String(n + 1)),
+          text(label.length * 7 < to - from ? label : String(n + 1), (from + to) / 2, top - 5),
         ];
       });
-      const grid = ticks(low - room, high + room, 5).flatMap((value) => [
-        svg("line", { class: "a3-grid", x1: left, x2: right, y1: y(+value), y2: y(+value) }),
-        svg("text", { x: left - 9, y: y(+value) + 4, "text-anchor": "end" }, value),
-      ]);
-      const along = ticks(0, steps, width / 90).map((at) =>
-        svg("text", { x: x(+at), y: bottom + 15, "text-anchor": "middle" }, at),
-      );
-      const compared = references.map(([, value]) =>
-        svg("line", { class: "a3-reference", x1: left, x2: right, y1: y(value), y2: y(value) }),
-      );
-      const said = references.map(([label, value]) =>
-        svg("text", { class: "a3-halo", x: right - 4, y: y(value) + 14, "text-anchor": "end" }, `${label}: ${two(value)}`),
-      );
+      const axes = [
+        text("held-out loss, nats per token", 0, 13, "start"),
+        ...ticks(low - room, high + room, 5).map((at) => across("a3-grid", +at)),
+        ...ticks(low - room, high + room, 5).map((at) => text(at, left - 9, y(+at) + 4, "end")),
+        ...ticks(0, steps, Math.min(steps, width / 90)).map((at) => text(at, x(+at), bottom + 15)),
+        text("training step", right, bottom + 31, "end"),
+      ];
       const now = curves.map(({ points }) => upTo(points, step));
       const drawn = curves.map(({ name, points }, n) => {
         const past = points.filter(([at]) => at <= step);
-        const rest = points.filter(([at]) => at >= (now[n]?.[0] ?? 0));
+        const rest = model.get("whole") ? points.slice(Math.max(0, past.length - 1)) : [];
         return svg(
           "g",
-          { "data-curve": name },
-          model.get("whole") ? svg("path", { class: "a3-curve a3-future", ...look(n), d: line(rest) }) : null,
-          svg("path", { class: "a3-curve", ...look(n), d: line(past), "data-points": past.length }),
+          { "data-curve": name, "data-points": past.length },
+          rest.length ? svg("path", { class: "a3-curve a3-future", ...look(n), d: path(rest) }) : null,
+          past.length ? svg("path", { class: "a3-curve", ...look(n), d: path(past) }) : null,
           past.map(([at, value]) => marker(n, x(at), y(value))),
         );
       });
-      // Names in the margin, in the order of the curves, at least a line apart.
+      // Names where the curves end, from top to bottom and at least a line apart.
       let free = -Infinity;
-      const names = now
-        .map((point, n) => ({ point, n }))
-        .filter(({ point }) => point && beside > 100)
-        .sort((a, b) => b.point[1] - a.point[1])
-        .flatMap(({ point: [at, value], n }) => {
+      const names = (model.get("whole") ? curves.map(({ points }) => points.at(-1)) : now)
+        .map((end, n) => ({ end, n }))
+        .filter(({ end }) => end && named)
+        .sort((a, b) => b.end[1] - a.end[1])
+        .flatMap(({ end: [at, value], n }) => {
           free = Math.max(y(value), free + 15);
-          const [from, height] = [[x(at) + 6, y(value)], free];
+          const from = Math.max(x(at), x(step)) + 6;
           return [
-            svg("path", { class: "a3-leader", d: `M${from}L${right},${height}h4` }),
-            svg("text", { x: right + 8, y: height + 4 }, curves[n].name),
+            svg("path", { class: "a3-leader", d: `M${x(at) + 6},${y(value)}H${from}L${from + 10},${free}` }),
+            text(curves[n].name, from + 13, free + 4, "start", "a3-halo"),
           ];
         });
-      const heard = curves.map(({ name }, n) => (now[n] ? `${name} ${two(now[n][1])}` : "")).filter(Boolean);
+      const heard = curves.filter((_, n) => now[n]).map(({ points, name }) => `${name} ${two(upTo(points, step)[1])}`);
+      const label = `Held-out loss in nats per token, up to training step ${step}. Last measured: ${heard.join(", ")}.`;
       chart.replaceChildren(
         svg(
           "svg",
-          { class: "a3-chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Held-out loss in nats per token against the training step, up to step ${step}. Last measured: ${heard.join(", ")}.` },
+          { class: "a3-chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
           bands,
-          grid,
-          svg("text", { x: 0, y: 13 }, "held-out loss, nats per token"),
-          along,
-          svg("text", { x: right, y: bottom + 31, "text-anchor": "end" }, "training step"),
-          compared,
+          axes,
+          references.map(([, value]) => across("a3-reference", value)),
           svg("line", { class: "a3-now", x1: x(step), x2: x(step), y1: top, y2: bottom, "data-step": step }),
           names,
           drawn,
-          said,
+          references.map(([name, value]) => text(`${name}: ${two(value)}`, right - 4, y(value) + 14, "end", "a3-halo")),
         ),
       );
       // The slider lies exactly below the time axis; its thumb is 16 pixels wide.
@@ -186,132 +221,84 @@ function render({ model, el }) {
     chart.addEventListener("pointerdown", point);
     chart.addEventListener("pointermove", (event) => event.buttons && point(event));
 
-    // The numbers -------------------------------------------------------------------------------
+    // The losses now ----------------------------------------------------------------------------
 
-    const numbers = h("div", { class: "a3-scroll" });
-    const drawNumbers = ({ step, stage: n }) => {
-      const { first, name } = stages[n];
-      const at = curves.map(({ points }) => [points[0], upTo(points, first - 1), upTo(points, step)]);
-      const when = (place) => [...new Set(at.map((points) => points[place]?.[0]))].filter((s) => s !== undefined).join("/");
-      const cell = (value, what, text = two) =>
-        h("td", { class: "a3-number", [`data-${what}`]: value ?? "" }, value === undefined ? "–" : text(value));
-      numbers.replaceChildren(
-        h(
-          "table",
-          { class: "a3-table" },
-          h("caption", {}, "Held-out loss, nats per token"),
-          h(
-            "thead",
-            {},
-            h(
-              "tr",
-              {},
-              ["order", `at first: step ${when(0)}`, `before stage ${n + 1}: step ${when(1)}`, `now: step ${when(2)}`, `change in stage ${n + 1}`].map((text, i) =>
-                h("th", { scope: "col", class: i ? "a3-number" : null }, text),
-              ),
-            ),
-          ),
-          h(
-            "tbody",
-            {},
-            curves.map((curve, i) => {
-              const [start, before, now] = at[i].map((found) => found?.[1]);
-              const change = now === undefined || before === undefined ? undefined : now - before;
-              const key = svg(
-                "svg",
-                { class: "a3-key", viewBox: "0 0 34 12", "aria-hidden": "true" },
-                svg("line", { class: "a3-curve", ...look(i), x1: 1, x2: 33, y1: 6, y2: 6 }),
-                marker(i, 17, 6),
-              );
-              return h(
-                "tr",
-                { "data-order": curve.name },
-                h("th", { scope: "row" }, key, curve.name),
-                cell(start, "start"),
-                cell(before, "before"),
-                cell(now, "now"),
-                cell(change, "change", signed),
-              );
-            }),
-          ),
-        ),
-      );
+    const numbers = h("div", {});
+    const drawNumbers = ({ step, stage }) => {
+      const ends = [0, stages[stage].first - 1, step];
+      const found = curves.map(({ points }) => ends.map((end) => upTo(points, end)));
+      const when = (n) => `step ${[...new Set(found.map((points) => points[n]?.[0] ?? "–"))].join("/")}`;
+      const heads = [
+        ["order"],
+        ["at first", when(0)],
+        [`before stage ${stage + 1}`, when(1)],
+        ["now", when(2)],
+        ["change", `in stage ${stage + 1}`],
+      ];
+      const rows = curves.map(({ name }, n) => {
+        const [start, before, now] = found[n].map((point) => point?.[1]);
+        const key = svg(
+          "svg",
+          { class: "a3-key", viewBox: "0 0 34 12", "aria-hidden": "true" },
+          svg("line", { class: "a3-curve", ...look(n), x1: 1, x2: 33, y1: 6, y2: 6 }),
+          marker(n, 17, 6),
+        );
+        const change = now === undefined || before === undefined ? undefined : now - before;
+        return h(
+          "tr",
+          { "data-order": name },
+          h("th", { scope: "row" }, key, name),
+          [cell(start, "start"), cell(before, "before"), cell(now, "now"), cell(change, "change", signed)],
+        );
+      });
+      numbers.replaceChildren(table("Held-out loss, nats per token", heads, rows));
     };
 
     // What the step saw -------------------------------------------------------------------------
 
     const told = h("div", { class: "a3-panel" });
-    const tokens = h("div", { class: "a3-tokens", role: "list", "aria-label": "Tokens and their groups" });
-    const about = h("p", { class: "a3-note" });
-    const answer = h("p", { class: "a3-answer" });
-    const masks = h("div", { class: "a3-masks" });
-
-    const drawTold = ({ step, stage: n, inside, parts, drawn, predicted, rows }) => {
-      const { name, first, last } = stages[n];
+    const drawTold = ({ step, stage, inside, parts, drawn, predicted }) => {
+      const { name, first, last } = stages[stage];
       const part = ({ kind, sizes, all_sizes: all, share }) =>
         (parts.length > 1 ? `${percent(share)} ` : "") +
         grouping(kind, sizes) +
         (all.length > sizes.length ? ` (over the stage, groups of ${all.join(", ")} in turn)` : "");
       const batch = drawn.reduce((sum, [, , count]) => sum + count, 0);
       told.replaceChildren(
-        h("p", { class: "a3-head" }, `Step ${step}: stage ${n + 1} of ${stages.length}, ${name}`),
-        h("p", {}, `This stage has steps ${first} to ${last}, ${percent((last - first + 1) / steps)} of the training; ${percent(inside)} of it is over. Each row draws: ${parts.map(part).join("; ")}.`),
+        h("p", { class: "a3-head" }, `Step ${step}: stage ${stage + 1} of ${stages.length}, ${name}`),
+        h(
+          "p",
+          {},
+          `This stage has steps ${first} to ${last}, ${percent((last - first + 1) / steps)} of the training; `,
+          `${percent(inside)} of it is over. Each row draws: ${parts.map(part).join("; ")}.`,
+        ),
         h("p", {}, `The ${plural(batch, "row")} of this step, with ${predicted} predicted tokens, drew:`),
-        h("ul", {}, drawn.map(([kind, size, count]) => h("li", { "data-kind": kind, "data-size": size, "data-count": count }, `${plural(count, "row")}: ${grouping(kind, [size])}`))),
+        h("ul", {}, drawn.map(([kind, size, n]) => h("li", {}, `${plural(n, "row")}: ${grouping(kind, [size])}`))),
       );
     };
 
+    const about = h("p", { class: "a3-note" });
+    const tokens = h("div", { class: "a3-tokens", role: "list", "aria-label": "Tokens and their groups" });
+    const boxes = STREAMS.map(([, caption]) => scroll(caption));
+    const answer = h("p", {});
     const drawRow = ({ rows, left, right }) => {
       const at = Math.max(0, Math.min(model.get("row"), rows.length - 1));
       const { kind, size, start, length, tokens: ids, groups } = rows[at];
-      row.show(String(at));
       const texts = ids.map((id) => shown(vocabulary[id]));
       const short = texts.map((text) => (text.length > 8 ? `${text.slice(0, 7)}…` : text));
       const fills = groupColours(groups);
-      about.replaceChildren(
-        `This row drew ${grouping(kind, [size])}. Tokens ${start + 1} to ${start + ids.length} of its ${length}; the number is the group.`,
-      );
+      row.show(String(at));
+      about.textContent =
+        `This row drew ${grouping(kind, [size])}. ` +
+        `Below: tokens ${start + 1} to ${start + ids.length} of its ${length}, with the numbers of their groups.`;
       tokens.replaceChildren(
-        ...texts.map((text, i) =>
-          h(
-            "span",
-            { class: "a3-token", role: "listitem", "data-group": groups[i], style: `--group: ${fills[i]}; --group-ink: ${ink(fills[i])}` },
-            text,
-            h("small", {}, groups[i] === 0 ? "given" : String(groups[i])),
-          ),
-        ),
-      );
-      masks.replaceChildren(
-        ...STREAMS.map(([name, caption, sees]) => {
-          const id = newId("mask");
-          return h(
-            "div",
-            { class: "a3-scroll", tabindex: 0, role: "region", "aria-labelledby": id },
-            h(
-              "table",
-              { class: "a3-matrix", "data-mask": name },
-              h("caption", { id }, caption),
-              h("thead", {}, h("tr", {}, h("td", {}), short.map((text) => h("th", { scope: "col" }, h("span", {}, text))))),
-              h(
-                "tbody",
-                {},
-                short.map((text, i) =>
-                  h(
-                    "tr",
-                    {},
-                    h("th", { scope: "row" }, text),
-                    short.map((_, j) => {
-                      const seen = sees(groups, i, j);
-                      const fill = seen ? `--fill: ${fills[j]}; --fill-ink: ${ink(fills[j])}` : "--fill: var(--a3-hidden)";
-                      return h("td", { "data-seen": String(seen), class: i === j ? "a3-self" : null, style: fill }, seen ? String(groups[j]) : "");
-                    }),
-                  ),
-                ),
-              ),
-            ),
-          );
+        ...texts.map((text, i) => {
+          const style = `--group: ${fills[i]}; --group-ink: ${ink(fills[i])}`;
+          const number = h("small", {}, groups[i] === 0 ? "given" : String(groups[i]));
+          return h("span", { class: "a3-token", role: "listitem", "data-group": groups[i], style }, text, number);
         }),
       );
+      boxes.forEach((box, n) => box.replaceChildren(mask(STREAMS[n], short, groups, fills)));
       answer.replaceChildren(
         "In the whole batch, the query row of a predicted token sees ",
         h("b", { "data-left": left }, `${left.toFixed(1)} tokens on its left`),
@@ -323,45 +310,32 @@ function render({ model, el }) {
       );
     };
 
-    // All of it ---------------------------------------------------------------------------------
+    // All losses --------------------------------------------------------------------------------
 
-    const losses = model.get("batch_losses");
-    const measured = [...new Set([...curves.flatMap(({ points }) => points), ...losses].map(([at]) => at))].sort((a, b) => a - b);
-    const value = (points, at) => points.find(([step]) => step === at)?.[1];
-    const all = h(
-      "details",
-      {},
-      h("summary", {}, "All losses as a table"),
+    const series = [...curves.map(({ points }) => points), losses].map((points) => new Map(points));
+    const logged = [...new Set(series.flatMap((points) => [...points.keys()]))].sort((a, b) => a - b);
+    const lines = logged.map((at) =>
       h(
-        "div",
-        { class: "a3-scroll", tabindex: 0, role: "region", "aria-label": "All losses" },
-        h(
-          "table",
-          { class: "a3-table" },
-          h("caption", {}, "Nats per token: held-out, after the step; its batch, before the update, each with groups of its own stage"),
-          h("thead", {}, h("tr", {}, ["step", ...curves.map(({ name }) => name), "its batch"].map((text) => h("th", { scope: "col", class: "a3-number" }, text)))),
-          h(
-            "tbody",
-            {},
-            measured.map((at) =>
-              h(
-                "tr",
-                { "data-at": at },
-                h("th", { scope: "row", class: "a3-number" }, String(at)),
-                [...curves.map(({ points }) => points), losses].map((points) => {
-                  const found = value(points, at);
-                  return h("td", { class: "a3-number", "data-value": found ?? "" }, found === undefined ? "–" : two(found));
-                }),
-              ),
-            ),
-          ),
-        ),
+        "tr",
+        { "data-at": at },
+        h("th", { scope: "row" }, String(at)),
+        series.map((points) => cell(points.get(at), "value")),
       ),
     );
+    const caption =
+      "Nats per token. Held-out: after the step. Its batch: before the update, with groups of its own stage, " +
+      "so not comparable from stage to stage.";
+    const heads = ["step", ...curves.map(({ name }) => name), "its batch"].map((name) => [name]);
+    const all = h("details", {}, h("summary", {}, "All losses"), scroll("All losses", table(caption, heads, lines)));
 
     body.classList.add("a3-curriculum");
     body.append(
-      h("p", {}, "Walk through the training: slide, or click in the chart. Which losses fall in which stage, and what may a token see there?"),
+      h(
+        "p",
+        {},
+        "Walk through the training: slide, press a stage, or click in the chart. Which losses fall in which stage, ",
+        "and what may a token see there?",
+      ),
       h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Go to the beginning of a stage" }, jumps),
       chart,
       range,
@@ -371,12 +345,11 @@ function render({ model, el }) {
       row,
       about,
       tokens,
-      masks,
+      h("div", { class: "a3-masks" }, boxes),
       answer,
       all,
     );
 
-    // A focused scroll box is drawn anew with its step: only the controls keep the focus, and they stay.
     const stop = follow(model, ["step", "row", "whole"], () => {
       const found = sample();
       range.show(found.step);
