@@ -304,6 +304,29 @@ def test_all_groupings_can_be_picked(open_explorer):
 # Both sides, all screens
 
 
+def test_a_change_from_python_is_drawn(open_explorer):
+    explorer = world()
+    page = open_explorer(explorer).page
+    page.evaluate(
+        f"""async ([code, state]) => {{
+          const heard = {{}};
+          window.model = {{
+            get: (name) => state[name], save_changes: () => {{}}, on: (name, listener) => (heard[name] = listener),
+            set: (name, value) => ((state[name] = value), heard[`change:${{name}}`]()),
+          }};
+          document.body.replaceChildren(document.createElement("div"));
+          (await {MODULE}).default.render({{ model, el: document.body.firstChild }});
+        }}""",
+        [explorer._esm, explorer.state()],
+    )
+    page.evaluate("model.set('group_ids', [4, 4, 4, 1, 1])")
+    assert groups_now(page) == [2, 2, 2, 1, 1]
+    page.evaluate("model.set('sentence', [1, 1, 1, 1, 1])")
+    assert float(page.locator("[data-p]").get_attribute("data-p")) == pytest.approx(WORLD[1, 1, 1, 1, 1].item())
+    page.evaluate("model.set('factor', 0)")
+    assert roles(page, "word") == ["target", "unseen", "unseen", "seen", "seen"]
+
+
 def test_odd_values_from_python_are_drawn(open_explorer):
     explorer = world()
     explorer.group_ids, explorer.sentence, explorer.factor = [7, -3, 2], [9, -1], 40

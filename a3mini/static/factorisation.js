@@ -154,9 +154,8 @@ function render({ model, el }) {
     // The board: on the left who is predicted when, on the right the factors of each pass
     const column = newId("column");
     const head = (t) => {
-      const role = h("span", { class: "a3-role" });
       const shared = { class: "a3-token", style: fill(now.colours[t]), "data-point": `word ${t}`, "data-word": t };
-      const content = [word(t), h("small", {}, variable(t), role)];
+      const content = [word(t), h("small", { class: "a3-role" }, variable(t))];
       if (words[t].length === 1) return h("span", shared, content);
       const hint = h("span", { class: "a3-hidden" }, ", press for another word");
       const again = `[data-word="${t}"]`;
@@ -299,7 +298,9 @@ function render({ model, el }) {
       };
       board.querySelectorAll("[data-word]").forEach((token) => {
         token.dataset.role = role(+token.dataset.word);
-        token.querySelector(".a3-role").textContent = kind === "factor" ? token.dataset.role : "";
+        token
+          .querySelector(".a3-role")
+          .replaceChildren(kind === "factor" ? token.dataset.role : variable(token.dataset.word));
       });
       board.querySelectorAll("[data-at]").forEach((found) => (found.dataset.role = role(+found.dataset.at)));
       board.querySelectorAll("[data-factor]").forEach((found) => {
@@ -352,7 +353,7 @@ function render({ model, el }) {
     body.classList.add("a3-factorisation");
     body.append(
       h("p", {}, "A row is a pass: its words see the rows above, not each other. Move words to other rows. ", question),
-      kinds,
+      ...(names.length ? [kinds] : []),
       h("div", { class: "a3-row" }, button("Shuffle the order", shuffle), own),
       h("div", { class: "a3-scroll", ...wide }, board),
       about,
@@ -434,7 +435,11 @@ function drawAll(marginal, length) {
       "details",
       {},
       h("summary", {}, "The best and the worst for each number of passes"),
-      h("table", { class: "a3-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+      h(
+        "div",
+        { class: "a3-scroll" },
+        h("table", { class: "a3-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+      ),
     ),
   );
   return {
