@@ -57,15 +57,8 @@ export function weigh(marginal, groups) {
   const q = p.map((_, x) => given[x] * product(x, positions));
   const lost = Array.from({ length: Math.max(...groups) }, (_, k) => {
     const together = over(below(k + 2), below(k + 1));
-    return mean((x) =>
-      Math.log(
-        together[x] /
-          product(
-            x,
-            positions.filter((t) => groups[t] === k + 1),
-          ),
-      ),
-    );
+    const own = positions.filter((t) => groups[t] === k + 1);
+    return mean((x) => Math.log(together[x] / product(x, own)));
   });
   const tv = p.reduce((sum, share, x) => sum + Math.abs(share - q[x]), 0) / 2;
   return { factors, given, p, q, lost, kl: mean((x) => Math.log(p[x] / q[x])), tv };
@@ -100,12 +93,8 @@ function render({ model, el }) {
   return frame({ model, el }, "Factorisation explorer", (body, say) => {
     const [words, table, presets] = ["words", "table", "presets"].map((name) => model.get(name));
     const positions = words.map((_, t) => t);
-    const marginal = table.length
-      ? marginals(
-          table,
-          words.map((choices) => choices.length),
-        )
-      : null;
+    const shape = words.map((choices) => choices.length);
+    const marginal = table.length ? marginals(table, shape) : null;
     const landscape = marginal && words.length > 1 && words.length <= 5 ? drawAll(marginal, words.length) : null;
 
     // What the reader sees now: `draw` computes it from the traits, whatever Python has set there.
