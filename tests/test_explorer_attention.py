@@ -118,7 +118,7 @@ def test_the_comparison_can_fail(expected):
 
 
 def measure(weights, mask, what):
-    """The measure of one head (T, T), as a loop."""
+    """The measure of one head (T, T), as a loop, and over how many rows it is the mean."""
     found = []
     for i in range(LENGTH):
         seen = mask[i].nonzero().flatten().tolist()
@@ -137,7 +137,7 @@ def measure(weights, mask, what):
         }
         if wanted[what] & set(seen):
             found.append(sum(row[j] for j in wanted[what] & set(seen)))
-    return sum(found) / len(found) if found else None
+    return (sum(found) / len(found) if found else None), len(found)
 
 
 def test_the_number_of_each_head(open_explorer, viewer, expected):
@@ -155,14 +155,17 @@ def test_the_number_of_each_head(open_explorer, viewer, expected):
                 values = page.locator(f".a3-head > span:nth-child({place}) .a3-number").evaluate_all(
                     "all => all.map(e => e.dataset.value === undefined ? null : +e.dataset.value)"
                 )
+                rows = [counted for _, counted in right]
+                right = [value for value, _ in right]
                 assert values == [None if value is None else pytest.approx(value, abs=0.01) for value in right]
                 heads = [value for number, value in enumerate(right) if number % (HEADS + 1) < HEADS]
-                best[stream] = None if heads[0] is None else max(heads)
-            for stream, value in best.items():
+                best[stream] = (None if heads[0] is None else max(heads), rows[0])
+            for stream, (value, counted) in best.items():
                 words = page.locator(f"[data-highest={stream}]").inner_text()
                 if value is None:
                     assert words == f"No {stream} row may look there."
                 else:
+                    assert f"over {counted} row{'s' * (counted != 1)}: layer" in words
                     assert float(words.rsplit(" ", 1)[1]) == pytest.approx(value, abs=0.015)
 
 
@@ -189,7 +192,7 @@ def test_rows_that_see_nothing_say_so(open_explorer, viewer):
     assert "does not exist: a given token is not predicted" in query.inner_text()
     assert page.locator(".a3-both .a3-note").all_inner_texts() == [
         "Every row sees something.",
-        "Without weights: <s> (given: no query row).",
+        "Given, so no query row: <s>.",
     ]
     page.get_by_role("radio", name="nothing given").check()
     page.locator(".a3-strip button").nth(2).click()
@@ -197,8 +200,8 @@ def test_rows_that_see_nothing_say_so(open_explorer, viewer):
     page.locator(".a3-strip button").nth(7).click()
     assert "does not exist: padding" in query.inner_text()
     content, query = page.locator(".a3-both .a3-note").all_inner_texts()
-    assert content == "Without weights: car (padding: no row), . (padding: no row)."
-    assert query.startswith("Without weights: lost (sees nothing), his (sees nothing), car (padding")
+    assert content == "Padding: car, .."
+    assert query == "Sees nothing: lost, his. Padding: car, .."
 
 
 def where(page) -> tuple[str, str, str]:

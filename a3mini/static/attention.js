@@ -42,7 +42,7 @@ const seenBy = (row) => row.flatMap((weight, j) => (weight === null ? [] : [j]))
 
 /**
  * A measure of one head: its mean over the rows that may see what is asked for, and at least two tokens besides
- * their own, so that there is a choice. Null without such a row.
+ * their own, so that there is a choice; and how many rows these are. The mean is null without any.
  */
 function measured(matrix, measure) {
   const asked = MEASURES[measure][1];
@@ -53,7 +53,7 @@ function measured(matrix, measure) {
     if (asked === null) found.push(seen.reduce((sum, j) => sum - (row[j] && row[j] * Math.log(row[j])), 0));
     else if (seen.some((j) => asked(i, j))) found.push(seen.reduce((sum, j) => sum + (asked(i, j) ? row[j] : 0), 0));
   });
-  return found.length ? found.reduce((sum, value) => sum + value) / found.length : null;
+  return { value: found.length ? found.reduce((sum, value) => sum + value) / found.length : null, rows: found.length };
 }
 
 const groupName = (group) => (group < 0 ? "padding" : group === 0 ? "given" : `group ${group}`);
@@ -132,9 +132,9 @@ function render({ model, el }) {
       "table",
       {},
       h("caption", { class: "a3-hidden" }, "All heads: content stream and query stream"),
-      h("thead", {}, h("tr", {}, h("td", {}), every.map((k) => h("th", { scope: "col" }, k === MEAN ? "mean" : headName(k))))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "layer"), every.map((k) => h("th", { scope: "col" }, k === MEAN ? "mean" : headName(k))))),
       h("tbody", {}, pictures.map((line, l) =>
-        h("tr", {}, h("th", { scope: "row" }, h("span", {}, "layer "), String(l)), line.map((picture) => h("td", {}, picture))),
+        h("tr", {}, h("th", { scope: "row" }, String(l)), line.map((picture) => h("td", {}, picture))),
       )),
     );
     roving(overview, "button", () => every.length);
@@ -164,7 +164,7 @@ function render({ model, el }) {
       const table = h(
         "table",
         { class: "a3-matrix", "data-stream": name },
-        h("caption", {}, `${name === "content" ? "Content" : "Query"} rows see ${rule}`),
+        h("caption", {}, `${name === "content" ? "Content" : "Query"}: ${rule}`),
         h("thead", {}, h("tr", {}, h("td", {}), text.map((token) => h("th", { scope: "col" }, h("span", {}, token))))),
         h("tbody", { onpointerleave: () => point(null) }, lines),
       );
@@ -196,8 +196,8 @@ function render({ model, el }) {
         line.forEach((picture, index) => {
           const k = every[index];
           const values = STREAMS.map(({ name }) => {
-            const value = measured(matrix(name, l, k), now);
-            if (k !== MEAN && value !== null && !(top[name]?.value >= value)) top[name] = { value, l, k };
+            const { value, rows } = measured(matrix(name, l, k), now);
+            if (k !== MEAN && value !== null && !(top[name]?.value >= value)) top[name] = { value, rows, l, k };
             return value;
           });
           picture.replaceChildren(
@@ -217,8 +217,8 @@ function render({ model, el }) {
           now === "entropy" ? "" : `${many} and `, "at least two tokens besides their own."),
         ...STREAMS.map(({ name }) =>
           top[name]
-            ? button(`Highest in ${name}: layer ${top[name].l}, head ${top[name].k}: ${digits2(top[name].value)}`,
-                () => open(top[name].l, top[name].k), { "data-highest": name })
+            ? button(`Highest in ${name}, over ${plural(top[name].rows, "row")}: layer ${top[name].l}, head ${top[name].k}: ` +
+                digits2(top[name].value), () => open(top[name].l, top[name].k), { "data-highest": name })
             : h("p", { class: "a3-note", "data-highest": name }, `No ${name} row may look there.`),
         ),
       );
@@ -256,13 +256,15 @@ function render({ model, el }) {
             cell.textContent = weight === null || !hundredths ? "" : hundredths;
           }),
         );
-        const empty = now.flatMap((line, i) => (seenBy(line).length ? [] : [`${named[i]} (${why(groups[i], name)})`]));
-        note.textContent = empty.length ? `Without weights: ${empty.join(", ")}.` : "Every row sees something.";
+        const empty = groups.map((_, i) => i).filter((i) => !seenBy(now[i]).length);
+        const because = (group) => (group < 0 ? "Padding" : group === 0 ? "Given, so no query row" : "Sees nothing");
+        const reasons = [...new Set(empty.map((i) => because(groups[i])))].map((reason) => {
+          const those = empty.filter((i) => because(groups[i]) === reason);
+          return `${reason}: ${those.map((i) => named[i]).join(", ")}.`;
+        });
+        note.textContent = reasons.join(" ") || "Every row sees something.";
       });
     };
-
-    const why = (group, stream) =>
-      group < 0 ? "padding: no row" : group === 0 && stream === "query" ? "given: no query row" : "sees nothing";
 
     const drawRow = () => {
       const [i, groups] = [row(), grouping().group_ids];
@@ -272,7 +274,7 @@ function render({ model, el }) {
         if (!strip.contains(document.activeElement)) looks.tabIndex = j === i ? 0 : -1;
       });
       tables.forEach(({ lines }) => lines.forEach((line, j) => (line.dataset.looks = String(j === i))));
-      const told = STREAMS.map(({ name, letter, rule }, s) => {
+      const told = STREAMS.map(({ name, letter }, s) => {
         const line = matrix(name)[i];
         cards.forEach(({ lines }, j) => {
           const [, number, bar] = lines[s].children;
