@@ -157,6 +157,22 @@ def test_the_best_within_the_budget_is_that_of_a_plain_loop(open_explorer):
     assert len(tried) > 15  # the advice does depend on the budget
 
 
+def test_more_varied_than_real_text_is_not_better(open_explorer):
+    """With real text amid the ways: the nearest from above or from below wins."""
+    result, middle = copy.deepcopy(RESULT), 8.13
+    result["strategies"][REAL]["judged"]["entropy"] = [middle, 0.0]
+    explorer = TradeOffExplorer(result)
+    explorer.y = "entropy"
+    found = open_explorer(explorer).page.evaluate(EVERY_BUDGET)
+    sides = set()
+    for said, advice, _ in found:
+        inside = [name for name in WAYS if WAYS[name]["passes"] <= int(said.split()[0])]
+        gaps = {name: abs(number(name, "entropy")[0] - middle) for name in inside}
+        assert gaps[advice] == min(gaps.values())
+        sides.add(number(advice, "entropy")[0] > middle)
+    assert sides == {True, False}
+
+
 def test_it_says_when_time_tells_another_story(open_explorer):
     """The text of the page: at 50 passes speculation leads, and in its milliseconds one at a time is better."""
     explorer = example()

@@ -17,7 +17,7 @@ const QUALITIES = {
 const DULL = "A low number alone proves little: dull text that repeats itself is easy to predict.";
 const NOTES = {
   perplexity: `How hard another language model, the judge, finds the text. ${DULL} So look at the other three, too.`,
-  own_loss: `What the model itself gives the text when it reads it from left to right. ${DULL}`,
+  own_loss: `The loss that the model itself gives the text, read from left to right. ${DULL}`,
   entropy: "How many different words, and how evenly used. More is not better: noise has most of all.",
   distinct_pairs: "Different pairs of neighbouring words among all pairs. More is not better: noise has most of all.",
 };
