@@ -109,7 +109,7 @@ class CurriculumViewer(Explorer):
         source: str,
         references: dict[str, float] | None = None,
         step: int = 1,
-        samples: int = 60,
+        samples: int = 48,
         rows: int = 3,
         tokens: int = 14,
     ):
