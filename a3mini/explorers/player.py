@@ -37,7 +37,7 @@ class DecodingPlayer(Explorer):
         position: the position whose history is shown, or None: then what happened in this tick.
         speed: "slow", "normal" or "fast".
 
-    Log-probabilities and scores are rounded to four digits.
+    Log-probabilities are rounded to four digits, the scores that positions were chosen by to three.
 
     Raises:
         TypeError: no traces by name.
@@ -132,7 +132,7 @@ def _slim(step: dict) -> dict:
         step["runners_up"] = [[[token, rounded(value)] for token, value in pairs] for pairs in step["runners_up"]]
     if "considered" in step:
         positions, scores = step["considered"]["positions"], step["considered"]["scores"]
-        step["considered"] = [[position, rounded(score)] for position, score in zip(positions, scores, strict=True)]
+        step["considered"] = [[at, float(f"{score:.3g}")] for at, score in zip(positions, scores, strict=True)]
     return step
 
 

@@ -483,7 +483,7 @@ function render({ model, el }) {
       h(
         "p",
         {},
-        "One tick of the clock is one forward pass for every way of decoding. Who is done first? Where is the model sure, and what else might it have written? Play, step, or choose a token.",
+        "All ways of decoding share one clock, which counts forward passes or what you choose. Who is done first? Where is the model sure, and what else might it have written? Play, step, or choose a token.",
       ),
       h("div", { class: "a3-row a3-controls" }, h("div", { class: "a3-keys" }, buttons), units, speed),
       h(
