@@ -1,9 +1,13 @@
-"""Write the repository's URL, and the setup cell, to every place that needs them.
+"""Write the repository's URL, the setup cell, and what a chapter takes, to every place that needs them.
 
 The URL stands in _config.yml alone (repository: url and branch). From it this tool writes the
 marked parts of README.md, one line of CITATION.cff, and two cells of each notebook: the badge
 that opens it in Colab and the setup cell. It also brings each notebook into the one form in which
 notebooks are committed: no outputs, no counts, the same kernel, stable cell ids.
+
+Question and difficulty of a chapter stand in book/chapters.yml alone, its running time in
+book/results/notebook_times.json. Reading time, exercises and prerequisites are read off the notebook.
+From these come the cards of book/index.md, the table of README.md, and the line **Time** of each notebook.
 
     python tools/links.py            write
     python tools/links.py --check    change nothing; fail if something would change
@@ -12,6 +16,7 @@ notebooks are committed: no outputs, no counts, the same kernel, stable cell ids
 import argparse
 import hashlib
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -47,6 +52,8 @@ KERNEL = {
     "language_info": {"name": "python"},
 }
 KEPT_CELL_METADATA = ("tags", "mystnb", "nbmake")
+WORDS_PER_MINUTE, CODE_LINES_PER_MINUTE = 200, 15
+FOLD = re.compile(r"<details>.*?</details>", re.DOTALL)
 
 
 def repository(root: Path) -> tuple[str, str]:
@@ -59,15 +66,6 @@ def colab(url: str, branch: str, name: str) -> str:
     return f"https://colab.research.google.com/github/{path}/blob/{branch}/notebooks/{name}"
 
 
-def measured_time(name: str) -> str:
-    """What `make timings` has measured, in words."""
-    results = json.loads((ROOT / "book" / "results" / "notebook_times.json").read_text())
-    seconds = results["seconds"].get(name)
-    if seconds is None:
-        return "Not measured yet."
-    return f"About {5 * round(seconds / 5 + 0.5):.0f} seconds on two CPU cores (measured). On a GPU: not measured yet."
-
-
 def title(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("# "):
@@ -75,16 +73,148 @@ def title(notebook: nbformat.NotebookNode) -> str:
     raise ValueError("no cell begins with a `# Title`")
 
 
-def canonical(text: str, name: str, url: str, branch: str) -> str:
+def measured_time(root: Path, name: str) -> int | None:
+    """The seconds that `make timings` has measured, rounded up to 5; None: not measured yet."""
+    results = json.loads((root / "book" / "results" / "notebook_times.json").read_text())
+    seconds = results["seconds"].get(name)
+    return None if seconds is None else 5 * math.ceil(seconds / 5)
+
+
+def reading_time(notebook: nbformat.NotebookNode) -> int:
+    """Minutes, rounded to 5: words at 200 and lines of code at 15 a minute.
+
+    Left out are folds (hints, solutions), empty lines, and what is generated.
+    """
+    words = lines = 0
+    for cell in notebook.cells:
+        if cell.get("id") in ("badge", "setup"):
+            continue
+        if cell.cell_type == "markdown":
+            words += len(re.sub(r"<!-- timings -->.*", "", FOLD.sub("", cell.source)).split())
+        else:
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+    return max(5, 5 * round((words / WORDS_PER_MINUTE + lines / CODE_LINES_PER_MINUTE) / 5))
+
+
+def exercise_time(notebook: nbformat.NotebookNode) -> int:
+    """The sum of the minutes in the exercises' own headings."""
+    texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return sum(int(minutes) for text in texts for minutes in re.findall(r"(?m)^### Exercise .*\((\d+) minutes", text))
+
+
+def prerequisites(notebook: nbformat.NotebookNode) -> list[str]:
+    """The notebooks that the line "You need" links to."""
+    text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    needed = re.search(r"(?m)^\*\*You need\*\*.*$", text)
+    return sorted(set(re.findall(r"\((\w+)\.ipynb", needed[0]))) if needed else []
+
+
+def chapters(root: Path, notebooks: dict[str, nbformat.NotebookNode]) -> dict[str, dict]:
+    """All that is said about each chapter, by the notebook's name without its ending."""
+    described = yaml.safe_load((root / "book" / "chapters.yml").read_text(encoding="utf-8"))["chapters"]
+    if set(described) != set(notebooks):
+        differ = ", ".join(sorted(set(described) ^ set(notebooks)))
+        raise ValueError(f"book/chapters.yml and notebooks/ must name the same chapters; one of them lacks {differ}")
+    return {
+        name: {
+            **described[name],
+            "title": title(notebook),
+            "reading": reading_time(notebook),
+            "exercises": exercise_time(notebook),
+            "needs": prerequisites(notebook),
+            "seconds": measured_time(root, f"{name}.ipynb"),
+        }
+        for name, notebook in notebooks.items()
+    }
+
+
+def stars(difficulty: int) -> str:
+    return "★" * difficulty + "☆" * (3 - difficulty)
+
+
+def running(seconds: int | None) -> str:
+    return "not measured yet" if seconds is None else f"about {seconds} seconds"
+
+
+def time_line(chapter: dict) -> str:
+    """What stands after **Time** in the notebook."""
+    exercises = f" Exercises: {chapter['exercises']} minutes." if chapter["exercises"] else ""
+    where = "." if chapter["seconds"] is None else " on two CPU cores (measured). On a GPU: not measured yet."
+    return (
+        f"Reading: about {chapter['reading']} minutes.{exercises} Difficulty: {stars(chapter['difficulty'])}. "
+        f"Running: {running(chapter['seconds'])}{where}"
+    )
+
+
+def link(name: str, text: str) -> str:
+    return f"[{text}](../notebooks/{name}.ipynb)"
+
+
+def cards(found: dict[str, dict]) -> str:
+    """One card for each chapter, for the index."""
+    lines = [":::::{grid} 1 1 2 2", ":gutter: 3", ""]
+    for name, chapter in found.items():
+        number = name.split("_")[0]
+        needs = ", ".join(link(other, other.split("_")[0]) for other in chapter["needs"])
+        lines += [
+            "::::{grid-item-card}",
+            ":::{card-header}",
+            f"{number} {link(name, chapter['title'])}",
+            ":::",
+            chapter["question"],
+            ":::{card-footer}",
+            f"{stars(chapter['difficulty'])} · {chapter['reading']} min reading"
+            + (f" · {chapter['exercises']} min exercises" if chapter["exercises"] else "")
+            + (f" · runs {chapter['seconds']} s" if chapter["seconds"] else "")
+            + (f" · after {needs}" if needs else " · needs no other chapter"),
+            ":::",
+            "::::",
+            "",
+        ]
+    return "\n".join([*lines, ":::::"])
+
+
+def routes(root: Path, found: dict[str, dict]) -> str:
+    """One card for each way through the book, for the index."""
+    lines = [":::::{grid} 1 1 3 3", ":gutter: 3", ""]
+    for route in yaml.safe_load((root / "book" / "chapters.yml").read_text(encoding="utf-8"))["routes"]:
+        steps = []
+        for step in route["steps"]:
+            page = root / "book" / f"{step}.md"
+            if step in found:
+                steps.append(link(step, found[step]["title"]))
+            elif page.exists():
+                heading = re.search(r"(?m)^# (.*)", page.read_text(encoding="utf-8"))[1]
+                steps.append(f"[{heading}]({step}.md)")
+            else:
+                raise ValueError(f"book/chapters.yml: {step!r} is neither a chapter nor a page of book/")
+        minutes = sum(found[step]["reading"] for step in route["steps"] if step in found)
+        lines += ["::::{grid-item-card}", ":::{card-header}", route["name"], ":::", route["text"], ""]
+        lines += [f"{number}. {step}" for number, step in enumerate(steps, 1)]
+        lines += [":::{card-footer}", f"Its chapters: about {minutes} minutes of reading.", ":::", "::::", ""]
+    return "\n".join([*lines, ":::::"])
+
+
+def readme_table(found: dict[str, dict], url: str, branch: str) -> str:
+    rows = ["| Notebook | The question it answers | Difficulty | Reading | Run it |", "|---|---|---|---|---|"]
+    for name, chapter in found.items():
+        badge = BADGE.format(colab=colab(url, branch, f"{name}.ipynb"))
+        rows.append(
+            f"| [{chapter['title']}](notebooks/{name}.ipynb) | {chapter['question']} | {stars(chapter['difficulty'])} "
+            f"| {chapter['reading']} min | {badge} |"
+        )
+    return "\n".join(rows)
+
+
+def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str, time: str) -> str:
     """The notebook with its two generated cells, in the form in which it is committed."""
-    notebook = nbformat.reads(text, as_version=4)
     badge = nbformat.v4.new_markdown_cell(
         BADGE.format(colab=colab(url, branch, name)), id="badge", metadata={"tags": ["remove-cell"]}
     )
     setup = nbformat.v4.new_code_cell(SETUP.format(url=url, branch=branch), id="setup", metadata=SETUP_METADATA)
     body = [cell for cell in notebook.cells if cell.get("id") not in ("badge", "setup")]
     for cell in body:
-        cell.source = re.sub(r"<!-- timings -->.*", f"<!-- timings --> {measured_time(name)}", cell.source)
+        cell.source = re.sub(r"<!-- timings -->.*", f"<!-- timings --> {time}", cell.source)
     notebook.cells = [badge, *body[:1], setup, *body[1:]]  # badge, title, setup, the rest
 
     ids = set()
@@ -103,31 +233,37 @@ def canonical(text: str, name: str, url: str, branch: str) -> str:
     return nbformat.writes(notebook, indent=1) + "\n"
 
 
-def between(text: str, name: str, content: str) -> str:
-    """Replace what stands between <!-- name:begin --> and <!-- name:end -->."""
-    pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-    new, count = re.subn(pattern, lambda m: f"{m[1]}{content}\n{m[2]}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"README.md needs the markers {name}:begin and {name}:end exactly once")
-    return new
+def between(path: Path, text: str, **parts: str) -> str:
+    """Replace what stands between <!-- name:begin --> and <!-- name:end -->, for each name of ``parts``."""
+    for name, content in parts.items():
+        pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        text, count = re.subn(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"{path.name} needs the markers {name}:begin and {name}:end exactly once")
+    return text
 
 
 def generated(root: Path) -> dict[Path, str]:
     """Every file with a generated part, as it should be."""
     url, branch = repository(root)
-    files, rows = {}, ["| Notebook | Run it |", "|---|---|"]
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        text = path.read_text(encoding="utf-8")
-        files[path] = canonical(text, path.name, url, branch)
-        heading = title(nbformat.reads(files[path], as_version=4))
-        badge = BADGE.format(colab=colab(url, branch, path.name))
-        rows.append(f"| [{heading}](notebooks/{path.name}) | {badge} |")
+    files = {}
+    notebooks = {
+        path.stem: nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        for path in sorted((root / "notebooks").glob("*.ipynb"))
+    }
+    found = chapters(root, notebooks)
+    for name, notebook in notebooks.items():
+        path = root / "notebooks" / f"{name}.ipynb"
+        files[path] = canonical(notebook, path.name, url, branch, time_line(found[name]))
 
     workflow = f"{url}/actions/workflows/test.yml"
     badges = f"[![tests]({workflow}/badge.svg?branch={branch})]({workflow})"
     readme = root / "README.md"
-    text = between(readme.read_text(encoding="utf-8"), "badges", badges)
-    files[readme] = between(text, "notebooks", "\n".join(rows))
+    text = readme.read_text(encoding="utf-8")
+    files[readme] = between(readme, text, badges=badges, notebooks=readme_table(found, url, branch))
+    index = root / "book" / "index.md"
+    text = index.read_text(encoding="utf-8")
+    files[index] = between(index, text, routes=routes(root, found), chapters=cards(found))
 
     citation = root / "CITATION.cff"
     text = citation.read_text(encoding="utf-8")
