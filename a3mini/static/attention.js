@@ -172,6 +172,7 @@ function render({ model, el }) {
       return { name, box, cells, lines, note };
     });
 
+    body.classList.add("a3-attention");
     body.append(
       h("p", {}, "Which tokens does a token look at, in each stream? Open a head among the small pictures, then choose a token."),
       groupingChoice,
