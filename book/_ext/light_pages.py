@@ -25,13 +25,15 @@ CODE_USED = re.compile(r"content:\s*\"\\(f[0-9a-f]{3})\"")
 def lighten_scripts(app, pagename, templatename, context, doctree) -> None:
     if pagename == "search":  # its scripts call each other while the page is read
         return
-    scripts = context.get("script_files", [])
-    if not FORMULA.search(context.get("body") or ""):
-        scripts[:] = [script for script in scripts if "mathjax" not in str(getattr(script, "filename", "")).lower()]
-    for script in scripts:
-        name = getattr(script, "filename", None)
-        if name and not any(part in str(name) for part in AT_ONCE):
-            script.attributes.setdefault("defer", "defer")
+    formulas, scripts = FORMULA.search(context.get("body") or ""), []
+    for script in context.get("script_files", []):
+        name = str(getattr(script, "filename", None) or "")
+        if "mathjax" in name and not formulas:
+            continue
+        if name and not any(part in name for part in AT_ONCE):  # a new object: the pages share the old one
+            script = type(script)(script.filename, priority=script.priority, **script.attributes | {"defer": "defer"})
+        scripts.append(script)
+    context["script_files"] = scripts
 
 
 def size(path: Path) -> tuple[int, int] | None:
