@@ -223,34 +223,6 @@ def attention(weights: Tensor, tokens: Sequence[str], title: str = "", ax=None) 
     return _show_once(ax.figure, ours)
 
 
-def attention_grid(panels: Sequence[tuple[str, Tensor]], tokens: Sequence[str], columns: int = 3) -> Figure:
-    """Attention weights of several heads as small grids with one scale; tokens stand at the outer edges only.
-
-    Args:
-        panels: title and weights (T, T) of each, [row, column]; rows sum to 1, or to 0 if they see nothing.
-        tokens: T strings.
-        columns: panels per line.
-    """
-    lines = -(-len(panels) // columns)
-    side = 0.17 * len(tokens) + 0.9
-    figure, axes = plt.subplots(lines, columns, figsize=(columns * side + 1.9, lines * side + 1.1), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for index, (ax, (title, weights)) in enumerate(zip(axes.flat, panels, strict=False)):
-        ax.axis("on")
-        image = ax.imshow(weights.float().numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        bottom, left = index + columns >= len(panels), index % columns == 0
-        ax.set_xticks(range(len(tokens)), tokens if bottom else [], rotation=90, fontsize=8)
-        ax.set_yticks(range(len(tokens)), tokens if left else [], fontsize=8)
-        ax.tick_params(length=0)
-        ax.set_title(title, fontsize=10)
-        ax.spines[:].set(visible=True, color="#BBBBBB")
-    figure.supxlabel("token that is seen (column)", fontsize=10)
-    figure.supylabel("token that looks (row)", fontsize=10)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="attention weight")
-    return _show_once(figure, True)
-
-
 def bars(values: dict[str, float], xlabel: str, title: str = "", reference: tuple[str, float] | None = None) -> Figure:
     """Horizontal bars with their values written out.
 

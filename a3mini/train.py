@@ -221,7 +221,7 @@ def train(
             runs.cut_metrics(folder / "metrics.jsonl", first)
         accelerator.wait_for_everyone()
         metrics = runs.read_metrics(folder)
-    order = _Order(len(blocks.input_ids), config.seed)
+    order = Order(len(blocks.input_ids), config.seed)
     bar = tqdm(total=config.steps, initial=first, disable=quiet or not accelerator.is_main_process, unit="step")
 
     def log(line: dict) -> None:
@@ -354,7 +354,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-class _Order:
+class Order:
     """Which row is the n-th example: a new random order of all rows in each epoch."""
 
     def __init__(self, size: int, seed: int):

@@ -44,7 +44,7 @@ def test_the_face_of_the_page(open_explorer, look):
     first = window.page.locator(".a3-explorer").first
     assert first.get_attribute("data-face") == "page" and first.get_attribute("data-theme") == look
     assert "a sentence of the tests" in first.locator(".a3-source").inner_text()
-    assert window.page.locator("#a3-style").count() == 1
+    assert window.page.locator("#a3-style-MaskExplorer").count() == 1
 
 
 def test_any_text_is_shown_as_it_is(open_explorer):

@@ -261,13 +261,13 @@ def test_logging_and_evaluation_change_nothing(tmp_path):
 
 
 def test_every_epoch_has_every_row_once_in_a_new_order():
-    order = train_file._Order(10, seed=0)
+    order = train_file.Order(10, seed=0)
     epochs = [order.rows(list(range(10 * n, 10 * n + 10))).tolist() for n in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    straddling = train_file._Order(10, seed=0).rows([8, 9, 10, 11]).tolist()
+    straddling = train_file.Order(10, seed=0).rows([8, 9, 10, 11]).tolist()
     assert straddling == epochs[0][8:] + epochs[1][:2]
-    assert train_file._Order(10, seed=1).rows(list(range(10))).tolist() != epochs[0]
+    assert train_file.Order(10, seed=1).rows(list(range(10))).tolist() != epochs[0]
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["full", "lora"])

@@ -25,7 +25,11 @@ SITE = ROOT / "_build" / "html"
 def book_files() -> list[Path]:
     files = [ROOT / "_config.yml", ROOT / "_toc.yml"]
     for folder in ("book", "notebooks"):
-        files += [f for f in sorted((ROOT / folder).rglob("*")) if f.is_file() and ".ipynb_checkpoints" not in f.parts]
+        files += [
+            f
+            for f in sorted((ROOT / folder).rglob("*"))
+            if f.is_file() and not {".ipynb_checkpoints", "__pycache__"} & {*f.parts}
+        ]
     return files
 
 

@@ -87,7 +87,6 @@ PAGES = {
     ),
 }
 FIGURES = {
-    "decoding_tradeoff.svg": decoding.tradeoff_figure,
     "study_curves.svg": study.study_curves,
     "study_tradeoff.svg": study.study_tradeoff,
 }

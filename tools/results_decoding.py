@@ -1,9 +1,6 @@
 """The tables and the figure of book/decoding.md."""
 
-import matplotlib.pyplot as plt
-from results_common import load, source, svg, table, tight
-
-from a3mini import plots
+from results_common import load, source, table, tight
 
 GENERATE = "transformers generate"
 
@@ -116,17 +113,6 @@ def known_order() -> str:
     return f"{table(header, lines)}\n\n{source(result)} {result['rows']} rows of {result['length']} tokens."
 
 
-FAMILIES = {  # colour and marker
-    "left to right": (plots.OKABE_ITO[0], "o"),
-    "random order": (plots.OKABE_ITO[1], "s"),
-    "by confidence": (plots.OKABE_ITO[2], "^"),
-    "by entropy": (plots.OKABE_ITO[3], "v"),
-    "by confidence, refreshed": (plots.OKABE_ITO[4], "D"),
-    "speculative, left to right": (plots.OKABE_ITO[0], "*"),
-    "speculative, random order": (plots.OKABE_ITO[1], "*"),
-}
-
-
 def tradeoff() -> str:
     result, lines = load("tradeoff"), []
     for name, row in result["strategies"].items():
@@ -148,25 +134,3 @@ def tradeoff() -> str:
         f"{result['given']} held-out ones, temperature 1, mean ± 95 % interval over seeds. Judge: {result['judge']}."
     )
     return f"{table(header, lines)}\n\n{source(result)} {about}"
-
-
-def tradeoff_figure() -> str:
-    """Judge's perplexity, and diversity, against forward passes."""
-    rows = load("tradeoff")["strategies"]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
-    panels = (("perplexity", "judge's perplexity"), ("distinct_pairs", "distinct pairs of words, share"))
-    for ax, (what, label) in zip(axes, panels, strict=True):
-        for family, (colour, marker) in FAMILIES.items():
-            own = sorted((row["passes"], *row["judged"][what]) for row in rows.values() if row.get("family") == family)
-            passes, mean, width = zip(*own, strict=True)
-            line = "none" if family.startswith("speculative") else "-"
-            size = 11 if marker == "*" else 6
-            ax.errorbar(passes, mean, yerr=width, color=colour, marker=marker, markersize=size, linestyle=line,
-                        capsize=2, label=family)  # fmt: skip
-        ax.axhline(rows["held-out text"]["judged"][what][0], color="0.4", linestyle="--", label="held-out text")
-        ax.set(xscale="log", xlabel="forward passes for 64 tokens", ylabel=label)
-        ax.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
-        ax.minorticks_off()
-    axes[0].set_yscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return svg(figure)

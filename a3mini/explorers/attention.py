@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups, masks
-from a3mini.explorers.base import Explorer, bundle
+from a3mini.explorers.base import Explorer, bundle, stylesheet
 from a3mini.model import A3ForCausalLM
 
 MEAN = -1  # as a head: the mean of all heads
@@ -44,6 +44,7 @@ class AttentionViewer(Explorer):
     """
 
     _esm = bundle("attention")
+    _css = stylesheet("attention")
     summary = "An interactive figure: the attention of the content stream and of the query stream, head by head."
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     groupings = traitlets.List(traitlets.Dict()).tag(sync=True)

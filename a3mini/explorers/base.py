@@ -24,7 +24,7 @@ STATIC = Path(__file__).resolve().parents[1] / "static"
 PAGE = """\
 (() => {{
   const el = document.getElementById("{name}");
-  const {{ module, css, state }} = JSON.parse(el.nextElementSibling.textContent);
+  const {{ kind, module, css, state }} = JSON.parse(el.nextElementSibling.textContent);
   const listeners = new Map();
   const heard = (event) => listeners.get(event) ?? listeners.set(event, new Set()).get(event);
   const model = {{
@@ -38,8 +38,9 @@ PAGE = """\
     off: (event, listener) => heard(event).delete(listener),
     save_changes: () => {{}},
   }};
-  if (!document.getElementById("a3-style")) {{
-    document.head.append(Object.assign(document.createElement("style"), {{ id: "a3-style", textContent: css }}));
+  const id = `a3-style-${{kind}}`;
+  if (!document.getElementById(id)) {{
+    document.head.append(Object.assign(document.createElement("style"), {{ id, textContent: css }}));
   }}
   el.dataset.a3Face = "page";
   const url = URL.createObjectURL(new Blob([module], {{ type: "text/javascript" }}));
@@ -67,8 +68,8 @@ def bundle(name: str) -> str:
     return f"const THEME = {json.dumps(colours)};\n{common}\n{module}"
 
 
-def stylesheet() -> str:
-    """The CSS of all explorers, with the colours of ``theme`` as custom properties for both themes."""
+def stylesheet(name: str) -> str:
+    """The CSS that all explorers share and ``a3mini/static/{name}.css``; the colours of ``theme`` as properties."""
 
     def block(selector: str, colours: dict[str, str]) -> str:
         return f"{selector} {{ {' '.join(f'--a3-{name}: {value};' for name, value in colours.items())} }}"
@@ -79,16 +80,15 @@ def stylesheet() -> str:
         block('.a3-explorer[data-theme="dark"]', theme.DARK),
         f"@media print {{ {block('.a3-explorer[data-theme]', theme.LIGHT)} }}",  # paper is white
     ]
-    return "\n".join([*blocks, (STATIC / "explorers.css").read_text(encoding="utf-8")])
+    return "\n".join([*blocks, *((STATIC / f"{part}.css").read_text(encoding="utf-8") for part in ("explorers", name))])
 
 
 class Explorer(anywidget.AnyWidget):
-    """Base of all explorers. A subclass sets ``_esm = bundle(...)``, ``summary``, and its traits.
+    """Base of all explorers. A subclass sets ``_esm``, ``_css``, ``summary``, and its traits.
 
     Every trait tagged ``sync=True`` is part of the page; it must be plain JSON.
     """
 
-    _css = stylesheet()
     summary = "An interactive figure."  # for those who see the page without JavaScript
     source = traitlets.Unicode(help="Where the data comes from, in words.").tag(sync=True)
 
@@ -104,7 +104,8 @@ class Explorer(anywidget.AnyWidget):
     def to_html(self) -> str:
         """The explorer as it is now, as HTML that needs neither a kernel nor the network."""
         name = f"a3-{uuid.uuid4().hex[:12]}"
-        payload = {"module": str(self._esm), "css": str(self._css), "state": self.state()}
+        kind = type(self).__name__
+        payload = {"kind": kind, "module": str(self._esm), "css": str(self._css), "state": self.state()}
         # In a script element no text may end the element, not even within JSON.
         inside = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return (

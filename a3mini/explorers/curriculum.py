@@ -10,8 +10,8 @@ from torch import Tensor
 from a3mini import masks, runs
 from a3mini.curriculum import ROUNDING, Curriculum, Grouping, Stage, generator_for
 from a3mini.data import Blocks
-from a3mini.explorers.base import Explorer, bundle
-from a3mini.train import AnyOrder, TrainConfig, _Order
+from a3mini.explorers.base import Explorer, bundle, stylesheet
+from a3mini.train import AnyOrder, Order, TrainConfig
 
 
 class Replay:
@@ -26,7 +26,7 @@ class Replay:
 
     def __init__(self, curriculum: Curriculum, blocks: Blocks, config: TrainConfig):
         self.curriculum, self.blocks, self.config = curriculum, blocks, config
-        self.order = _Order(len(blocks.input_ids), config.seed)
+        self.order = Order(len(blocks.input_ids), config.seed)
 
     def examples(self, step: int) -> list[int]:
         """The numbers of the examples of step 1, 2, ..., ``config.steps``."""
@@ -87,6 +87,7 @@ class CurriculumViewer(Explorer):
     """
 
     _esm = bundle("curriculum")
+    _css = stylesheet("curriculum")
     summary = "An interactive figure: the steps of a training, with their groups, both masks, and the held-out losses."
     steps = traitlets.Int().tag(sync=True)
     stages = traitlets.List().tag(sync=True)  # name, first, last

@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.explorers.base import Explorer, bundle
+from a3mini.explorers.base import Explorer, bundle, stylesheet
 
 MOST_WORDS, MOST_ENTRIES = 16, 4096
 
@@ -36,6 +36,7 @@ class FactorisationExplorer(Explorer):
     """
 
     _esm = bundle("factorisation")
+    _css = stylesheet("factorisation")
     summary = "An interactive figure: words in groups, the product of conditionals that follows, and what it loses."
     words = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
     table = traitlets.List(traitlets.Float(), help="p(x) in row-major order; empty: no numbers.").tag(sync=True)

@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.explorers.base import Explorer, bundle
+from a3mini.explorers.base import Explorer, bundle, stylesheet
 
 DRAWS = 4  # how many random orders a page holds
 SHORTEST = 7  # tokens that the challenges need
@@ -37,6 +37,7 @@ class MaskExplorer(Explorer):
     """
 
     _esm = bundle("mask")
+    _css = stylesheet("mask")
     summary = "An interactive figure: tokens in groups, and the content mask and the query mask that follow."
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     group_ids = traitlets.List(traitlets.Int()).tag(sync=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import traitlets
 
-from a3mini.explorers.base import Explorer, bundle
+from a3mini.explorers.base import Explorer, bundle, stylesheet
 from a3mini.trace import ACTIONS, Trace
 
 UNITS = ("pass", "step", "token")
@@ -45,6 +45,7 @@ class DecodingPlayer(Explorer):
     """
 
     _esm = bundle("player")
+    _css = stylesheet("player")
     summary = "An interactive figure: it replays, pass by pass, what several ways of decoding have written."
     traces = traitlets.List(traitlets.Dict()).tag(sync=True)
     texts = traitlets.Dict(help="The text of each token, by its id.").tag(sync=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import traitlets
 
-from a3mini.explorers.base import Explorer, bundle
+from a3mini.explorers.base import Explorer, bundle, stylesheet
 
 COSTS = ("passes", "ms_per_sample")
 JUDGED = ("perplexity", "entropy", "distinct_pairs")
@@ -34,6 +34,7 @@ class TradeOffExplorer(Explorer):
     """
 
     _esm = bundle("trade_off")
+    _css = stylesheet("trade_off")
     summary = "An interactive figure: the quality of each way of decoding against its forward passes or its time."
     x = traitlets.Enum(COSTS, COSTS[0]).tag(sync=True)
     y = traitlets.Enum(QUALITIES, QUALITIES[0]).tag(sync=True)

@@ -4,7 +4,10 @@
 
 // Elements ------------------------------------------------------------------------------------
 
-/** An element. `on*` attributes are listeners, null or false leaves an attribute out, true gives it no value. */
+/**
+ * An element. `on*` attributes are listeners; null or false leaves an attribute out, true gives it no value: write
+ * `String(flag)` where "true" and "false" are meant. Children may stand in lists.
+ */
 export function h(tag, attributes = {}, ...children) {
   return dress(document.createElement(tag), attributes, children);
 }
@@ -20,7 +23,7 @@ function dress(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -163,7 +166,7 @@ export function roving(container, selector, columns = () => 0) {
   });
   const refresh = () => {
     const all = items();
-    if (all.length && !all.some((item) => item.tabIndex === 0)) enter(all[0]);
+    if (all.filter((item) => item.tabIndex === 0).length !== 1) enter(all[0]); // native buttons all start with 0
   };
   return refresh;
 }
