@@ -88,6 +88,8 @@ class Window:
         """What axe-core holds for serious or critical within the elements that the selector ``context`` finds."""
         from axe_playwright_python.sync_playwright import Axe
 
+        # What is still fading in has not its own colours yet.
+        self.page.evaluate("document.getAnimations().forEach(a => { try { a.finish() } catch { a.cancel() } })")
         found = Axe().run(self.page, context).response["violations"]
         return [
             f"{rule['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
