@@ -7,7 +7,6 @@ command line says goes before it. What a user can get wrong ends in one line on 
 import argparse
 import difflib
 import json
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -434,20 +433,16 @@ def _save(model, tokenizer, final: Path) -> None:
     sharded = any(isinstance(weight, DTensor) for weight in model.parameters())
     weights = get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict()  # every process takes part
     if PartialState().is_main_process:
-        partial = final.with_name(f"{runs.PARTIAL}{final.name}")
-        shutil.rmtree(partial, ignore_errors=True)
+        # a plain model: transformers does not save one that it has read from a GGUF file, nor one in shards
+        with torch.device("meta"):
+            plain = type(model)(model.config)
+        plain.load_state_dict(weights, assign=True)
+        plain.tie_weights()
         try:
-            # a plain model: transformers does not save one that it has read from a GGUF file, nor one in shards
-            with torch.device("meta"):
-                plain = type(model)(model.config)
-            plain.load_state_dict(weights, assign=True)
-            plain.tie_weights()
-            plain.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.replace(final)
+            with runs.whole_folder(final) as partial:
+                plain.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise OSError(
                 f"the model could not be written to {final}: {error}. Free some space and start the same command "
                 "again; the training itself is saved"

@@ -14,6 +14,8 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,6 +66,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(final: Path, partial: Path | None = None) -> Iterator[Path]:
+    """A new, empty folder to write into; it becomes ``final``, in place of what is there, or is removed.
+
+    Args:
+        final: where the folder belongs.
+        partial: where it is until it is complete; default: beside ``final``.
+    """
+    partial = partial or final.with_name(f"{PARTIAL}{final.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> Path:
     """Write checkpoint ``step`` below ``folder`` whole or not at all, and remove all but the last two.
 
@@ -74,24 +100,15 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
     Raises:
         OSError: it could not be written; the message names the last good checkpoint.
     """
-    final, partial = folder / f"step-{step}", folder / f"{PARTIAL}{step}"
+    final = folder / f"step-{step}"  # may exist, from a run that this one replaces
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, contents in tensors.items():
-            # a copy each: safetensors refuses tensors that share memory
-            save_file(
-                {key: value.detach().cpu().clone() for key, value in contents.items()}, partial / f"{name}.safetensors"
-            )
-        (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        for file in partial.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        if final.exists():  # of the run that this one replaces
-            shutil.rmtree(final)
-        partial.rename(final)
+        with whole_folder(final, folder / f"{PARTIAL}{step}") as partial:
+            for name, contents in tensors.items():
+                # a copy each: safetensors refuses tensors that share memory
+                copies = {key: value.detach().cpu().clone() for key, value in contents.items()}
+                save_file(copies, partial / f"{name}.safetensors")
+            (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         last = latest_checkpoint(folder)
         raise OSError(
             f"the checkpoint of step {step} could not be written to {folder}: {error}. Free some space and start the "

@@ -1,4 +1,4 @@
-"""evaluate.py: the same groups for every model, losses equal to log_likelihood, padding."""
+"""evaluate/held_out.py: the same groups for every model, losses equal to log_likelihood, padding."""
 
 import pytest
 import torch

@@ -1,7 +1,4 @@
-"""How good a model is: held-out losses, infilling, likelihood tasks, and the quality of what it writes.
-
-One file per kind of evidence. Those that need the extra ``eval`` (rouge-score, lm-eval) are imported by name.
-"""
+"""How good a model is; one file per kind of evidence. ``held_out``: losses under several groupings."""
 
 from a3mini.evaluate.held_out import GROUPINGS, HeldOut, draw, token_losses
 
