@@ -1,7 +1,7 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The files, in reading order; each uses only those before it:
-groups, masks, rows, cache, model, pretrained, objective, runs, adapter, curriculum, data, resume, train,
+groups, masks, rows, cache, model, runs, adapter, pretrained, objective, curriculum, data, resume, train,
 sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines, evaluate, cli.
 For notebooks alone: theme, plots, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
 package, for they need more packages: the extra ``train``.

@@ -105,12 +105,7 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         FileNotFoundError, ValueError: as ``read``; another source; tensors that do not fit. The model is untouched.
     """
     trained, record = read(folder)
-    found = fingerprint(model)
-    if found != record["source_fingerprint"]:
-        raise ValueError(
-            f"the adapter {folder} was trained on {record.get('source', 'other weights')} with fingerprint "
-            f"{record['source_fingerprint'][:12]}, but these weights have {found[:12]}; load it on that model"
-        )
+    _check_source(folder, record, fingerprint(model))
     weights = dict(model.named_parameters())
     additions = {f"{name}.weight": pair for name, pair in _pairs(trained).items()}
     vectors = {name: value for name, value in trained.items() if name.endswith(ADDED)}
@@ -125,6 +120,39 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
     for name, value in vectors.items():
         weights[name].copy_(value)
     return record
+
+
+@torch.no_grad()
+def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scale: float) -> None:
+    """Copy an adapter's tensors into the additions of a model that is to be trained further.
+
+    Args:
+        folder: what ``save`` wrote.
+        source: fingerprint of the model's untouched weights.
+        weights: the additions, by the adapter's names; written in place.
+        scale: of the additions, alpha / rank.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read``; another source, scale or rank, or other tensors.
+    """
+    trained, record = read(folder)
+    _check_source(folder, record, source)
+    shapes = {name: tuple(value.shape) for name, value in trained.items()}
+    if shapes != {name: tuple(value.shape) for name, value in weights.items()} or record["scale"] != scale:
+        raise ValueError(
+            f"the adapter {folder} has rank {record.get('rank')} and scale {record['scale']}; go on with the same "
+            "lora_rank and lora_alpha, on the same kind of model"
+        )
+    for name, value in trained.items():
+        weights[name].copy_(value)
+
+
+def _check_source(folder: str | Path, record: dict, found: str) -> None:
+    if found != record["source_fingerprint"]:
+        raise ValueError(
+            f"the adapter {folder} was trained on {record.get('source') or 'other weights'} with fingerprint "
+            f"{record['source_fingerprint'][:12]}, but these weights have {found[:12]}; load it on that model"
+        )
 
 
 def _pairs(trained: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

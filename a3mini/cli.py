@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from a3mini import __version__, data, decode, from_autoregressive, pretrained, runs
+from a3mini import __version__, adapter, data, decode, from_autoregressive, groups, pretrained, runs
 from a3mini.baselines import (
     Autoregressive,
     MaskedDiffusion,
@@ -30,7 +30,7 @@ from a3mini.baselines import (
 )
 from a3mini.curriculum import PRESETS, Curriculum, Grouping, generator_for
 from a3mini.evaluate import GROUPINGS, HeldOut
-from a3mini.infilling import KNOWN_ORDERS, ORDERS
+from a3mini.infilling import ORDERS
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.train import PRECISIONS, AnyOrder, TrainConfig, train
 
@@ -224,13 +224,14 @@ def _parser() -> Parser:
     adapt = command("adapt", _adapt, "Adapt a pretrained autoregressive model to any order.")
     _run_options(adapt)
     _add(adapt, "source", None, 'pretrained model: folder, hub id, or "small" (SmolLM2-135M)')
+    _add(adapt, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(adapt, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _text_options(adapt)
     _training_options(adapt, without=())
 
     evaluate = command("evaluate", _evaluate, "Loss of a model on held-out text under each grouping.")
     _add(evaluate, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(evaluate, "model", None, 'folder or hub id of an A3 or autoregressive model, or "small" or "compact"')
+    _add(evaluate, "model", None, 'folder or hub id of a model, or "small", "compact", "smollm2-a3"')
     _add(evaluate, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _text_options(evaluate)
     _add(evaluate, "batch-size", 16, "rows per pass")
@@ -239,12 +240,13 @@ def _parser() -> Parser:
     infill = command("infill", _infill, "Fill the blanks of a text.")
     infill.add_argument("blanks", nargs="?", metavar="TEXT", help="a text with blanks (____); default: standard input")
     _add(infill, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(infill, "model", None, 'folder or hub id of an A3 model, or "compact", the one that ships with a3mini')
+    _add(infill, "model", None, 'folder or hub id of an A3 model, or "compact" or "smollm2-a3", which ship')
     _add(infill, "blank", "____", "how a blank is written")
     _add(infill, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")
     _add(infill, "size", 1, "tokens predicted at a time")
     _add(infill, "order", "left_to_right", "of the missing tokens; the last two: the model chooses", choices=ORDERS)
-    _add(infill, "known-order", "together", "known tokens see all others, or those on their left", choices=KNOWN_ORDERS)
+    known = "known tokens see all others, or those on their left"
+    _add(infill, "known-order", "together", known, choices=groups.KNOWN_ORDERS)
     _add(infill, "temperature", 1.0, "0 takes the likeliest tokens")
     _add(infill, "top-k", None, "draw from the N likeliest tokens alone", type=int, metavar="N")
     _add(infill, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
@@ -414,7 +416,10 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
     weights = sum(weight.numel() for weight in model.parameters())
     say(f"{weights:,} weights, {len(blocks.input_ids):,} rows, {int(blocks.lengths.sum()):,} tokens")
     command = {"arguments": argv, "options": _plain(options)}
-    metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, command=command)
+    # both None in a3mini train, which has neither option
+    source, start = getattr(options, "source", None), getattr(options, "adapter", None)
+    about = {"command": command, "source": source or "", "start": start}
+    metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **about)
     _save(model, tokenizer, folder / "model")
     if held_out:
         first, last = metrics[0], metrics[-1]
@@ -422,6 +427,8 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
         for name in held_out.tokens:
             say(f"  {name:<32}{first[name]:>9.3f}{last[name]:>9.3f}")
     say(f"model and tokenizer: {folder / 'model'}")
+    if config.lora_rank:
+        say(f"adapter: {folder / 'adapter'}")
 
 
 def _plain(options: argparse.Namespace) -> dict:
@@ -520,6 +527,9 @@ def _load(source: str, gguf_file: str | None = None):
         compact = pretrained.compact_model()
         return compact.model, compact.tokenizer, "any-order"
     path = Path(source)
+    if source in pretrained.ADAPTERS or (path / adapter.RECORD).is_file():
+        adapted = pretrained.adapted_model(source)
+        return adapted.model, adapted.tokenizer, "any-order"
     if source.count("/") != 1 or path.parent.is_dir():  # else it is a hub id
         if not path.is_dir():
             raise FileNotFoundError(f"there is no folder {source}; a finished run's model is in FOLDER/model")

@@ -26,6 +26,7 @@ from torch import Tensor
 
 GIVEN = 0
 PADDING = -1
+KNOWN_ORDERS = ("together", "left_to_right")  # how given tokens read each other; see ``given_in_order``
 
 
 def check(group_ids: Tensor, name: str = "group_ids") -> Tensor:
@@ -216,6 +217,25 @@ def infill(
         rank = keys.argsort(-1).argsort(-1)
     group_ids = torch.where(unknown, rank.div(size, rounding_mode="floor") + 1, GIVEN)
     return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
+
+
+def given_in_order(group_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The same prediction with the given tokens read from left to right: each sees those on its left alone.
+
+    Given tokens are one group, in which all see all. A model that was trained left to right has never read a text like
+    that. Here each given token gets a number of its own, by its position, and all predicted groups come behind.
+
+    Args:
+        group_ids: (T,) or (B, T).
+
+    Returns:
+        int64 group ids, and bool, True where a token is given: it is known, and must not be predicted (``known`` in
+        ``objective`` and ``decode``). Both have the shape of ``group_ids``.
+    """
+    group_ids = check(group_ids)
+    given, length = group_ids == GIVEN, group_ids.shape[-1]
+    position = torch.arange(length, device=group_ids.device).expand_as(group_ids)
+    return torch.where(given, position, torch.where(group_ids > 0, group_ids + length, group_ids)), given
 
 
 def check_integer(name: str, value: int, low: int, high: int | None = None) -> None:

@@ -14,7 +14,6 @@ from a3mini.groupwise import Generation, generate
 from a3mini.model import A3ForCausalLM
 
 ORDERS = ("left_to_right", "random", "confidence", "entropy")
-KNOWN_ORDERS = ("together", "left_to_right")
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16)  # lengths that "auto" tries
 
 
@@ -94,8 +93,8 @@ def infill(
         raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
-    if known_order not in KNOWN_ORDERS:
-        raise ValueError(f"known_order must be one of {', '.join(KNOWN_ORDERS)}; got {known_order!r}")
+    if known_order not in groups.KNOWN_ORDERS:
+        raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
     groups.check_integer("size", size, 1)
     vocab_size = model.config.vocab_size
     check_vocabulary(tokenizer, vocab_size)
@@ -192,8 +191,8 @@ def _fill(model, ids, unknown, padding, size, order, known_order, options) -> Ge
         known_groups = position if ordered else None
         return resample(model, ids, unknown, size, order, known=known, known_groups=known_groups, **options)
     group_ids = groups.infill(unknown, size, order, padding, options["generator"])
-    if ordered:  # known tokens first, one by one
-        group_ids = torch.where(unknown, group_ids + ids.shape[1], torch.where(known, position, groups.PADDING))
+    if ordered:
+        group_ids, _ = groups.given_in_order(group_ids)
     return generate(model, ids, group_ids, known, **options)
 
 

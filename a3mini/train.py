@@ -17,7 +17,7 @@ Three rules make a run repeatable:
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,17 @@ from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from a3mini import runs
+from a3mini import adapter, groups, runs
 from a3mini.curriculum import Curriculum, generator_for
 from a3mini.data import Blocks
 from a3mini.resume import open_run, restore_state, save_state
+from a3mini.rows import IGNORED_LABEL
 
+TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -61,19 +64,30 @@ class Recipe(Protocol):
 
 
 class AnyOrder:
-    """A3: every example draws its own grouping from the curriculum; each predicted token counts once."""
+    """A3: every example draws its own grouping from the curriculum; each predicted token counts once.
 
-    def __init__(self, curriculum: Curriculum):
-        self.curriculum = curriculum
+    Args:
+        curriculum: which groups a step sees.
+        known_order: how given tokens read each other: "together", all see all; or "left_to_right", each sees those on
+            its left, as in the model that A3 is adapted from (``groups.given_in_order``).
+    """
+
+    def __init__(self, curriculum: Curriculum, known_order: str = "together"):
+        if known_order not in groups.KNOWN_ORDERS:
+            raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
+        self.curriculum, self.known_order = curriculum, known_order
 
     def settings(self) -> dict:
-        return {"recipe": "any order", "curriculum": self.curriculum.to_dict()}
+        return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": self.known_order}
 
     def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
         generators = [generator_for(seed, example) for example in examples]
         group_ids = self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, generators)
         predicted = group_ids > 0
-        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": rows.input_ids}
+        if self.known_order == "left_to_right":
+            group_ids, _ = groups.given_in_order(group_ids)
+        labels = rows.input_ids.masked_fill(~predicted, IGNORED_LABEL)
+        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": labels}
         return Batch(inputs, predicted.float(), int(predicted.sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -160,6 +174,8 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     quiet: bool = False,
     command: dict | None = None,
+    source: str = "",
+    start: str | Path | None = None,
 ) -> list[dict]:
     """Train ``model`` in place; go on where the run in ``folder`` stopped, if there is one.
 
@@ -168,11 +184,14 @@ def train(
         recipe: how rows become inputs and losses.
         blocks: the training rows.
         config: see ``TrainConfig``.
-        folder: where run.json, metrics.jsonl and checkpoints go; None: nowhere.
+        folder: where run.json, metrics.jsonl and checkpoints go, and with LoRA the finished additions, as
+            ``adapter.save`` writes them, in folder/adapter; None: nowhere.
         evaluate: called with the model in evaluation mode, without gradients, every ``eval_every`` steps, before the
             first and after the last; what it returns goes into the metrics.
         quiet: no progress bar.
         command: how the run was started, for run.json; plays no part in the training.
+        source: what to call the untouched weights, for the adapter's record.
+        start: an adapter to go on from; its rank and scale must be those of ``config``.
 
     Returns:
         the metrics, one dict per logged step: step, tokens (real ones, given or predicted), loss (nats per predicted
@@ -181,7 +200,7 @@ def train(
 
     Raises:
         ValueError: a batch that cannot be divided among the processes; rows that do not fit the model; a folder
-            that holds a run of another configuration; a damaged checkpoint.
+            that holds a run of another configuration; a damaged checkpoint; a ``start`` that does not fit.
         FloatingPointError: the loss or its gradient is not finite; names the last good checkpoint.
         OSError: a checkpoint cannot be written; names the last good one.
     """
@@ -195,13 +214,19 @@ def train(
         )
     _check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
+    if start is not None and not config.lora_rank:
+        raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
     if folder:
         open_run(folder, model, recipe, blocks, config, accelerator, command)
     base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
+    alpha = config.lora_alpha or 2 * config.lora_rank
     if config.lora_rank:
+        untouched = adapter.fingerprint(model)
         with torch.random.fork_rng():  # the additions start at random
             torch.manual_seed(config.seed)
-            model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
+            model = add_lora(model, config.lora_rank, alpha)
+        if start is not None:
+            adapter.go_on_from(start, untouched, dict(_additions(model.named_parameters())), alpha / config.lora_rank)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -303,6 +328,14 @@ def train(
         base.gradient_checkpointing_disable()
     trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.lora_rank:
+        if folder:
+            weights = get_model_state_dict(model, options=TRAINED)  # every process takes part
+            if accelerator.is_main_process:
+                done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
+                about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
+                additions = dict(_additions(weights.items()))
+                adapter.save(folder / "adapter", additions, alpha / config.lora_rank, untouched, about)
+            accelerator.wait_for_everyone()
         trained.merge_and_unload()
         for weight in was_trained:
             weight.requires_grad_(True)
@@ -310,19 +343,30 @@ def train(
     return metrics
 
 
-def add_lora(model: nn.Module, rank: int, alpha: int) -> nn.Module:
+def add_lora(model: nn.Module, rank: int, alpha: int, target: str | Sequence[str] = "all-linear") -> nn.Module:
     """Freeze the model but for new low-rank additions to its linear layers, and A3's w.
+
+    Args:
+        target: names of the layers that get additions, such as "q_proj"; default: all but the head.
 
     Returns:
         the peft wrapper; its ``merge_and_unload()`` merges the additions into ``model``.
     """
     from peft import LoraConfig, get_peft_model  # only here: a slow import
 
-    wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0))
+    wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=target, lora_dropout=0.0))
     for name, weight in wrapped.named_parameters():
-        if name.endswith(("query_embedding", "mask_embedding")):  # vectors that the source model does not have
+        if name.endswith(adapter.ADDED):
             weight.requires_grad_(True)
     return wrapped
+
+
+def _additions(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """What LoRA trains, under the names of ``adapter``: "model.layers.0.mlp.up_proj.lora_A"."""
+    for name, weight in named:
+        name = name.replace("base_model.model.", "", 1).replace(".default.weight", "")
+        if name.endswith((adapter.DOWN, adapter.UP, *adapter.ADDED)):
+            yield name, weight
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a3mini import groups
+from a3mini import groups, masks
 
 lengths = st.integers(1, 20)
 
@@ -89,6 +89,22 @@ def test_relabel_keeps_the_order_and_is_contiguous(ids):
     made = groups.relabel(torch.tensor(ids)).tolist()
     ranks = {group: rank for rank, group in enumerate(sorted({g for g in ids if g > 0}), start=1)}
     assert made == [ranks.get(group, group) for group in ids]
+
+
+@given(st.lists(st.integers(-1, 5), min_size=1, max_size=12))
+def test_given_in_order(ids):
+    """Against a loop: a given token sees the given ones on its left; a predicted one sees what it saw before."""
+    before = torch.tensor(ids)
+    after, known = groups.given_in_order(before)
+    assert known.tolist() == [group == 0 for group in ids]
+    assert [group == -1 for group in after.tolist()] == [group == -1 for group in ids]
+    content, query = masks.content_mask(after), masks.query_mask(after)
+    old_content, old_query = masks.content_mask(before), masks.query_mask(before)
+    for i, group in enumerate(ids):
+        if group == 0:
+            assert content[i].tolist() == [other == 0 and j <= i for j, other in enumerate(ids)]
+        else:
+            assert torch.equal(content[i], old_content[i]) and torch.equal(query[i], old_query[i])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from laws import same
 
 from a3mini import A3ForCausalLM, data, decode, groups, infilling, objective, pretrained
-from a3mini.infilling import CANDIDATES, KNOWN_ORDERS, ORDERS
+from a3mini.groups import KNOWN_ORDERS
+from a3mini.infilling import CANDIDATES, ORDERS
 
 STORIES = [data.Story("", "The cat sat on the mat. The dog ran to the cat, and the cat ran off!")]
 TOKENIZER = data.train_tokenizer(STORIES, vocab_size=290)

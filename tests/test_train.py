@@ -12,10 +12,11 @@ import torch
 from training_run import CONFIG, SHAPE, load_run, run_and_save, small_blocks, small_model, small_run
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import objective, resume, runs
+from a3mini import adapter, groups, objective, resume, runs
 from a3mini import train as train_file
 from a3mini.baselines import Autoregressive, MaskedDiffusion, MaskedDiffusionModel
-from a3mini.curriculum import Curriculum, generator_for
+from a3mini.curriculum import Curriculum, Part, Stage, generator_for
+from a3mini.groups import KNOWN_ORDERS
 from a3mini.model import A3MLP
 from a3mini.train import AnyOrder, TrainConfig, best_precision, train
 
@@ -452,6 +453,50 @@ def test_lora_goes_on_only_from_the_weights_it_was_added_to(tmp_path):
     with pytest.raises(ValueError, match="another configuration .base: "):
         weights_after(other, folder=tmp_path, lora_rank=2)
     weights_after(folder=tmp_path, lora_rank=2)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_finished_lora_run_leaves_its_adapter(tmp_path, tied):
+    model, fresh = small_model(tie_word_embeddings=tied), small_model(tie_word_embeddings=tied)
+    train(model, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True, source="tiny")
+    record = adapter.apply(fresh, tmp_path / "adapter")
+    assert (record["kind"], record["source"], record["rank"], record["scale"]) == ("any order", "tiny", 2, 2.0)
+    assert record["tokens"] == runs.read_metrics(tmp_path)[-1]["tokens"] and record["steps"] == config().steps
+    untouched = small_model(tie_word_embeddings=tied).state_dict()
+    for name, weight in model.state_dict().items():
+        moved = (weight - untouched[name]).abs().max()  # the file is bfloat16: three digits of each addition
+        assert (fresh.state_dict()[name] - weight).abs().max() <= 0.02 * moved + 1e-7
+
+
+def test_training_goes_on_from_an_adapter(tmp_path):
+    train(small_model(), RECIPE, BLOCKS, config(lora_rank=2), tmp_path / "first", quiet=True)
+    first = tmp_path / "first" / "adapter"
+    # a learning rate of next to nothing: what comes out is what went in
+    still = config(lora_rank=2, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    train(small_model(), RECIPE, BLOCKS, still, tmp_path / "second", quiet=True, start=first)
+    (before, _), (after, _) = adapter.read(first), adapter.read(tmp_path / "second" / "adapter")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ValueError, match="set lora_rank to the rank that it has"):
+        train(small_model(), RECIPE, BLOCKS, config(), quiet=True, start=first)
+    with pytest.raises(ValueError, match="has rank 2 and scale 2.0"):
+        train(small_model(), RECIPE, BLOCKS, config(lora_rank=3), quiet=True, start=first)
+    other = small_model()
+    with torch.no_grad():
+        other.model.norm.weight[0] += 0.01
+    with pytest.raises(ValueError, match="was trained on other weights with fingerprint"):
+        train(other, RECIPE, BLOCKS, config(lora_rank=2), quiet=True, start=first)
+
+
+def test_given_tokens_in_order_are_known_and_never_predicted():
+    curriculum = Curriculum((Stage("spans", 1, (Part("span"),)),))
+    together, ordered = (AnyOrder(curriculum, order).batch(BLOCKS, 0.5, list(range(10)), 0) for order in KNOWN_ORDERS)
+    assert torch.equal(together.weights, ordered.weights) and together.count == ordered.count
+    expected, known = groups.given_in_order(together.inputs["group_ids"])
+    assert torch.equal(ordered.inputs["group_ids"], expected)
+    assert (ordered.inputs["labels"][known] == -100).all()
+    assert torch.equal(ordered.inputs["labels"] != -100, ordered.weights > 0)
+    with pytest.raises(ValueError, match="known_order must be one of together, left_to_right; got 'right'"):
+        AnyOrder(curriculum, "right")
 
 
 def test_free_settings_may_change(tmp_path):

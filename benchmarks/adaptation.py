@@ -1,0 +1,240 @@
+"""SmolLM2-135M becomes an any-order model, and its rivals get the same text: one command an arm.
+
+    python benchmarks/adaptation.py a3             the any-order model: three stages, blanks among the last
+    python benchmarks/adaptation.py diffusion      masked diffusion
+    python benchmarks/adaptation.py autoregressive goes on left to right
+    python benchmarks/adaptation.py search         short runs that each change one choice
+    python benchmarks/adaptation.py losses         held-out losses of the source and of every finished arm
+
+Each command goes on where it was stopped. An arm ends as an adapter in checkpoints/adaptation/ARM/adapter; ``losses``
+writes book/results/adaptation.json, ``search`` book/results/adaptation_search.json. The text: the first stories of
+TinyStories (from the hub, or with --tinystories from a file that has one story after another, as the hub's text file
+has), each twice; Andersen's tales; and the books of --books, plain texts.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import torch
+from record import record
+
+from a3mini import A3ForCausalLM, data, from_autoregressive, groups, objective, pretrained, runs
+from a3mini.baselines import (
+    Autoregressive,
+    MaskedDiffusion,
+    MaskedDiffusionModel,
+    autoregressive_log_likelihood,
+    bound_score,
+)
+from a3mini.curriculum import Curriculum, Grouping, Part, Stage, generator_for
+from a3mini.evaluate import HeldOut
+from a3mini.train import AnyOrder, TrainConfig, add_lora, train
+
+CHECKPOINTS = Path("checkpoints/adaptation")
+STORIES, HELD_OUT = 1100, 100  # of TinyStories: how many, and how many of them are never trained on
+LENGTH, BATCH = 96, 8  # tokens a row, rows a step
+HELD_OUT_ROWS = 48
+ONE = Stage("left to right", 1, (Part("blocks", (1,)),))
+TWO = Stage("growing groups", 1, (Part("blocks", (1, 2, 4), grow=True),))
+BLANKS = (
+    Part("shuffled", (1, 2, 4), 1),
+    Part("span", (1, 2, 4), 2),
+    Part("sentence", (1, 2, 4), 2),
+    Part("blocks", (1,), 0.5),
+)
+THREE = Stage("permuted groups, spans and sentences", 8, BLANKS)
+GROUPINGS = {
+    "left to right": Grouping("blocks"),
+    "a sentence": Grouping("sentence"),
+    "a sentence, 2 at a time": Grouping("sentence", 2),
+    "a sentence, 4 at a time": Grouping("sentence", 4),
+    "random order": Grouping("shuffled"),
+}
+CONFIG = TrainConfig(
+    batch_size=BATCH, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0, precision="fp32", lora_rank=16,
+    save_every=20, log_every=5,
+)  # fmt: skip
+
+
+def tinystories(path: Path | None) -> list[data.Story]:
+    if path is None:
+        return data.documents("tinystories", limit=STORIES)
+    # between two stories stands one newline, inside a story two
+    texts = re.split(r"(?<!\n)\n(?!\n)", path.read_text(encoding="utf-8").strip())[:STORIES]
+    return [data.Story(f"TinyStories {n}", text) for n, text in enumerate(texts, start=1)]
+
+
+def book(path: Path) -> data.Story:
+    text = re.sub(r"FIM_DE_PARAGRAFO\.|_", "", path.read_text(encoding="utf-8-sig"))  # marks of one edition; italics
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    return data.Story(path.stem, "\n".join(paragraph for paragraph in paragraphs if paragraph))
+
+
+def rows(options, tokenizer) -> tuple[data.Blocks, data.Blocks]:
+    """The rows that are trained on, and the held-out ones."""
+    stories = tinystories(options.tinystories)
+    training, held_out = stories[:-HELD_OUT], stories[-HELD_OUT:]
+    packed = [data.pack(part, tokenizer, LENGTH) for part in (training, [*data.documents("andersen")])]
+    packed += [data.pack([book(path)], tokenizer, LENGTH) for path in options.books]
+    blocks = data.Blocks(*(torch.cat(parts) for parts in zip(packed[0], *packed, strict=True)))  # TinyStories twice
+    kept = data.pack(held_out, tokenizer, LENGTH)
+    chosen = torch.randperm(len(kept.input_ids), generator=generator_for(0))[:HELD_OUT_ROWS]
+    return blocks, kept.rows(chosen.sort().values)
+
+
+def in_order(model: A3ForCausalLM, input_ids: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (B, T) with the given tokens read from left to right."""
+    ordered, known = groups.given_in_order(group_ids)
+    return objective.log_likelihood(model, input_ids, ordered, known, reduction="token")
+
+
+SCORES: dict[str, Callable] = {
+    "together": partial(objective.log_likelihood, reduction="token"),
+    "left_to_right": in_order,
+}
+
+
+def losses(model, held_out: data.Blocks, known_order: str, count: int = HELD_OUT_ROWS) -> dict[str, float]:
+    with torch.no_grad():
+        return HeldOut(held_out.rows(slice(count)), GROUPINGS, batch_size=8, score=SCORES[known_order])(model)
+
+
+# --- the arms ---------------------------------------------------------------------------------------------------------
+
+
+def arm(options) -> None:
+    """Train one arm; go on where it stopped."""
+    source, tokenizer, _ = pretrained.small_model()
+    blocks, held_out = rows(options, tokenizer)
+    if options.what == "a3":
+        model, recipe = from_autoregressive(source), AnyOrder(Curriculum((ONE, TWO, THREE)), options.known_order)
+        score, groupings = SCORES[options.known_order], GROUPINGS
+    elif options.what == "diffusion":
+        model, recipe = MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
+        score, groupings = bound_score, {"random order": GROUPINGS["random order"]}
+    else:
+        model, recipe, score = source, Autoregressive(), autoregressive_log_likelihood
+        groupings = {name: GROUPINGS[name] for name in ("left to right", "a sentence")}
+    config = replace(CONFIG, steps=options.tokens // (BATCH * LENGTH), eval_every=options.eval_every)
+    folder = CHECKPOINTS / options.folder if options.folder else CHECKPOINTS / options.what
+    evaluate = HeldOut(held_out.rows(slice(options.eval_rows)), groupings, batch_size=8, score=score)
+    train(model, recipe, blocks, config, folder, evaluate, source=pretrained.SMALL, start=options.start)
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+class Taught(AnyOrder):
+    """Left to right, the query stream learns from the untouched content stream (law 1: it is the source model).
+
+    In place of the log-probability of the one token that stands there comes the mean log-probability under the
+    teacher's distribution: the negative cross-entropy of the two, (B, T).
+    """
+
+    def log_probs(self, model, inputs):
+        is_left_to_right = inputs["group_ids"] <= torch.arange(inputs["group_ids"].shape[1])
+        if not is_left_to_right.all():
+            return super().log_probs(model, inputs)
+        with torch.no_grad(), model.disable_adapter():
+            asked = {"input_ids": inputs["input_ids"], "group_ids": inputs["group_ids"]}
+            teacher = model(**asked, content_logits=True, return_logits=False).content_logits[:, :-1].softmax(-1)
+        student = model(**inputs, return_logits=True).logits[:, 1:]
+        agreement = (teacher * student.log_softmax(-1)).sum(-1)
+        return torch.nn.functional.pad(agreement, (1, 0))
+
+
+def mixed(*parts: Part, first: Part | None = ONE.parts[0]) -> Curriculum:
+    """A quarter of the steps left to right, then a mixture."""
+    stages = [Stage("left to right", 1, (first,))] if first else []
+    return Curriculum((*stages, Stage("blanks", 3, parts)))
+
+
+SINGLE = (Part("sentence"), Part("span"))
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+# name: what differs from the first
+VARIANTS: dict[str, dict] = {
+    "as the arm": {},
+    "given tokens together": {"known_order": "together"},
+    "given tokens in order": {"known_order": "left_to_right"},
+    "learning rate 3e-4": {"config": {"learning_rate": 3e-4}},
+    "learning rate 3e-3": {"config": {"learning_rate": 3e-3}},
+    "rank 4": {"config": {"lora_rank": 4}},
+    "rank 64": {"config": {"lora_rank": 64}},
+    "attention only": {"target": ATTENTION},
+    "w from noise": {"w": "noise"},
+    "w from the newline's embedding": {"w": "newline"},
+    "no first stage": {"curriculum": mixed(*SINGLE, first=None)},
+    "the first stage taught by the content stream": {"recipe": Taught},
+    "blanks of groups of 1, 2, 4": {"curriculum": mixed(Part("sentence", (1, 2, 4)), Part("span", (1, 2, 4)))},
+    "a third in random order": {"curriculum": mixed(*SINGLE, Part("shuffled"))},
+}
+
+
+def search(options) -> None:
+    """Every variant from the same weights, on the same rows; a finished one is kept."""
+    source, tokenizer, name = pretrained.small_model()
+    blocks, held_out = rows(options, tokenizer)
+    folder = CHECKPOINTS / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for title, changes in [("untouched", None), *VARIANTS.items()]:
+        path = folder / f"{re.sub('[^a-z0-9]+', '_', title.lower())}.json"
+        if not path.exists():
+            if options.only and title not in options.only:
+                continue
+            runs.write_json(path, variant(source, tokenizer, blocks, held_out, options, changes))
+        found[title] = json.loads(path.read_text())
+        print(title, found[title], flush=True)
+    record(
+        "adaptation_search", seed=0, wall_seconds=sum(one["seconds"] for one in found.values()), model=name,
+        steps=options.steps, tokens=options.steps * BATCH * LENGTH, rows=found,
+    )  # fmt: skip
+
+
+def variant(source, tokenizer, blocks, held_out, options, changes: dict | None) -> dict:
+    model = from_autoregressive(source)
+    start = model.model.query_embedding
+    seconds = 0.0
+    known_order = (changes or {}).get("known_order", options.known_order)
+    if changes is not None:
+        with torch.no_grad():
+            if changes.get("w") == "noise":
+                start.copy_(torch.randn(start.shape, generator=torch.Generator().manual_seed(0)))
+            if changes.get("w") == "newline":
+                start.copy_(model.model.embed_tokens.weight[tokenizer.encode("\n")[0]])
+        recipe = changes.get("recipe", AnyOrder)(changes.get("curriculum", mixed(*SINGLE)), known_order)
+        config = replace(CONFIG, steps=options.steps, warmup_steps=10, **changes.get("config", {}))
+        lora = partial(add_lora, target=changes.get("target", "all-linear"))
+        with mock.patch("a3mini.train.add_lora", lora):
+            seconds = train(model, recipe, blocks, config, quiet=True)[-1]["seconds"]
+    return {"nats": losses(model, held_out, known_order, options.eval_rows), "seconds": seconds}
+
+
+# --- the numbers ------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("a3", "diffusion", "autoregressive", "search", "losses"))
+    parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's")
+    parser.add_argument("--books", type=Path, nargs="*", default=[], help="plain texts that are trained on too")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="of an arm")
+    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right")
+    parser.add_argument("--start", type=Path, help="adapter to go on from")
+    parser.add_argument("--folder", help="below checkpoints/adaptation; default: the arm's name")
+    parser.add_argument("--eval-every", type=int, default=100, help="steps of an arm between held-out losses")
+    parser.add_argument("--eval-rows", type=int, default=24, help="held-out rows of an arm in training, of the search")
+    parser.add_argument("--steps", type=int, default=40, help="of each run of the search")
+    parser.add_argument("--only", nargs="*", help="variants of the search; default: all")
+    options = parser.parse_args()
+    {"search": search}.get(options.what, arm)(options)
+
+
+if __name__ == "__main__":
+    main()
