@@ -10,10 +10,10 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab links timings results clean distclean
+.PHONY: help book test lint lab links timings results gpu-check clean distclean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 book: $(READY) ## execute the notebooks, build the site, and say where to open it
 	$(BIN)/python tools/book.py --jobs $(JOBS)
@@ -38,6 +38,9 @@ timings: $(READY) ## measure how long each notebook takes, and write it into the
 results: $(READY) ## write the tables of book/results.md from book/results/*.json
 	$(BIN)/python tools/results.py
 
+gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
+	$(BIN)/python tools/gpu_check.py
+
 clean: ## remove what was built, and keep the environment
 	rm -rf _build .book build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find a3mini notebooks tests tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
@@ -49,6 +52,6 @@ $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned packages into .venv (some minutes the first time) ..."
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[notebooks,book,test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[notebooks,book,test,eval]'
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
 	@touch $@

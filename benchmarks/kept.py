@@ -1,0 +1,32 @@
+"""Partial results, so that a run that was stopped goes on: one file for each, named after the settings that made it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from a3mini import runs
+
+
+def digest(*parts: bytes) -> str:
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(part)
+    return made.hexdigest()[:16]
+
+
+def weights_of(model) -> str:
+    """A mark of all weights, so that what other weights gave is not taken for theirs."""
+    weights = (weight.detach().cpu().contiguous().flatten().view(torch.uint8) for weight in model.parameters())
+    return digest(*(weight.numpy().tobytes() for weight in weights))
+
+
+def kept(folder: Path, name: str, settings: dict, make: Callable[[], dict]) -> dict:
+    """What ``make`` returns, from ``folder`` if it was made before with the same settings."""
+    path = folder / f"{name}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_json(path, {"settings": settings, **make()})
+    return json.loads(path.read_text())
