@@ -123,7 +123,7 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
 
 
 @torch.no_grad()
-def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scale: float) -> None:
+def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scale: float) -> dict:
     """Copy an adapter's tensors into the additions of a model that is to be trained further.
 
     Args:
@@ -131,6 +131,9 @@ def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scal
         source: fingerprint of the model's untouched weights.
         weights: the additions, by the adapter's names; written in place.
         scale: of the additions, alpha / rank.
+
+    Returns:
+        the adapter's record.
 
     Raises:
         FileNotFoundError, ValueError: as ``read``; another source, scale or rank, or other tensors.
@@ -145,6 +148,7 @@ def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scal
         )
     for name, value in trained.items():
         weights[name].copy_(value)
+    return record
 
 
 def _check_source(folder: str | Path, record: dict, found: str) -> None:

@@ -35,6 +35,7 @@ from transformers import get_cosine_schedule_with_warmup
 from a3mini import adapter, groups, runs
 from a3mini.curriculum import Curriculum, generator_for
 from a3mini.data import Blocks
+from a3mini.devices import best_precision
 from a3mini.resume import open_run, restore_state, save_state
 from a3mini.rows import IGNORED_LABEL
 
@@ -152,19 +153,6 @@ class TrainConfig:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
 
 
-def best_precision(device: str, capability: tuple[int, int] = (0, 0), native_bf16: bool = False) -> str:
-    """The mixed precision that a device does best; weights and optimiser stay float32 in any case.
-
-    Args:
-        device: "cuda", "cpu", "mps", ...
-        capability: of a CUDA device, as ``torch.cuda.get_device_capability`` gives it: T4 (7, 5), A100 (8, 0).
-        native_bf16: whether a CPU has instructions for bfloat16.
-    """
-    if device == "cuda":  # before Ampere bfloat16 is emulated
-        return "bf16" if capability >= (8, 0) else "fp16"
-    return "bf16" if device == "cpu" and native_bf16 else "fp32"
-
-
 def train(
     model: nn.Module,
     recipe: Recipe,
@@ -219,14 +207,15 @@ def train(
     if folder:
         open_run(folder, model, recipe, blocks, config, accelerator, command)
     base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
-    alpha = config.lora_alpha or 2 * config.lora_rank
+    alpha, before = config.lora_alpha or 2 * config.lora_rank, {}
     if config.lora_rank:
         untouched = adapter.fingerprint(model)
         with torch.random.fork_rng():  # the additions start at random
             torch.manual_seed(config.seed)
             model = add_lora(model, config.lora_rank, alpha)
         if start is not None:
-            adapter.go_on_from(start, untouched, dict(_additions(model.named_parameters())), alpha / config.lora_rank)
+            named = dict(additions(model.named_parameters()))
+            before = adapter.go_on_from(start, untouched, named, alpha / config.lora_rank)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -332,9 +321,10 @@ def train(
             weights = get_model_state_dict(model, options=TRAINED)  # every process takes part
             if accelerator.is_main_process:
                 done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
+                done = {key: before.get(key, 0) + value for key, value in done.items()}  # of all trainings
                 about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
-                additions = dict(_additions(weights.items()))
-                adapter.save(folder / "adapter", additions, alpha / config.lora_rank, untouched, about)
+                named = dict(additions(weights.items()))
+                adapter.save(folder / "adapter", named, alpha / config.lora_rank, untouched, about)
             accelerator.wait_for_everyone()
         trained.merge_and_unload()
         for weight in was_trained:
@@ -361,7 +351,7 @@ def add_lora(model: nn.Module, rank: int, alpha: int, target: str | Sequence[str
     return wrapped
 
 
-def _additions(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+def additions(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """What LoRA trains, under the names of ``adapter``: "model.layers.0.mlp.up_proj.lora_A"."""
     for name, weight in named:
         name = name.replace("base_model.model.", "", 1).replace(".default.weight", "")

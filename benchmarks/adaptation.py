@@ -3,6 +3,7 @@
     python benchmarks/adaptation.py a3             the any-order model: three stages, blanks among the last
     python benchmarks/adaptation.py diffusion      masked diffusion
     python benchmarks/adaptation.py autoregressive goes on left to right
+    python benchmarks/adaptation.py adapter        of an arm that was stopped: its last checkpoint as an adapter
     python benchmarks/adaptation.py search         short runs that each change one choice
     python benchmarks/adaptation.py losses         held-out losses of the source and of every finished arm
 
@@ -22,9 +23,10 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from record import record
+from arms import KINDS, load_arm
+from record import command_line, record
 
-from a3mini import A3ForCausalLM, data, from_autoregressive, groups, objective, pretrained, runs
+from a3mini import A3ForCausalLM, adapter, data, from_autoregressive, groups, objective, pretrained, runs
 from a3mini.baselines import (
     Autoregressive,
     MaskedDiffusion,
@@ -33,10 +35,11 @@ from a3mini.baselines import (
     bound_score,
 )
 from a3mini.curriculum import Curriculum, Grouping, Part, Stage, generator_for
-from a3mini.evaluate import HeldOut
-from a3mini.train import AnyOrder, TrainConfig, add_lora, train
+from a3mini.evaluate import HeldOut, draw, intervals, token_losses
+from a3mini.train import AnyOrder, TrainConfig, add_lora, additions, train
 
 CHECKPOINTS = Path("checkpoints/adaptation")
+ARMS = ("a3", "diffusion", "autoregressive")
 STORIES, HELD_OUT = 1100, 100  # of TinyStories: how many, and how many of them are never trained on
 LENGTH, BATCH = 96, 8  # tokens a row, rows a step
 HELD_OUT_ROWS = 48
@@ -56,6 +59,8 @@ GROUPINGS = {
     "a sentence, 4 at a time": Grouping("sentence", 4),
     "random order": Grouping("shuffled"),
 }
+DIFFUSION = {"random order": GROUPINGS["random order"]}  # its bound is that of random orders
+AUTOREGRESSIVE = {name: GROUPINGS[name] for name in ("left to right", "a sentence")}  # the latter given its left side
 CONFIG = TrainConfig(
     batch_size=BATCH, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0, precision="fp32", lora_rank=16,
     save_every=20, log_every=5,
@@ -113,18 +118,38 @@ def arm(options) -> None:
     source, tokenizer, _ = pretrained.small_model()
     blocks, held_out = rows(options, tokenizer)
     if options.what == "a3":
-        model, recipe = from_autoregressive(source), AnyOrder(Curriculum((ONE, TWO, THREE)), options.known_order)
+        stages = (THREE,) if options.last_stage else (ONE, TWO, THREE)
+        model, recipe = from_autoregressive(source), AnyOrder(Curriculum(stages), options.known_order)
         score, groupings = SCORES[options.known_order], GROUPINGS
     elif options.what == "diffusion":
         model, recipe = MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
-        score, groupings = bound_score, {"random order": GROUPINGS["random order"]}
+        score, groupings = bound_score, DIFFUSION
     else:
-        model, recipe, score = source, Autoregressive(), autoregressive_log_likelihood
-        groupings = {name: GROUPINGS[name] for name in ("left to right", "a sentence")}
-    config = replace(CONFIG, steps=options.tokens // (BATCH * LENGTH), eval_every=options.eval_every)
+        model, recipe = source, Autoregressive()
+        score, groupings = autoregressive_log_likelihood, AUTOREGRESSIVE
+    steps = options.tokens // (BATCH * LENGTH)
+    config = replace(CONFIG, steps=steps, eval_every=options.eval_every, learning_rate=options.learning_rate)
     folder = CHECKPOINTS / options.folder if options.folder else CHECKPOINTS / options.what
     evaluate = HeldOut(held_out.rows(slice(options.eval_rows)), groupings, batch_size=8, score=score)
-    train(model, recipe, blocks, config, folder, evaluate, source=pretrained.SMALL, start=options.start)
+    command = {"line": command_line(), "options": {"length": LENGTH, "stories": STORIES, "held_out": HELD_OUT}}
+    about = {"command": command, "source": pretrained.SMALL, "start": options.start}
+    train(model, recipe, blocks, config, folder, evaluate, **about)
+
+
+def from_checkpoint(options) -> None:
+    """The adapter of a run that was stopped in the middle, from its last checkpoint; ``--start`` goes on from it."""
+    folder = CHECKPOINTS / (options.folder or "a3")
+    last = runs.latest_checkpoint(folder / "checkpoints")
+    if last is None:
+        raise SystemExit(f"{folder} has no checkpoint")
+    made, about = runs.load_checkpoint(last, ("trainable",)), json.loads((folder / "run.json").read_text())
+    (tensors, state), training = made, about["training"]
+    source = from_autoregressive(pretrained.small_model().autoregressive)
+    record = {"kind": about["recipe"], "source": pretrained.SMALL, "rank": training["lora_rank"],
+              "steps": state["step"], "tokens": state["tokens"], "seconds": round(state["seconds"], 1)}  # fmt: skip
+    scale = (training["lora_alpha"] or 2 * training["lora_rank"]) / training["lora_rank"]
+    named = dict(additions(tensors["trainable"].items()))
+    print(adapter.save(folder / "adapter", named, scale, adapter.fingerprint(source), record))
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -219,21 +244,63 @@ def variant(source, tokenizer, blocks, held_out, options, changes: dict | None) 
 # --- the numbers ------------------------------------------------------------------------------------------------------
 
 
+def numbers(options) -> None:
+    """Held-out losses with intervals over rows: of the source, and of the arms whose adapters are there."""
+    source, tokenizer, name = pretrained.small_model()
+    held_out = rows(options, tokenizer)[1].rows(slice(options.eval_rows))
+    found = {"untouched, autoregressive": measured(source, held_out, AUTOREGRESSIVE, autoregressive_log_likelihood)}
+    untouched = from_autoregressive(source)
+    for known_order, score in SCORES.items():
+        found[f"untouched A3, given tokens {known_order}"] = measured(untouched, held_out, GROUPINGS, score)
+    adapters = {name: CHECKPOINTS / name / "adapter" for name in ARMS}
+    adapters = {name: folder for name, folder in adapters.items() if folder.is_dir()}
+    trained = {}
+    for arm_name, folder in adapters.items():
+        _, about = adapter.read(folder)
+        trained[arm_name] = {key: about[key] for key in ("kind", "rank", "steps", "tokens", "seconds")}
+        kind = next(kind for kind, called in KINDS.items() if called == about["kind"])
+        model = load_arm(kind, folder)[0]
+        if kind == "any-order":
+            for known_order, score in SCORES.items():
+                found[f"{arm_name}, given tokens {known_order}"] = measured(model, held_out, GROUPINGS, score)
+        elif kind == "diffusion":
+            found[arm_name] = measured(model, held_out, DIFFUSION, bound_score)
+        else:
+            found[arm_name] = measured(model, held_out, AUTOREGRESSIVE, autoregressive_log_likelihood)
+        print(arm_name, found, flush=True)
+    text = f"{len(held_out.input_ids)} rows of up to {LENGTH} tokens from TinyStories that no arm was trained on"
+    curves = {name: runs.read_metrics(folder.parent) for name, folder in adapters.items()}
+    record("adaptation", seed=0, model=name, text=text, arms=trained, losses=found, curves=curves)
+
+
+def measured(model, held_out: data.Blocks, groupings: dict, score: Callable) -> dict:
+    """Nats per predicted token, with its interval over rows, for every grouping."""
+    found = {}
+    for title, grouping in groupings.items():
+        group_ids = draw(held_out, grouping)
+        nats, tokens = token_losses(partial(score, model), held_out, group_ids, batch_size=8)
+        kept = tokens > 0
+        found[title] = intervals.bootstrap((nats / tokens)[kept], tokens[kept]).rounded(3)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("a3", "diffusion", "autoregressive", "search", "losses"))
+    parser.add_argument("what", choices=(*ARMS, "adapter", "search", "losses"))
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's")
     parser.add_argument("--books", type=Path, nargs="*", default=[], help="plain texts that are trained on too")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of an arm")
     parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right")
+    parser.add_argument("--learning-rate", type=float, default=CONFIG.learning_rate, help="the highest")
+    parser.add_argument("--last-stage", action="store_true", help="a3: permuted groups and blanks alone")
     parser.add_argument("--start", type=Path, help="adapter to go on from")
     parser.add_argument("--folder", help="below checkpoints/adaptation; default: the arm's name")
     parser.add_argument("--eval-every", type=int, default=100, help="steps of an arm between held-out losses")
-    parser.add_argument("--eval-rows", type=int, default=24, help="held-out rows of an arm in training, of the search")
+    parser.add_argument("--eval-rows", type=int, default=24, help="held-out rows that are measured")
     parser.add_argument("--steps", type=int, default=40, help="of each run of the search")
     parser.add_argument("--only", nargs="*", help="variants of the search; default: all")
     options = parser.parse_args()
-    {"search": search}.get(options.what, arm)(options)
+    {"adapter": from_checkpoint, "search": search, "losses": numbers}.get(options.what, arm)(options)
 
 
 if __name__ == "__main__":

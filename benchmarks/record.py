@@ -14,11 +14,17 @@ RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 START = time.time()
 
 
+def command_line() -> str:
+    """How this process was started; of the files outside the repository only the names, for they lie elsewhere."""
+    root = RESULTS.parents[1]
+    arguments = [Path(one).name if Path(one).is_absolute() else one for one in sys.argv[1:]]
+    return shlex.join(["python", str(Path(sys.argv[0]).resolve().relative_to(root)), *arguments])
+
+
 def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> None:
     """Write book/results/NAME.json atomically; ``wall_seconds`` where the work took more than this process."""
-    command = ["python", str(Path(sys.argv[0]).resolve().relative_to(RESULTS.parents[1])), *sys.argv[1:]]
     result = {
-        "command": shlex.join(command),
+        "command": command_line(),
         "seed": seed,
         "versions": runs.versions(),
         "hardware": runs.hardware(),

@@ -113,6 +113,15 @@ def test_adapt(made, tmp_path, capsys):
     source = A3ForCausalLM.from_pretrained(made / "any-order" / "model").state_dict()
     assert adapted.keys() == source.keys()  # the low-rank additions are merged
     assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["lora_rank"] == 2
+    # the additions by themselves: used as a model, and as a start
+    ask = ["infill", f"--model={tmp_path / 'run' / 'adapter'}", "--tokens-per-blank=2", "the ____ of"]
+    assert cli.main(ask) == 0
+    assert "the" in capsys.readouterr().out
+    again = [option for option in command if not option.startswith("--folder")]
+    again += [f"--folder={tmp_path / 'again'}", f"--adapter={tmp_path / 'run' / 'adapter'}"]
+    assert cli.main(again) == 0
+    assert cli.main([*again, "--lora-rank=0", f"--folder={tmp_path / 'third'}"]) == 2
+    assert "is an adapter; set lora_rank" in the_error(capsys)
     assert cli.main([*command, f"--source={made / 'any-order' / 'model'}"]) == 2
     assert "any-order already" in the_error(capsys)
 

