@@ -1,8 +1,9 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The files, in reading order; each uses only those before it:
-groups, masks, rows, cache, model, runs, adapter, pretrained, objective, curriculum, data, resume, train,
-sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines, evaluate, cli.
+groups, masks, rows, cache, flex, model, runs, adapter, pretrained, objective, curriculum, data, memory, devices,
+resume, train, sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines,
+evaluate, cli.
 For notebooks alone: theme, plots, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
 package, for they need more packages: the extra ``train``.
 """

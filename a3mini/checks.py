@@ -1099,3 +1099,230 @@ def verify(answer: Callable) -> None:
                 _same(mine, right / right.sum()),
                 where + "it should be max(0, q - p), normalised, at the place of the first rejection.",
             )
+
+
+# Notebook 08: adapt on a GPU
+
+
+@exercise
+def training_bytes(answer: Callable) -> None:
+    """From the number of frozen and of trained weights to the bytes of training, activations aside."""
+    for frozen, trained in ((134_515_008, 1_221_120), (0, 1000), (1000, 0), (7, 3)):
+        got, right = answer(frozen, trained), 4 * frozen + 16 * trained
+        expect(isinstance(got, int | float) and not isinstance(got, bool), "return one number, of bytes.")
+        found = f"for {frozen:,} frozen and {trained:,} trained weights it is {right:,}, yours is {got:,.0f}"
+        if math.isclose(got, right):
+            continue
+        expect(not math.isclose(got, 16 * (frozen + trained)), f"{found}. What is frozen has no gradient, no moments.")
+        expect(not math.isclose(got, 16 * trained), f"{found}. A frozen weight is in memory too.")
+        expect(not math.isclose(got, right / 4), f"{found}. You count numbers; each has 4 bytes.")
+        expect(not math.isclose(got, 8 * right), f"{found}. You count bits.")
+        expect(not math.isclose(got, 4 * frozen + 12 * trained), f"{found}. AdamW keeps two moments; or the gradient?")
+        expect(not math.isclose(got, 4 * frozen + 8 * trained), f"{found}. Where are the two moments of AdamW?")
+        expect(not math.isclose(got, 4 * (frozen + trained)), f"{found}. These are the weights; what else is kept?")
+        expect(False, f"{found}.")
+
+
+@exercise
+def lora_weights(answer: Callable) -> None:
+    """From the shapes (out, in) of linear layers and a rank to the number of weights that LoRA trains."""
+    for shapes, rank in (([(576, 576)], 4), ([(576, 576), (192, 576), (1536, 576), (576, 1536)], 8), ([(3, 5)] * 2, 1)):
+        got = answer(list(shapes), rank)
+        right = sum(rank * (rows + columns) for rows, columns in shapes)
+        expect(isinstance(got, int) and not isinstance(got, bool), "return one integer.")
+        if got == right:
+            continue
+        found = f"for {len(shapes)} matrices at rank {rank} it is {right:,}, yours is {got:,}"
+        whole = sum(rows * columns for rows, columns in shapes)
+        expect(got != whole, f"{found}. This is full training.")
+        expect(got != rank * whole, f"{found}. The two thin matrices have {rank} columns and {rank} rows: add.")
+        expect(got != right + whole, f"{found}. The matrix itself is frozen.")
+        expect(got != right // rank or rank == 1, f"{found}. Multiply by the rank.")
+        expect(got != rank * rank * sum(map(sum, shapes)), f"{found}. Multiply by the rank once.")
+        first = rank * sum(shapes[0])
+        expect(got != first or len(shapes) == 1, f"{found}. Add up all matrices.")
+        one = (rank * sum(rows for rows, _ in shapes), rank * sum(columns for _, columns in shapes))
+        expect(got not in one, f"{found}. There are two thin matrices: A ({rank}, in) and B (out, {rank}).")
+        expect(False, f"{found}.")
+
+
+@exercise
+def split_batch(answer: Callable) -> None:
+    """From the rows of a step and the rows that fit to (rows of a microbatch, number of microbatches)."""
+    for batch, fits in ((48, 20), (64, 24), (64, 64), (30, 7), (7, 3), (16, 100), (96, 50), (1, 1)):
+        got = answer(batch, fits)
+        expect(isinstance(got, tuple) and len(got) == 2, "return a tuple: rows of a microbatch, how many of them.")
+        expect(all(isinstance(x, int) and not isinstance(x, bool) for x in got), "return two integers.")
+        micro, count = got
+        right = max(rows for rows in range(1, min(batch, fits) + 1) if batch % rows == 0)
+        found = f"{batch} rows in a step, {fits} fit: {right} x {batch // right}, not {micro} x {count}"
+        expect(micro >= 1 and count >= 1, f"{found}. Both are at least 1.")
+        expect((micro, count) != (batch // right, right) or micro == right, f"{found}. You swapped the two.")
+        expect(micro <= fits, f"{found}. {micro} rows do not fit.")
+        expect(
+            micro * count == batch,
+            f"{found}. {micro} x {count} = {micro * count} rows: the step must keep its {batch}.",
+        )
+        expect(micro == right, f"{found}. A larger microbatch fits, and wastes less of the GPU.")
+
+
+@exercise
+def save_every(answer: Callable) -> None:
+    """From seconds of a step, of a save, and between two disconnects to the cheapest number of steps between saves."""
+    for step, save, session in ((1.0, 8.0, 3600.0), (0.5, 3.0, 5400.0), (4.0, 20.0, 1800.0), (60.0, 1.0, 3681.0)):
+
+        def cost(n: int, step: float = step, save: float = save, session: float = session) -> float:
+            return save / n + n * step / 2 * step / session
+
+        ideal = math.sqrt(2 * save * session) / step
+        right = min((max(1, math.floor(ideal)), math.ceil(ideal)), key=cost)
+        got = answer(step, save, session)
+        expect(isinstance(got, int) and not isinstance(got, bool), "return a whole number of steps, an int.")
+        expect(got >= 1, f"{got} steps: there is at least one step between two saves.")
+        found = f"steps of {step:g} s, saves of {save:g} s, a disconnect every {session:g} s: {right} steps, not {got}"
+        if cost(got) <= cost(right) * 1.0005:
+            continue
+        near = lambda value, got=got: abs(got - value) <= 1  # noqa: E731
+        expect(got != 1 or right <= 2, f"{found}. You save all the time.")
+        expect(not near(ideal * step) or step == 1, f"{found}. These are seconds: divide by those of a step.")
+        expect(
+            not near(ideal / math.sqrt(2)) or right < 4,
+            f"{found}. A disconnect loses half of the time between two saves, on average.",
+        )
+        expect(not near(ideal**2 * step), f"{found}. Set the derivative to 0, and take a square root.")
+        expect(not near(session / step), f"{found}. You save once per session: half of it is lost.")
+        expect(
+            not near(ideal) or right > 3,
+            f"{found}. Of the two whole numbers beside the best one, take the one that costs less.",
+        )
+        expect(False, f"{found}. It costs {cost(got):.4f} s per step, the best {cost(right):.4f}.")
+
+
+# Notebook 09: evaluate
+
+
+@exercise
+def distinct_share(answer: Callable) -> None:
+    """From tokens and n to the share of different runs among all runs of n tokens."""
+    for tokens, n in (
+        ([1, 2, 3, 4], 1),
+        ([1, 2, 1, 2, 1, 2, 1, 3], 2),
+        ([5, 5, 5, 5, 5, 6], 1),
+        ([1, 2, 3, 1, 2, 3, 1, 2], 3),
+    ):
+        runs = [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
+        got, right = float(answer(list(tokens), n)), len(set(runs)) / len(runs)
+        if math.isclose(got, right):
+            continue
+        found = f"for {tokens} and n = {n} it is {len(set(runs))}/{len(runs)} = {right:.3f}, yours is {got:.3f}"
+        blocks = [tuple(tokens[start : start + n]) for start in range(0, len(tokens), n)]
+        expect(not math.isclose(got, len(set(runs))), f"{found}. Divide by the number of runs.")
+        expect(not math.isclose(got, len(set(runs)) / len(tokens)), f"{found}. Divide by the runs, not the tokens.")
+        expect(not math.isclose(got, 1 - right), f"{found}. This is the share of repeats.")
+        expect(
+            not math.isclose(got, len(set(blocks)) / len(blocks)), f"{found}. Runs overlap: one begins at each token."
+        )
+        once = sum(runs.count(run) == 1 for run in set(runs)) / len(runs)
+        expect(not math.isclose(got, once), f"{found}. A run that comes back still counts once.")
+        expect(False, f"{found}.")
+
+
+@exercise
+def choose_ending(answer: Callable) -> None:
+    """From summed log-likelihoods and lengths to the index of the ending with the lowest mean loss."""
+    for totals, lengths in (
+        ([-12.0, -9.0, -20.0, -30.0], [6, 3, 5, 20]),
+        ([-4.0, -9.0], [1, 9]),
+        ([-8.0, -6.0, -7.0], [4, 2, 7]),
+        ([-5.0, -5.0, -6.0], [5, 10, 4]),
+    ):
+        got = answer(list(totals), list(lengths))
+        means = [total / length for total, length in zip(totals, lengths, strict=True)]
+        expect(isinstance(got, int) and 0 <= got < len(totals), f"return the index of an ending; yours is {got!r}.")
+        right = means.index(max(means))
+        if got == right:
+            continue
+        losses = ", ".join(f"{-mean:.2f}" for mean in means)
+        found = f"the mean losses are {losses}; ending {right} has the lowest, yours is {got}"
+        expect(got != means.index(min(means)), f"{found}. Mind the sign: this is the highest loss.")
+        expect(got != totals.index(max(totals)), f"{found}. Divide by the number of tokens, or short endings win.")
+        expect(got != lengths.index(min(lengths)), f"{found}. This is the shortest ending.")
+        expect(False, f"{found}.")
+
+
+@exercise
+def questions_needed(answer: Callable) -> None:
+    """From a share and the half-width of its 95% interval to the number of questions."""
+    for p, half_width in ((0.25, 0.02), (0.5, 0.03), (0.8, 0.1), (0.6, 0.01)):
+        got, exact = answer(p, half_width), 1.96**2 * p * (1 - p) / half_width**2
+        expect(isinstance(got, int) and not isinstance(got, bool), "return a whole number, an int.")
+        right = math.ceil(exact)
+        if got == right:
+            continue
+        found = f"for p = {p} and a half-width of {half_width} it is {right:,}, yours is {got:,}"
+
+        def near(value: float, got: int = got) -> bool:
+            return abs(got - value) <= 1
+
+        expect(got != math.floor(exact), f"{found}. Round up, or the interval is a little too wide.")
+        expect(not near(exact / 1.96**2), f"{found}. This is one standard error; a 95% interval has 1.96 of them.")
+        expect(not near(exact / 1.96), f"{found}. Square the 1.96 too.")
+        expect(not near(4 * exact), f"{found}. Do not halve it again: it is one side of the ±.")
+        expect(not near(exact / 4), f"{found}. Do not double it: the half-width is one side of the ±.")
+        expect(not near(exact * half_width), f"{found}. Divide by the square of the half-width.")
+        expect(not near(exact / (p * (1 - p))), f"{found}. Where is p (1 - p)?")
+        expect(not near(exact / (p * (1 - p)) / 4) or p == 0.5, f"{found}. You took p = 0.5, the worst case.")
+        expect(not near(1.96**2 * (p * (1 - p)) ** 0.5 / half_width**2), f"{found}. The variance is p (1 - p).")
+        expect(False, f"{found}.")
+
+
+@exercise
+def paired_interval(answer: Callable) -> None:
+    """From the scores of two systems on the same examples to the bootstrap interval of their mean difference."""
+    for seed, count in ((0, 60), (1, 25)):
+        noise = torch.Generator().manual_seed(seed)
+        hardness = 10 * torch.rand(count, generator=noise, dtype=torch.float64)
+        first = hardness + 0.3 + torch.randn(count, generator=noise, dtype=torch.float64)
+        second = hardness + torch.randn(count, generator=noise, dtype=torch.float64)
+        got = answer(first.clone(), second.clone(), 4000, torch.Generator().manual_seed(2))
+        expect(isinstance(got, tuple | list) and len(got) == 2, "return the two ends of the interval.")
+        low, high = map(float, got)
+        again = answer(first.clone(), second.clone(), 4000, torch.Generator().manual_seed(2))
+        expect(
+            tuple(map(float, again)) == (low, high), "the same generator should give the same interval: draw from it."
+        )
+
+        def ends(difference: torch.Tensor, level: float = 0.95, count: int = count) -> tuple[float, float]:
+            drawn = torch.randint(count, (20_000, count), generator=torch.Generator().manual_seed(3))
+            tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+            return tuple(difference[drawn].mean(-1).quantile(tail).tolist())
+
+        right = ends(first - second)
+        width, right_width = high - low, right[1] - right[0]
+
+        def close(one: tuple[float, float], to: float, low: float = low, high: float = high) -> bool:
+            return max(abs(one[0] - low), abs(one[1] - high)) < 0.04 * to
+
+        if close(right, right_width):
+            continue
+        found = f"here it is about [{right[0]:.2f}, {right[1]:.2f}], yours is [{low:.2f}, {high:.2f}]"
+        expect(width > 1e-9, f"{found}. It has no width: draw with replacement.")
+        expect(not close((-right[1], -right[0]), right_width), f"{found}. This is second minus first.")
+        spread = (first - second).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        expect(
+            width < 0.75 * (spread[1] - spread[0]),
+            f"{found}. These are quantiles of single differences; take those of their means.",
+        )
+        unpaired = (ends(first)[1] - ends(first)[0]) ** 2 + (ends(second)[1] - ends(second)[0]) ** 2
+        expect(
+            abs(width - unpaired**0.5) > 0.1 * unpaired**0.5,
+            f"{found}. You drew examples for each system apart: then what makes an example hard does not cancel.",
+        )
+        expect(
+            not close(ends(first), ends(first)[1] - ends(first)[0]), f"{found}. This is the interval of first alone."
+        )
+        expect(
+            not close(ends(first - second, 0.9), 0.7 * right_width),
+            f"{found}. 95% in the middle leave 2.5% on each side, not 5%.",
+        )
+        expect(False, f"{found}.")

@@ -29,7 +29,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
-from a3mini import groups, masks, rows
+from a3mini import flex, groups, masks, rows
 from a3mini.cache import ContentCache
 from a3mini.rows import Slots
 
@@ -94,34 +94,42 @@ class Visibility(NamedTuple):
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, visible: Visibility, kernel: str, dropout: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Visibility | flex.Blocks,
+    kernel: str,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention, softmax(q k / sqrt(E)) v, over the visible columns; zero for empty rows.
 
     Args:
         query: (B, H, N, E).
         key, value: (B, H_kv, C, E); each head of these serves H / H_kv consecutive query heads.
-        kernel: "sdpa" (fused), or "eager", which writes the formula out and also returns the weights.
+        visible: a ``Visibility``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
+        kernel: "eager" writes the formula out and also returns the weights; any other is fused.
 
     Returns:
         the output (B, H, N, E), and the weights (B, H, N, C) or None.
     """
     if key.shape[2] == 0:  # there is no content at all: every row is empty
         return query * 0.0, query.new_zeros(*query.shape[:3], 0) if kernel == "eager" else None
-    mask = visible.mask[:, None]  # the same for all heads
+    weights, by_blocks = None, isinstance(visible, flex.Blocks)
     shared = query.shape[1] // key.shape[1]
     # On CUDA the kernels that take a mask want as many key heads as query heads; on a CPU copies only cost time.
-    grouped = kernel == "sdpa" and shared > 1 and query.device.type == "cpu"
+    grouped = by_blocks or (kernel != "eager" and shared > 1 and query.device.type == "cpu")
     if shared > 1 and not grouped:
         key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
-    if kernel == "sdpa":
+    if by_blocks:
+        output = flex.attend(query, key, value, visible)
+    elif kernel != "eager":
+        mask = visible.mask[:, None]  # the same for all heads
         output = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
         )
-        weights = None
     else:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        scores = at_least_float32(scores).masked_fill(~mask, float("-inf"))
+        scores = at_least_float32(scores).masked_fill(~visible.mask[:, None], float("-inf"))
         weights = F.dropout(scores.softmax(-1).to(query.dtype), dropout)
         output = weights @ value
     if visible.empty is not None:
@@ -190,7 +198,7 @@ class A3Attention(nn.Module):
         x: Tensor,
         content: Tensor,
         rope: tuple[Tensor, Tensor],
-        visible: Visibility,
+        visible: Visibility | flex.Blocks,
         kernel: str,
         cache: ContentCache | None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -238,7 +246,7 @@ class A3DecoderLayer(GradientCheckpointingLayer):
         hidden: Tensor,
         n_content: int,
         rope: tuple[Tensor, Tensor],
-        visible: Visibility,
+        visible: Visibility | flex.Blocks,
         kernel: str,
         cache: ContentCache | None,
         first_row: int,
@@ -259,7 +267,12 @@ class A3PreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     _no_split_modules = ["A3DecoderLayer"]
     _supports_sdpa = True
+    _supports_flex_attn = True
     supports_gradient_checkpointing = True
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # ``forward`` reads the switch anew each time; transformers guesses from the source text, and wrong
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -294,7 +307,7 @@ class A3Model(A3PreTrainedModel):
         self,
         content_ids: Tensor,
         positions: Tensor,
-        visible: Visibility,
+        visible: Visibility | flex.Blocks,
         kernel: str,
         keep_content: bool,
         cache: ContentCache | None = None,
@@ -368,10 +381,16 @@ class A3ForCausalLM(A3PreTrainedModel):
             output_attentions: also return every layer's attention weights, with the kernel that writes them out.
 
         Raises:
-            TypeError, ValueError: an argument of the wrong type, shape or range; labels with nothing to predict.
+            TypeError, ValueError: an argument of the wrong type, shape or range; labels with nothing to predict; an
+                attention kernel that cannot run here (``flex.check``).
         """
         config = self.config
         group_ids, counted = rows.check(input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings)
+        kernel = "eager" if output_attentions else config._attn_implementation
+        by_blocks = kernel == flex.KERNEL
+        if by_blocks:
+            trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
+            flex.check(self.device, trained, config.attention_dropout if self.training else 0.0)
         if return_logits is None:
             return_logits = labels is None
         predicted = group_ids > 0 if return_logits else counted
@@ -379,16 +398,21 @@ class A3ForCausalLM(A3PreTrainedModel):
         keep_content = content_logits or output_attentions
         needed = group_ids >= 0 if keep_content else (group_ids >= 0) & (group_ids < last_group)
 
-        content, query = Slots.where(needed), Slots.where(predicted)
+        order = group_ids if by_blocks else None  # blocks that nobody sees exist in the order of generation only
+        content, query = Slots.where(needed, order), Slots.where(predicted, order)
         n_content, length = content.index.shape[1], input_ids.shape[1]
         content_groups, query_groups = (slots.take(group_ids, groups.PADDING) for slots in (content, query))
-        content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
-        query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
+        if by_blocks and n_content:
+            visible = flex.Blocks.of(content_groups, query_groups)
+        else:
+            content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
+            query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
+            visible = Visibility.of(torch.cat((content_mask, query_mask), dim=1))
         hidden, attentions = self.model(
             content_ids=content.take(input_ids, 0),
             positions=torch.cat((content.index, query.index), dim=1),
-            visible=Visibility.of(torch.cat((content_mask, query_mask), dim=1)),
-            kernel="eager" if output_attentions else config._attn_implementation,
+            visible=visible,
+            kernel=kernel,
             keep_content=keep_content,
         )
 
@@ -399,7 +423,9 @@ class A3ForCausalLM(A3PreTrainedModel):
         if return_logits:
             out.logits = query.put_back(self.lm_head(hidden_query), length)
         if labels is not None:
-            logits = out.logits[counted] if return_logits else self.lm_head(hidden_query[query.valid])  # (M, V)
+            # the slots may stand in another order than the labels
+            found = out.logits if return_logits else query.put_back(hidden_query, length)
+            logits = found[counted] if return_logits else self.lm_head(found[counted])  # (M, V)
             log_probs = -F.cross_entropy(at_least_float32(logits), labels[counted], reduction="none")  # (M,)
             out.loss = -log_probs.mean()
             out.log_probs = log_probs.new_zeros(group_ids.shape).masked_scatter(counted, log_probs)

@@ -52,7 +52,7 @@ from a3mini.baselines import (
 )
 from a3mini.curriculum import Curriculum, Grouping, generator_for
 from a3mini.decode import Sampler, generate
-from a3mini.evaluate import HeldOut, draw, token_losses
+from a3mini.evaluate import HeldOut, draw, quality, token_losses
 from a3mini.train import AnyOrder, TrainConfig, train
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "study"
@@ -286,13 +286,8 @@ def judge(texts: dict[str, list[list[str]]]) -> dict[str, dict]:
     model, tokenizer, found = source.autoregressive, source.tokenizer, {}
 
     def perplexity(samples: list[str]) -> float:
-        nats = tokens = 0
-        for sample in samples:
-            ids = torch.tensor([[data.special_ids(tokenizer)[0], *tokenizer.encode(sample, add_special_tokens=False)]])
-            if ids.shape[1] > 1:
-                scores = autoregressive_log_likelihood(model, ids, groups.left_to_right(ids.shape[1])[None])
-                nats, tokens = nats - scores.sum().item(), tokens + ids.shape[1] - 1
-        return math.exp(nats / tokens)
+        nats, tokens = quality.text_nats(model, tokenizer, samples, start=data.special_ids(tokenizer)[0])
+        return math.exp(nats.sum() / tokens.sum())
 
     def entropy(samples: list[str]) -> float:  # of the words, bits
         counts = torch.tensor(list(Counter(" ".join(samples).split()).values()), dtype=torch.float64)

@@ -9,8 +9,11 @@ import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
+import results_adaptation as adaptation
 import results_decoding as decoding
+import results_scaling as scaling
 import results_study as study
+import results_tasks as tasks
 from results_common import BOOK, load, source, table
 
 from a3mini import plots
@@ -67,6 +70,7 @@ def notebook_times() -> str:
 
 
 PAGES = {
+    "adaptation.md": (adaptation.adaptation_arms, adaptation.adaptation_losses, adaptation.adaptation_search),
     "decoding.md": (
         decoding.decoding_groups,
         decoding.decoding_cache,
@@ -76,6 +80,17 @@ PAGES = {
         decoding.tradeoff,
         decoding.known_order,
     ),
+    "paper_results.md": (
+        tasks.tasks_main,
+        tasks.tasks_likelihood,
+        tasks.tasks_infilling,
+        tasks.tasks_samples,
+        tasks.tasks_quality_paper,
+        tasks.tasks_quality,
+        tasks.tasks_curriculum_paper,
+        tasks.tasks_curriculum,
+    ),
+    "scaling.md": (scaling.scaling_memory, scaling.scaling_measured, scaling.scaling_flex),
     "results.md": (two_stream, query_init, notebook_times),
     "study.md": (
         study.study_setup,
