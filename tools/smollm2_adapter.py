@@ -36,7 +36,7 @@ from a3mini import decode, pretrained
 
 model, tokenizer, name = pretrained.adapted_model("smollm2-a3")
 text = "Anna went to the garden to find a flower. ____ Her mother smiled and put it in a vase."
-how = {{"tokens_per_blank": 10, "temperature": 0, "known_order": "left_to_right"}}
+how = {{"tokens_per_blank": 12, "temperature": 0, "known_order": "left_to_right"}}
 print(decode.infill(model, tokenizer, text, **how))
 ```
 
