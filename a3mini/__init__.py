@@ -4,7 +4,7 @@ The files, in reading order; each uses only those before it:
 groups, masks, rows, cache, flex, model, runs, adapter, pretrained, objective, curriculum, data, memory, devices,
 resume, train, sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines,
 evaluate, cli.
-For notebooks alone: theme, plots, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
+For notebooks alone: theme, plots, live, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
 package, for they need more packages: the extra ``train``.
 """
 
