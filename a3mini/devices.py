@@ -70,8 +70,12 @@ def this() -> Device:
         return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
     import psutil  # only here: it comes with accelerate
 
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # PyTorch's own test, under a private name
-    return Device("cpu", "CPU", psutil.virtual_memory().total, native_bf16=has_bf16())
+    return Device("cpu", "CPU", psutil.virtual_memory().total, native_bf16=native_bf16())
+
+
+def native_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16."""
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # PyTorch's own test, under a private name
 
 
 def best_precision(device: str, capability: tuple[int, int] = (0, 0), native_bf16: bool = False) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 GIVEN = 0
 PADDING = -1
-KNOWN_ORDERS = ("together", "left_to_right")  # how given tokens read each other; see ``given_in_order``
+KNOWN_ORDERS = ("together", "left_to_right")  # how given tokens read each other; see ``read_given``
 
 
 def check(group_ids: Tensor, name: str = "group_ids") -> Tensor:
@@ -236,6 +236,25 @@ def given_in_order(group_ids: Tensor) -> tuple[Tensor, Tensor]:
     given, length = group_ids == GIVEN, group_ids.shape[-1]
     position = torch.arange(length, device=group_ids.device).expand_as(group_ids)
     return torch.where(given, position, torch.where(group_ids > 0, group_ids + length, group_ids)), given
+
+
+def read_given(group_ids: Tensor, known_order: str) -> tuple[Tensor, Tensor]:
+    """Group ids in which the given tokens read each other as ``known_order`` says, and which tokens are given.
+
+    Args:
+        group_ids: (T,) or (B, T).
+        known_order: "together", as they are; or "left_to_right", as ``given_in_order`` has it.
+
+    Returns:
+        as ``given_in_order``.
+
+    Raises:
+        ValueError: another ``known_order``.
+    """
+    if known_order not in KNOWN_ORDERS:
+        raise ValueError(f"known_order must be one of {', '.join(KNOWN_ORDERS)}; got {known_order!r}")
+    group_ids = check(group_ids)
+    return given_in_order(group_ids) if known_order == "left_to_right" else (group_ids, group_ids == GIVEN)
 
 
 def check_integer(name: str, value: int, low: int, high: int | None = None) -> None:

@@ -184,16 +184,13 @@ def _lay_out(parts: list[list[int]], lengths: list[int], start: int) -> tuple[Te
 
 
 def _fill(model, ids, unknown, padding, size, order, known_order, options) -> Generation:
-    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    ordered = known_order == "left_to_right"
-    known = ~unknown & ~padding
     if order in CRITERIA and order != "random":
-        known_groups = position if ordered else None
+        known = ~unknown & ~padding
+        position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        known_groups = position if known_order == "left_to_right" else None
         return resample(model, ids, unknown, size, order, known=known, known_groups=known_groups, **options)
     group_ids = groups.infill(unknown, size, order, padding, options["generator"])
-    if ordered:
-        group_ids, _ = groups.given_in_order(group_ids)
-    return generate(model, ids, group_ids, known, **options)
+    return generate(model, ids, *groups.read_given(group_ids, known_order), **options)
 
 
 def _left_to_right(model: A3ForCausalLM, done: Generation) -> Tensor:

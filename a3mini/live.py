@@ -65,22 +65,8 @@ class Progress:
         names = dict.fromkeys(name for line in self.metrics for name in line if name not in runs.LOGGED)
         for number, name in enumerate(names):
             points = {line["step"]: line[name] for line in self.metrics if name in line}
-            look = {
-                kind: choices[number % len(choices)]
-                for kind, choices in (
-                    ("color", plots.OKABE_ITO),
-                    ("linestyle", plots.LINES),
-                    ("marker", plots.MARKERS),
-                )
-            }
-            ax.plot(list(points), list(points.values()), label=name, markersize=5, clip_on=False, **look)
-        start = 0.0
-        for name, end in self.stages.items():
-            if end < 1:
-                ax.axvline(end * self.steps, color="#BBBBBB", linewidth=1)
-            middle = ((start + end) / 2 * self.steps, 1.01)
-            ax.text(*middle, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=8, color="#555555")
-            start = end
+            ax.plot(list(points), list(points.values()), label=name, clip_on=False, **plots.look(number, 5))
+        plots.mark_stages(ax, self.stages, self.steps, fontsize=8)
         ax.set_xlim(0, max([self.steps, *trained]) or 1)
         ax.set(xlabel="step", ylabel="loss, nats per token")
         ax.set_title(str(self), fontsize=9, pad=18 if self.stages else 6)

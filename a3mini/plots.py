@@ -247,10 +247,26 @@ def bars(values: dict[str, float], xlabel: str, title: str = "", reference: tupl
 LINES, MARKERS = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), "osD^vP*"
 
 
-def _look(number: int, markersize: float) -> dict:
+def look(number: int, markersize: float) -> dict:
     """Colour, dash and marker of a figure's line number ``number``: each alone tells it apart."""
     colour, dash, marker = (choice[number % len(choice)] for choice in (OKABE_ITO, LINES, MARKERS))
     return dict(color=colour, linestyle=dash, marker=marker, markersize=markersize)
+
+
+def mark_stages(ax, stages: dict[str, float], length: float, fontsize: float = 9) -> None:
+    """A line where each stage of a training ends, and its name above.
+
+    Args:
+        stages: name to the share of the training where the stage ends, in order.
+        length: of the whole training, in the unit of the axis.
+    """
+    start = 0.0
+    for name, end in stages.items():
+        if end < 1:
+            ax.axvline(end * length, color="#BBBBBB", linewidth=1)
+        middle = ((start + end) / 2 * length, 1.01)
+        ax.text(*middle, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=fontsize, color="#555555")
+        start = end
 
 
 def loss_curves(
@@ -286,18 +302,12 @@ def loss_curves(
     unit = 1e3 if thousands else 1e6
     for number, name in enumerate(names):
         points = [(line["tokens"] / unit, line[name]) for line in metrics if name in line]
-        ax.plot(*zip(*points, strict=True), label=name, **_look(number, 4))
+        ax.plot(*zip(*points, strict=True), label=name, **look(number, 4))
     for label, value in (references or {}).items():
         ax.axhline(value, color="#777777", linestyle="--", linewidth=1)
         where = dict(xy=(1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points")
         ax.annotate(f"{label}: {value:.2f}", ha="right", color="#555555", fontsize=9, **where)
-    start = 0.0
-    for name, end in (stages or {}).items():
-        if end < 1:
-            ax.axvline(end * last / unit, color="#BBBBBB", linewidth=1)
-        middle = ((start + end) / 2 * last / unit, 1.01)
-        ax.text(*middle, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9, color="#555555")
-        start = end
+    mark_stages(ax, stages or {}, last / unit)
     ax.set(xlabel=f"training tokens, {'thousands' if thousands else 'millions'}")
     ax.set_ylabel("held-out loss, nats per token")
     ax.set_title(title, pad=18 if stages else 6)
@@ -321,7 +331,7 @@ def lines(
     if ours:
         _, ax = plt.subplots(figsize=(7, 3.8))
     for number, (label, points) in enumerate(series.items()):
-        ax.plot(*zip(*sorted(points.items()), strict=True), label=label, **_look(number, 5))
+        ax.plot(*zip(*sorted(points.items()), strict=True), label=label, **look(number, 5))
     if log_x:
         ticks = sorted({x for points in series.values() for x in points})
         ax.set_xscale("log", base=2)
@@ -412,7 +422,7 @@ def against_passes(
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.1), squeeze=False)
     for ax, (quantity, lines) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, points) in enumerate(lines.items()):
-            ax.plot(*zip(*sorted(points.items()), strict=True), label=name, **_look(number, 5))
+            ax.plot(*zip(*sorted(points.items()), strict=True), label=name, **look(number, 5))
         if references and quantity in references:
             label, value = references[quantity]
             ax.axhline(value, color="#555555", linestyle=(0, (1, 2)), label=label)
@@ -441,7 +451,7 @@ def trade_off(
     """
     figure, ax = plt.subplots(figsize=(7, 4.2))
     for number, (name, points) in enumerate(lines.items()):
-        ax.plot(*zip(*points.values(), strict=True), label=name, **_look(number, 6))
+        ax.plot(*zip(*points.values(), strict=True), label=name, **look(number, 6))
         for setting, point in points.items() if number == 0 else ():
             ax.annotate(setting, point, xytext=(4, -20), textcoords="offset points", fontsize=9)
     for label, point in (references or {}).items():

@@ -15,7 +15,7 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from a3mini import adapter, runs
+from a3mini import runs
 from a3mini.data import Blocks
 
 # What may change between a run and its continuation, because it does not change the result.
@@ -25,8 +25,8 @@ WHOLE = StateDictOptions(
 )
 
 
-def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: Accelerator, command) -> None:
-    """Check that the folder holds this run or none, and write its record.
+def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: Accelerator, command, base) -> None:
+    """Check that the folder holds this run or none, and write its record; ``base``: fingerprint of LoRA's source.
 
     Raises:
         ValueError: it holds a run of another configuration; what differs is named.
@@ -43,8 +43,8 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
             "fingerprint": _fingerprint(blocks.input_ids),
         },
     }
-    if config.lora_rank:  # the checkpoints hold additions only, which belong to these very weights
-        record["base"] = adapter.fingerprint(model)[:16]
+    if base:  # the checkpoints hold additions only
+        record["base"] = base[:16]
     record = json.loads(json.dumps(record))  # as it will be read back
     path = folder / "run.json"
     if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):

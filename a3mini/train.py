@@ -28,18 +28,17 @@ from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from a3mini import adapter, groups, runs
 from a3mini.curriculum import Curriculum, generator_for
 from a3mini.data import Blocks
-from a3mini.devices import best_precision
-from a3mini.resume import open_run, restore_state, save_state
-from a3mini.rows import IGNORED_LABEL
+from a3mini.devices import best_precision, native_bf16
+from a3mini.objective import labels_for
+from a3mini.resume import WHOLE, open_run, restore_state, save_state
 
-TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -85,9 +84,8 @@ class AnyOrder:
         generators = [generator_for(seed, example) for example in examples]
         group_ids = self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, generators)
         predicted = group_ids > 0
-        if self.known_order == "left_to_right":
-            group_ids, _ = groups.given_in_order(group_ids)
-        labels = rows.input_ids.masked_fill(~predicted, IGNORED_LABEL)
+        group_ids, known = groups.read_given(group_ids, self.known_order)
+        labels = labels_for(rows.input_ids, group_ids, known)
         inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": labels}
         return Batch(inputs, predicted.float(), int(predicted.sum()))
 
@@ -131,6 +129,11 @@ class TrainConfig:
     eval_every: int = 0
     save_every: int = 0
     log_every: int = 10
+
+    @property
+    def lora_scale(self) -> float:
+        """By what the product of the low-rank additions is multiplied."""
+        return (self.lora_alpha or 2 * self.lora_rank) / self.lora_rank
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
@@ -204,18 +207,18 @@ def train(
     folder = Path(folder) if folder is not None else None
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
+    untouched = adapter.fingerprint(model) if config.lora_rank else None  # additions belong to these very weights
     if folder:
-        open_run(folder, model, recipe, blocks, config, accelerator, command)
+        open_run(folder, model, recipe, blocks, config, accelerator, command, untouched)
     base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
-    alpha, before = config.lora_alpha or 2 * config.lora_rank, {}
+    before = {}
     if config.lora_rank:
-        untouched = adapter.fingerprint(model)
         with torch.random.fork_rng():  # the additions start at random
             torch.manual_seed(config.seed)
-            model = add_lora(model, config.lora_rank, alpha)
+            model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
         if start is not None:
             named = dict(additions(model.named_parameters()))
-            before = adapter.go_on_from(start, untouched, named, alpha / config.lora_rank)
+            before = adapter.go_on_from(start, untouched, named, config.lora_scale)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -318,13 +321,13 @@ def train(
     trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if config.lora_rank:
         if folder:
-            weights = get_model_state_dict(model, options=TRAINED)  # every process takes part
+            weights = get_model_state_dict(model, options=WHOLE)  # every process takes part
             if accelerator.is_main_process:
                 done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
                 done = {key: before.get(key, 0) + value for key, value in done.items()}  # of all trainings
                 about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
                 named = dict(additions(weights.items()))
-                adapter.save(folder / "adapter", named, alpha / config.lora_rank, untouched, about)
+                adapter.save(folder / "adapter", named, config.lora_scale, untouched, about)
             accelerator.wait_for_everyone()
         trained.merge_and_unload()
         for weight in was_trained:
@@ -366,8 +369,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device.type
     if precision == "auto":
         capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
-        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # PyTorch's own test, under a private name
-        precision = best_precision(device, capability, has_bf16())
+        precision = best_precision(device, capability, native_bf16())
     if precision == "fp16" and device != "cuda":
         raise ValueError("precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'")
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))

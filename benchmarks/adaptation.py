@@ -93,21 +93,19 @@ def rows(options, tokenizer) -> tuple[data.Blocks, data.Blocks]:
     return blocks, kept.rows(chosen.sort().values)
 
 
-def in_order(model: A3ForCausalLM, input_ids: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (B, T) with the given tokens read from left to right."""
-    ordered, known = groups.given_in_order(group_ids)
+def a3_score(known_order: str, model: A3ForCausalLM, input_ids: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (B, T), given tokens read in this order."""
+    ordered, known = groups.read_given(group_ids, known_order)
     return objective.log_likelihood(model, input_ids, ordered, known, reduction="token")
 
 
-SCORES: dict[str, Callable] = {
-    "together": partial(objective.log_likelihood, reduction="token"),
-    "left_to_right": in_order,
-}
-
-
-def losses(model, held_out: data.Blocks, known_order: str, count: int = HELD_OUT_ROWS) -> dict[str, float]:
-    with torch.no_grad():
-        return HeldOut(held_out.rows(slice(count)), GROUPINGS, batch_size=8, score=SCORES[known_order])(model)
+def measures(kind: str, known_order: str = "together") -> tuple[dict[str, Grouping], Callable]:
+    """What a kind of model (``arms.KINDS``) is measured by: groupings, and a score as ``HeldOut`` takes it."""
+    return {
+        "any-order": (GROUPINGS, partial(a3_score, known_order)),
+        "diffusion": (DIFFUSION, bound_score),
+        "autoregressive": (AUTOREGRESSIVE, autoregressive_log_likelihood),
+    }[kind]
 
 
 # --- the arms ---------------------------------------------------------------------------------------------------------
@@ -120,13 +118,11 @@ def arm(options) -> None:
     if options.what == "a3":
         stages = (THREE,) if options.last_stage else (ONE, TWO, THREE)
         model, recipe = from_autoregressive(source), AnyOrder(Curriculum(stages), options.known_order)
-        score, groupings = SCORES[options.known_order], GROUPINGS
     elif options.what == "diffusion":
         model, recipe = MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
-        score, groupings = bound_score, DIFFUSION
     else:
         model, recipe = source, Autoregressive()
-        score, groupings = autoregressive_log_likelihood, AUTOREGRESSIVE
+    groupings, score = measures("any-order" if options.what == "a3" else options.what, options.known_order)
     steps = options.tokens // (BATCH * LENGTH)
     config = replace(CONFIG, steps=steps, eval_every=options.eval_every, learning_rate=options.learning_rate)
     folder = CHECKPOINTS / options.folder if options.folder else CHECKPOINTS / options.what
@@ -142,14 +138,16 @@ def from_checkpoint(options) -> None:
     last = runs.latest_checkpoint(folder / "checkpoints")
     if last is None:
         raise SystemExit(f"{folder} has no checkpoint")
-    made, about = runs.load_checkpoint(last, ("trainable",)), json.loads((folder / "run.json").read_text())
-    (tensors, state), training = made, about["training"]
+    tensors, state = runs.load_checkpoint(last, ("trainable",))
+    about = json.loads((folder / "run.json").read_text())
+    training = about["training"]
     source = from_autoregressive(pretrained.small_model().autoregressive)
     record = {"kind": about["recipe"], "source": pretrained.SMALL, "rank": training["lora_rank"],
               "steps": state["step"], "tokens": state["tokens"], "seconds": round(state["seconds"], 1)}  # fmt: skip
-    scale = (training["lora_alpha"] or 2 * training["lora_rank"]) / training["lora_rank"]
     named = dict(additions(tensors["trainable"].items()))
-    print(adapter.save(folder / "adapter", named, scale, adapter.fingerprint(source), record))
+    print(
+        adapter.save(folder / "adapter", named, TrainConfig(**training).lora_scale, adapter.fingerprint(source), record)
+    )
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -209,6 +207,8 @@ def search(options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for title, changes in [("untouched", None), *VARIANTS.items()]:
+        if changes == {"known_order": options.known_order}:
+            continue  # that is "as the arm"
         path = folder / f"{re.sub('[^a-z0-9]+', '_', title.lower())}.json"
         if not path.exists():
             if options.only and title not in options.only:
@@ -238,7 +238,9 @@ def variant(source, tokenizer, blocks, held_out, options, changes: dict | None) 
         lora = partial(add_lora, target=changes.get("target", "all-linear"))
         with mock.patch("a3mini.train.add_lora", lora):
             seconds = train(model, recipe, blocks, config, quiet=True)[-1]["seconds"]
-    return {"nats": losses(model, held_out, known_order, options.eval_rows), "seconds": seconds}
+    groupings, score = measures("any-order", known_order)
+    held_out = held_out.rows(slice(options.eval_rows))
+    return {"nats": HeldOut(held_out, groupings, batch_size=8, score=score)(model), "seconds": seconds}
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------
@@ -248,10 +250,11 @@ def numbers(options) -> None:
     """Held-out losses with intervals over rows: of the source, and of the arms whose adapters are there."""
     source, tokenizer, name = pretrained.small_model()
     held_out = rows(options, tokenizer)[1].rows(slice(options.eval_rows))
-    found = {"untouched, autoregressive": measured(source, held_out, AUTOREGRESSIVE, autoregressive_log_likelihood)}
+    found = {"untouched, autoregressive": measured(source, held_out, *measures("autoregressive"))}
     untouched = from_autoregressive(source)
-    for known_order, score in SCORES.items():
-        found[f"untouched A3, given tokens {known_order}"] = measured(untouched, held_out, GROUPINGS, score)
+    for known_order in groups.KNOWN_ORDERS:
+        measure = measures("any-order", known_order)
+        found[f"untouched A3, given tokens {known_order}"] = measured(untouched, held_out, *measure)
     adapters = {name: CHECKPOINTS / name / "adapter" for name in ARMS}
     adapters = {name: folder for name, folder in adapters.items() if folder.is_dir()}
     trained = {}
@@ -260,13 +263,11 @@ def numbers(options) -> None:
         trained[arm_name] = {key: about[key] for key in ("kind", "rank", "steps", "tokens", "seconds")}
         kind = next(kind for kind, called in KINDS.items() if called == about["kind"])
         model = load_arm(kind, folder)[0]
-        if kind == "any-order":
-            for known_order, score in SCORES.items():
-                found[f"{arm_name}, given tokens {known_order}"] = measured(model, held_out, GROUPINGS, score)
-        elif kind == "diffusion":
-            found[arm_name] = measured(model, held_out, DIFFUSION, bound_score)
-        else:
-            found[arm_name] = measured(model, held_out, AUTOREGRESSIVE, autoregressive_log_likelihood)
+        for known_order in groups.KNOWN_ORDERS if kind == "any-order" else ():
+            measure = measures(kind, known_order)
+            found[f"{arm_name}, given tokens {known_order}"] = measured(model, held_out, *measure)
+        if kind != "any-order":
+            found[arm_name] = measured(model, held_out, *measures(kind))
         print(arm_name, found, flush=True)
     text = f"{len(held_out.input_ids)} rows of up to {LENGTH} tokens from TinyStories that no arm was trained on"
     curves = {name: runs.read_metrics(folder.parent) for name, folder in adapters.items()}

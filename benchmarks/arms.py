@@ -1,9 +1,20 @@
 """The models that the benchmarks compare: the untouched source, and what an adapter makes of it."""
 
-from a3mini import adapter, pretrained
+import argparse
+
+from a3mini import adapter, groups, pretrained
 from a3mini.baselines import MaskedDiffusionModel
 
 KINDS = {"any-order": "any order", "diffusion": "masked diffusion", "autoregressive": "autoregressive"}
+OPTION = {"any-order": "a3", "diffusion": "diffusion", "autoregressive": "autoregressive"}  # kind: its option
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that compares the arms."""
+    for kind, option in OPTION.items():
+        parser.add_argument(f"--{option}", help=f"folder of an adapter: the {kind} arm; without it, see above")
+    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right", help="for A3")
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def load_arm(kind: str, folder: str | None = None):

@@ -15,18 +15,17 @@ autoregression the untouched source, and there is no diffusion.
 """
 
 import argparse
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from arms import load_arm
+from arms import OPTION, add_options, load_arm
+from kept import digest, kept, weights_of
 from record import RESULTS, record
 
-from a3mini import data, groups, runs
+from a3mini import data
 from a3mini.data import Cloze
 from a3mini.evaluate import intervals, stories
 from a3mini.evaluate.continuations import BestOf, LeftOnly
@@ -74,7 +73,6 @@ SYSTEMS: dict[str, tuple[str, Callable[..., Filler]]] = {
 }
 ON_REQUEST = ("a3-dynamic-2", "a3-dynamic-4", "diffusion-random")
 AGAINST = ("ar", "copy-before", "a3-left")  # what differences are taken against
-FOLDERS = {"any-order": "a3", "diffusion": "diffusion", "autoregressive": "autoregressive"}  # kind: option
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -82,44 +80,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stories", required=True, help="csv file of Story Cloze, or a data set of the hub")
     parser.add_argument("--count", type=int, default=250, help=f"stories, of the first {stories.PROTOCOL:,}")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=", ".join(SYSTEMS))
-    parser.add_argument("--a3", help="folder of an adapter; default: the shipped one")
-    parser.add_argument("--diffusion", help="folder of an adapter; without it there is no diffusion")
-    parser.add_argument("--autoregressive", help="folder of an adapter; default: the untouched source")
-    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right", help="for A3")
+    add_options(parser)
     parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token; ar-best has its own")
     parser.add_argument("--candidates", type=int, default=8, help="of ar-best")
     parser.add_argument("--chains", type=int, default=32, help="stories whose middle diffusion scores, token by token")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.systems is None:
         options.systems = [name for name in SYSTEMS if name not in ON_REQUEST]
         if options.diffusion is None:
             options.systems = [name for name in options.systems if SYSTEMS[name][0] != "diffusion"]
     return options
-
-
-def digest(*parts: bytes) -> str:
-    made = hashlib.sha256()
-    for part in parts:
-        made.update(part)
-    return made.hexdigest()[:16]
-
-
-def weights_of(model) -> str:
-    """A mark of all weights, so that scores of other weights are not taken for these."""
-    weights = (weight.detach().cpu().contiguous().flatten().view(torch.uint8) for weight in model.parameters())
-    return digest(*(weight.numpy().tobytes() for weight in weights))
-
-
-def kept(name: str, settings: dict, make: Callable[[], dict]) -> dict:
-    """What ``make`` returns, from checkpoints/infilling if it was made before with the same settings."""
-    path = FOLDER / f"{name}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
-    if not path.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        runs.write_json(path, {"settings": settings, **make()})
-    return json.loads(path.read_text())
 
 
 def measure(name: str, system: Filler, chosen: list[Cloze], tokenizer, options: argparse.Namespace) -> dict:
@@ -181,14 +153,14 @@ def main(arguments: list[str] | None = None) -> None:
     same = {"stories": text, "count": len(chosen), "seed": options.seed, "batch_size": options.batch_size}
     done = {}
     for kind in dict.fromkeys(SYSTEMS[name][0] for name in options.systems):
-        model, tokenizer, called = load_arm(kind, getattr(options, FOLDERS[kind]))
+        model, tokenizer, called = load_arm(kind, getattr(options, OPTION[kind]))
         model, weights = model.to(options.device).eval(), weights_of(model)
         for name in (name for name in options.systems if SYSTEMS[name][0] == kind):
             system = SYSTEMS[name][1](model, options)
             settings = same | system.settings()
             settings |= {"chains": options.chains} if isinstance(system, Diffusion) else {}
             settings |= {"weights": weights} if system.model is not None else {}
-            found = kept(name, settings, partial(measure, name, system, chosen, tokenizer, options))
+            found = kept(FOLDER, name, settings, partial(measure, name, system, chosen, tokenizer, options))
             done[name] = found | {"settings": system.settings(), "model": called if system.model is not None else None}
             shown = summary(name, done)
             print(f"{name}: {shown['rouge']} {shown.get('nats_per_token', '')} {shown['seconds']} s", flush=True)

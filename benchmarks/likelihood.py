@@ -31,19 +31,18 @@ from pathlib import Path
 
 import lm_eval
 import torch
-from arms import load_arm
+from arms import OPTION, add_options, load_arm
 from kept import digest, kept, weights_of
 from lm_eval.models.huggingface import HFLM
 from record import RESULTS, record
 
-from a3mini import from_autoregressive, groups
+from a3mini import from_autoregressive
 from a3mini.evaluate import intervals
 from a3mini.evaluate.harness import A3LM, DiffusionLM
 from a3mini.evaluate.local_tasks import build
 from a3mini.evaluate.questions import TASKS, documents, sample
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "likelihood"
-OPTIONS = {"any-order": "a3", "diffusion": "diffusion", "autoregressive": "autoregressive"}  # kind: its option
 CHOICES = tuple(name for name in TASKS if name != "triviaqa")
 BOTH = ("winogrande",)
 PAPER = {name: "acc_token" if name in CHOICES else "exact_match" for name in TASKS}  # the paper's metric
@@ -76,22 +75,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=", ".join(SYSTEMS))
     parser.add_argument("--count", type=int, default=250, help="questions a task")
-    parser.add_argument("--a3", help="folder of an adapter; default: the shipped one")
-    parser.add_argument("--diffusion", help="folder of an adapter; without it there is no diffusion")
-    parser.add_argument("--autoregressive", help="folder of an adapter; without it there is no control")
-    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right", help="for A3")
+    add_options(parser)
     parser.add_argument("--draws", type=int, default=2, help="passes of the diffusion bound")
     parser.add_argument("--parity", type=int, default=25, help="questions a task; 0: no comparison")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     needed = {"ar": options.autoregressive, "diffusion": options.diffusion, "diffusion-both": options.diffusion}
     if options.systems is None:
         options.systems = [name for name in SYSTEMS if name not in ON_REQUEST and needed.get(name, "") is not None]
     for name in options.systems:
         if needed.get(name, "") is None:
-            parser.error(f"the system {name} needs an adapter: --{OPTIONS[SYSTEMS[name][0]]} FOLDER")
+            parser.error(f"the system {name} needs an adapter: --{OPTION[SYSTEMS[name][0]]} FOLDER")
     return options
 
 
@@ -177,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     loaded = None
     for name in sorted(options.systems, key=[*SYSTEMS].index):  # systems of one model stand side by side
         kind, able, make = SYSTEMS[name]
-        folder = None if name == "source" else getattr(options, OPTIONS[kind])
+        folder = None if name == "source" else getattr(options, OPTION[kind])
         if loaded is None or loaded[0] != (kind, folder):
             loaded = None  # half a gigabyte
             model, tokenizer, called = load_arm(kind, folder)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 from adaptation import HELD_OUT, tinystories
-from arms import load_arm
+from arms import add_options, load_arm
 from kept import digest, kept, weights_of
 from record import RESULTS, record
 from transformers import AutoTokenizer
 
-from a3mini import decode, groups
+from a3mini import groups
 from a3mini.baselines import MaskedDiffusionModel
 from a3mini.curriculum import generator_for
 from a3mini.evaluate.continuations import LeftOnly
@@ -50,14 +50,7 @@ class RandomOrder(Filler):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
         group_ids = groups.infill(batch.unknown, self.size, "random", batch.padding, generator)
-        known = group_ids == groups.GIVEN
-        if self.known == "left_to_right":
-            group_ids, known = groups.given_in_order(group_ids)
-        done = decode.generate(
-            self.model, batch.input_ids, group_ids, known, self.temperature, generator=generator,
-            banned=self._banned(batch), runners_up=0,
-        )  # fmt: skip
-        return Filled(batch.texts(done.sequences), list(done.trace.passes))
+        return self._generate(batch, *groups.read_given(group_ids, self.known), generator)
 
 
 def strategies(model, known: str, temperature: float, sizes=SIZES) -> dict[tuple[str, int], Filler]:
@@ -105,17 +98,14 @@ def file_name(name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for kind in ("a3", "diffusion", "autoregressive"):
-        parser.add_argument(f"--{kind}", help="folder of an adapter")
+    add_options(parser)
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's")
     parser.add_argument("--judge", help="hub id or folder of a Llama; default: the untouched source")
-    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right", help="for A3")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="tokens at a time")
     parser.add_argument("--count", type=int, default=24, help="stories")
     parser.add_argument("--given", type=int, default=32, help="tokens, with the start token")
     parser.add_argument("--new", type=int, default=48, help="tokens")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
 
     stories = tinystories(options.tinystories)[-HELD_OUT:]  # never trained on

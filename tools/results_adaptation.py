@@ -1,10 +1,7 @@
-"""The tables and the figure of book/adaptation.md."""
+"""The tables of book/adaptation.md."""
 
-from results_common import load, source, svg, table
+from results_common import source, table
 from results_tasks import found, not_yet, within
-
-from a3mini import plots
-from a3mini.runs import LOGGED
 
 COLUMNS = ("left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order")
 
@@ -36,15 +33,6 @@ def adaptation_search() -> str:
         f"{table(['run', *COLUMNS], rows)}\n\n{source(result)} Each run: {result['steps']} steps, "
         f"{result['tokens']:,} tokens at most, one seed; in brackets the difference from *as the arm*."
     )
-
-
-def adaptation_curves() -> str:
-    """Held-out losses of the any-order arm against its tokens."""
-    result = load("adaptation")
-    arm = next(name for name, one in result["arms"].items() if one["kind"] == "any order")
-    lines = [line for line in result["curves"][arm] if set(line) - set(LOGGED)]
-    references = {"source, AR": result["losses"]["untouched, autoregressive"]["left to right"]["mean"]}
-    return svg(plots.loss_curves(lines, references=references, title="SmolLM2 on its way to any order"))
 
 
 def adaptation_losses() -> str:

@@ -40,6 +40,14 @@ class Filler:
     def log_probs(self, batch: Batch) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} gives no likelihood")
 
+    def _generate(self, batch: Batch, group_ids: Tensor, known: Tensor, generator: torch.Generator) -> Filled:
+        """What A3 fills in, group after group."""
+        done = decode.generate(
+            self.model, batch.input_ids, group_ids, known, self.temperature, generator=generator,
+            banned=self._banned(batch), runners_up=0,
+        )  # fmt: skip
+        return Filled(batch.texts(done.sequences), list(done.trace.passes))
+
     def _banned(self, batch: Batch) -> list[int]:
         """Special tokens, and numbers that stand for no token at all."""
         return sorted({*batch.banned, *range(len(batch.tokenizer), self.model.config.vocab_size)})
@@ -84,20 +92,14 @@ class Groupwise(Filler):
         groups.check_integer("size", self.size, 1)
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
-        group_ids, known = self._groups(batch)
-        done = decode.generate(
-            self.model, batch.input_ids, group_ids, known, self.temperature, generator=generator,
-            banned=self._banned(batch), runners_up=0,
-        )  # fmt: skip
-        return Filled(batch.texts(done.sequences), list(done.trace.passes))
+        return self._generate(batch, *self._groups(batch), generator)
 
     def log_probs(self, batch: Batch) -> Tensor:
         return objective.log_likelihood(self.model, batch.input_ids, *self._groups(batch), reduction="token")
 
     def _groups(self, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden = batch.padding | (batch.part == SUFFIX) if self.sides == "left" else batch.padding
-        group_ids = groups.infill(batch.unknown, self.size, padding=hidden)
-        return groups.given_in_order(group_ids) if self.known == "left_to_right" else (group_ids, group_ids == 0)
+        return groups.read_given(groups.infill(batch.unknown, self.size, padding=hidden), self.known)
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,7 @@ class A3LM(RowLM):
 
     def groups_of(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Group ids (B, T) of rows under this factorisation, and bool (B, T), the tokens that are known."""
-        group_ids = self.orders(rows, self.order, self.size, self.seed)
-        if self.known_order == "left_to_right":
-            return groups.given_in_order(group_ids)
-        return group_ids, group_ids == groups.GIVEN
+        return groups.read_given(self.orders(rows, self.order, self.size, self.seed), self.known_order)
 
     def _query(self, rows: Sequence[Row]) -> list[Scored]:
         ids, unknown, _ = self._tensors(rows)
