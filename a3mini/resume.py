@@ -83,6 +83,10 @@ def _fingerprint(tensor: Tensor) -> str:
 def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:
     """Write a checkpoint of everything that the next step depends on; see ``runs.save_checkpoint``."""
     weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)  # every process takes part
+    # PyTorch leaves out a frozen weight under its first name only; a tied head would come along under its second
+    named = accelerator.unwrap_model(model).named_parameters(remove_duplicate=False)
+    frozen = {name for name, weight in named if not weight.requires_grad}
+    weights = {name: weight for name, weight in weights.items() if name not in frozen}
     numbers = {name: value for name, value in moments.items() if not isinstance(value, Tensor)}
     state = {
         "step": step,

@@ -456,6 +456,16 @@ def test_lora_goes_on_only_from_the_weights_it_was_added_to(tmp_path):
 
 
 @pytest.mark.parametrize("tied", [False, True])
+def test_a_checkpoint_of_lora_holds_trained_weights_alone(tmp_path, tied):
+    model = small_model(tie_word_embeddings=tied)
+    train(model, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True)
+    tensors, _ = runs.load_checkpoint(runs.latest_checkpoint(tmp_path / "checkpoints"), ("trainable",))
+    wanted = set(adapter.read(tmp_path / "adapter")[0])
+    assert {name for name, _ in train_file.additions(tensors["trainable"].items())} == wanted
+    assert len(tensors["trainable"]) == len(wanted)  # and nothing else, the tied head least of all
+
+
+@pytest.mark.parametrize("tied", [False, True])
 def test_a_finished_lora_run_leaves_its_adapter(tmp_path, tied):
     model, fresh = small_model(tie_word_embeddings=tied), small_model(tie_word_embeddings=tied)
     train(model, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True, source="tiny")
