@@ -1,32 +1,20 @@
 """Every exercise of every notebook: its check accepts the folded solution, and rejects the stub and known mistakes."""
 
-import re
-import runpy
+import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 
 from a3mini import checks
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 
+import exercises  # noqa: E402
 
-def exercises() -> list:
-    """(notebook, name, imports, stub, solution) of each stub cell tagged `exercise`."""
-    found = []
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        tagged = {tag: [c for c in cells if tag in c.metadata.get("tags", [])] for tag in ("imports", "exercise")}
-        imports = "\n".join(cell.source for cell in tagged["imports"])
-        for cell in tagged["exercise"]:
-            after = cells[cells.index(cell) + 1 :]
-            name = re.search(r"checks\.(\w+)\(", after[0].source).group(1)
-            fold = next(c.source for c in after if "<summary>Solution</summary>" in c.source)
-            solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", fold, re.DOTALL).group(1)
-            found.append(pytest.param(path.stem, name, imports, cell.source, solution, id=f"{path.stem}-{name}"))
-    return found
+NOTEBOOKS = exercises.chapters()
+FOUND = [exercise for chapter, notebook in NOTEBOOKS.items() for exercise in exercises.exercises(chapter, notebook)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +33,14 @@ def answer(name: str, *sources: str):
     return namespace[name]
 
 
-@pytest.mark.parametrize(("notebook", "name", "imports", "stub", "solution"), exercises())
-def test_exercise(notebook, name, imports, stub, solution):
-    check = getattr(checks, name)
-    rejected = check(answer(name, imports, stub))
+@pytest.mark.parametrize("exercise", FOUND, ids=lambda exercise: f"{exercise.chapter}-{exercise.name}")
+def test_exercise(exercise):
+    name, check, imports = exercise.name, getattr(checks, exercise.name), exercises.imports(NOTEBOOKS[exercise.chapter])
+    rejected = check(answer(name, imports, exercise.stub))
     assert not rejected and "not attempted" in rejected.message
-    accepted = check(answer(name, imports, stub, solution))
+    accepted = check(answer(name, imports, exercise.stub, exercise.solution))
     assert accepted, accepted
-    mistakes = runpy.run_path(str(ROOT / "tests" / "mistakes" / f"{notebook}.py"))["MISTAKES"][name]
+    mistakes = exercises.mistakes(exercise)
     assert len(mistakes) >= 2
     for wrong, fragment in mistakes:
         result = check(answer(name, imports, wrong))
@@ -60,14 +48,24 @@ def test_exercise(notebook, name, imports, stub, solution):
 
 
 def test_every_notebook_has_exercises_and_every_check_is_used():
-    by_notebook = [param.values[0] for param in exercises()]
-    assert set(by_notebook) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert all(by_notebook.count(name) >= 3 for name in by_notebook)
-    used = {param.values[1] for param in exercises()}
+    by_notebook = [exercise.chapter for exercise in FOUND]
+    assert all(by_notebook.count(chapter) >= 3 for chapter in NOTEBOOKS)
+    used = {exercise.name for exercise in FOUND}
     defined = {
         name for name, value in vars(checks).items() if getattr(value, "__wrapped__", None) and name != "exercise"
     }
     assert used == defined
+
+
+@pytest.mark.parametrize(
+    "lost", ["<summary>Hint</summary>", "<summary>Solution</summary>", "```python", "### Exercise"]
+)
+def test_an_exercise_with_a_part_missing_is_an_error(lost):
+    notebook = exercises.chapters()["01_factorisation"]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(lost, "")
+    with pytest.raises(ValueError, match="01_factorisation, count_groupings: .* is missing"):
+        exercises.exercises("01_factorisation", notebook)
 
 
 def test_a_check_never_raises():
