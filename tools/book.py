@@ -3,6 +3,7 @@
 The committed notebooks have no outputs and stay as they are. This tool copies the book's sources
 to .book/source (nbmake skips every folder named _build), executes the copies there, and builds the
 site into _build/html. A notebook is executed again only when it, the package, a result or a pin has changed.
+tools/student.py builds the edition without solutions from the same copies.
 """
 
 import argparse
@@ -19,7 +20,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / ".book" / "source"
 EXECUTED = ROOT / ".book" / "executed"  # one file per notebook: the fingerprint of its last good run
-SITE = ROOT / "_build" / "html"
 
 
 def book_files() -> list[Path]:
@@ -105,24 +105,36 @@ def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
     return watch.seconds
 
 
-def forget_widgets() -> None:
+def executed(jobs: int) -> Path:
+    """The staged sources with the outputs of every notebook; executes what has changed."""
+    stale = stage()
+    if stale:
+        execute(stale, jobs)
+    else:
+        print("No notebook has changed: none is executed again.")
+    return SOURCE
+
+
+def forget_widgets(source: Path) -> None:
     """Jupyter keeps a copy of every widget's state in the notebook. A page reads the HTML face and would carry both."""
-    for path in (SOURCE / "notebooks").glob("*.ipynb"):
+    for path in (source / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         if notebook.metadata.pop("widgets", None):
             nbformat.write(notebook, path)
 
 
-def build() -> None:
-    """From a clean state: otherwise a page with a warning would pass at the second try."""
-    forget_widgets()
-    for folder in (SITE, SITE.with_name(".doctrees"), SITE.with_name(".jupyter_cache")):
+def build(source: Path, output: Path) -> Path:
+    """Write the site to output/_build/html, from a clean state: else a page with a warning passes at the second try."""
+    forget_widgets(source)
+    site = output / "_build" / "html"
+    for folder in (site, site.with_name(".doctrees"), site.with_name(".jupyter_cache")):
         shutil.rmtree(folder, ignore_errors=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", SOURCE, "--path-output", ROOT, "-W", "-n", "--keep-going", "-q"]
+    command = [jupyter_book, "build", source, "--path-output", output, "-W", "-n", "--keep-going", "-q"]
     if subprocess.run(command).returncode != 0:
         sys.exit("The site was not built: see the warnings above.")
-    (SITE / ".nojekyll").touch()  # GitHub Pages would otherwise leave out the folders that begin with _
+    (site / ".nojekyll").touch()  # GitHub Pages would otherwise leave out the folders that begin with _
+    return site
 
 
 def main() -> None:
@@ -137,14 +149,8 @@ def main() -> None:
 
         record("notebook_times", seed=0, seconds=dict(sorted(execute(stage(), jobs=1).items())))
         return
-    jobs = options.jobs
-    stale = stage()
-    if stale:
-        execute(stale, jobs)
-    else:
-        print("No notebook has changed: none is executed again.")
-    build()
-    print(f"\nThe book is ready. Open {(SITE / 'index.html').as_uri()}")
+    site = build(executed(options.jobs), ROOT)
+    print(f"\nThe book is ready. Open {(site / 'index.html').as_uri()}")
 
 
 if __name__ == "__main__":
