@@ -4,16 +4,21 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # How many notebooks, or test files, run at the same time. Each takes up to 3 GB of memory.
 JOBS ?= 2
+# The exact versions. Empty: the newest that the ranges in pyproject.toml allow.
+CONSTRAINTS ?= -c constraints.txt
+# What `make publish-check` looks at: complete, student or both; and its options.
+EDITION ?= both
+ARGS ?=
 
 BIN     := .venv/bin
 READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab links timings results gpu-check clean distclean
+.PHONY: help book test lint lab links timings results gpu-check publish-check slides clean distclean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 book: $(READY) ## execute the notebooks, build the site, and say where to open it
 	$(BIN)/python tools/book.py --jobs $(JOBS)
@@ -38,6 +43,9 @@ timings: $(READY) ## measure how long each notebook takes, and write it into the
 results: $(READY) ## write the tables of book/results.md from book/results/*.json
 	$(BIN)/python tools/results.py
 
+publish-check: $(READY) ## build what would be published, serve it under /REPO/ and check it (EDITION=student: without solutions)
+	$(BIN)/python tools/publish_check.py --edition $(EDITION) --jobs $(JOBS) $(ARGS)
+
 gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
 	$(BIN)/python tools/gpu_check.py
 
@@ -52,6 +60,6 @@ $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned packages into .venv (some minutes the first time) ..."
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[notebooks,book,test,eval]'
+	$(BIN)/pip install --quiet $(CONSTRAINTS) -e '.[notebooks,book,test,eval]'
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
 	@touch $@

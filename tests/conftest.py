@@ -20,20 +20,28 @@ ARGUMENTS = (
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    base = ""
+
+    def translate_path(self, path):
+        """Only what begins with the base is there: a project's pages are served under /REPO/, and not from the root."""
+        inside = path.startswith(f"{self.base}/")
+        return super().translate_path(path.removeprefix(self.base)) if inside else os.devnull + "/outside"
+
     def log_message(self, *args):
         pass
 
 
 @pytest.fixture(scope="session")
 def serve():
-    """A function that serves a folder on this machine and returns its address."""
+    """A function that serves a folder on this machine, under a path such as "/repo", and returns its address."""
     servers = []
 
-    def start(folder) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    def start(folder, base: str = "") -> str:
+        handler = type("UnderBase", (Quiet,), {"base": base})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
+        return f"http://127.0.0.1:{server.server_port}{base}"
 
     yield start
     for server in servers:
@@ -44,7 +52,8 @@ def serve():
 def browser():
     chromium = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
-        pytest.skip("no Chromium found (set A3_CHROMIUM to its path)")
+        missing = pytest.fail if os.environ.get("A3_BROWSER_REQUIRED") else pytest.skip
+        missing("no Chromium found (set A3_CHROMIUM to its path)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -141,8 +150,8 @@ def open_explorer(browser):
 
 @pytest.fixture(scope="session")
 def site(serve):
-    """The address of the built site."""
-    from built_site import SITE, require_site
+    """The address of the built site, under the path that GitHub Pages gives it."""
+    from built_site import BASE, SITE, require_site
 
     require_site()
-    return serve(SITE)
+    return serve(SITE, BASE)
