@@ -66,11 +66,11 @@ def external_links(site: Path) -> dict[str, str]:
     return found
 
 
-def broken(links: dict[str, str]) -> tuple[list[str], list[str]]:
+def broken(links: dict[str, str], tries: int = 3) -> tuple[list[str], list[str]]:
     """(what is broken, what nobody but a person can check) of ``external_links``."""
     session = requests.Session()
     session.headers["User-Agent"] = "Mozilla/5.0 (link check of a book)"
-    patient = Retry(total=3, backoff_factor=1, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
+    patient = Retry(total=tries, backoff_factor=1, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=patient))
 
