@@ -15,7 +15,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab links timings results gpu-check publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links timings results gpu-check publish-check slides clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,7 +23,13 @@ help: ## list the targets
 book: $(READY) ## execute the notebooks, build the site, and say where to open it
 	$(BIN)/python tools/book.py --jobs $(JOBS)
 
-test: lint book ## every check: style, every notebook, the site with warnings as errors, all tests
+student: $(READY) ## the edition for handing out: notebooks and site without the solutions
+	$(BIN)/python tools/student.py --jobs $(JOBS)
+
+assignments: $(READY) ## an nbgrader course in _build/assignments: the exercises of each chapter, graded by their checks
+	$(BIN)/python tools/assignments.py
+
+test: lint book student ## every check: style, every notebook, the site with warnings as errors, all tests
 	A3_SITE_REQUIRED=1 OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile --durations=10
 
 lint: $(READY) ## check the style of the code, notebooks included
@@ -60,6 +66,6 @@ $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned packages into .venv (some minutes the first time) ..."
-	$(BIN)/pip install --quiet $(CONSTRAINTS) -e '.[notebooks,book,test,eval]'
+	$(BIN)/pip install --quiet $(CONSTRAINTS) -e '.[notebooks,book,test,eval,grading]'
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
 	@touch $@
