@@ -1,7 +1,7 @@
 """An adaptation as a small file: low-rank additions, the added vector, and the one source that they belong to.
 
 LoRA (Hu et al. 2021) leaves each weight W of the source alone and trains W + scale * B A with two narrow matrices. So
-an adapted model is its source plus a few megabytes. A folder holds these:
+an adapted model is its source plus a few megabytes. A folder holds these::
 
     adapter.safetensors   A and B of every linear layer, and the vector that the source does not have
     adapter.json          kind of model, scale, the source's name and fingerprint, and how it was trained

@@ -3,12 +3,12 @@
 Both are Hugging Face's Llama. **Autoregression** goes on predicting the next token. **Masked diffusion** is adapted
 the way DiffuLLaMA does it: attention becomes bidirectional, little by little; the shift stays, so that the output at
 position t - 1 predicts token t; a masked token enters as one learned vector, as A3's queries do. For a masking
-ratio t drawn uniformly from (0, 1] each token but the first is masked with probability t, and the loss is
+ratio t drawn uniformly from (0, 1] each token but the first is masked with probability t, and the loss is::
 
     1/t * sum of -log P(x_i | unmasked tokens) over the masked i, divided by the number of tokens,
 
 whose expectation bounds the negative log-likelihood. Counting masked sets shows what that bound is. A set of n out of
-L tokens turns up with density t^n (1-t)^(L-n), and
+L tokens turns up with density t^n (1-t)^(L-n), and::
 
     integral of 1/t * t^n (1-t)^(L-n) over t = 1 / (n * binomial(L, n)),
 

@@ -3,7 +3,7 @@
 A content row sees its own group and earlier ones. Once a group is committed, nothing that it sees can change any
 more, so its keys and values are final in every layer. Keeping them is exact, not an approximation.
 
-Batch rows commit different numbers of tokens, so each row has its own columns, packed to the left:
+Batch rows commit different numbers of tokens, so each row has its own columns, packed to the left::
 
     row 0   | a a a a b b c . . |      4 tokens given, then groups of 2 and 1
     row 1   | a a b c . . . . . |      a dot is a column that nobody sees

@@ -1,6 +1,6 @@
 """Progressive adaptation: which groups a training step sees.
 
-A model that was trained left to right learns to predict in any order in stages (paper: progressive adaptation):
+A model that was trained left to right learns to predict in any order in stages (paper: progressive adaptation)::
 
     1  singletons from left to right      what the model already does, now in the query stream
     2  contiguous groups of growing size  several tokens at once, still from left to right
@@ -10,7 +10,7 @@ A ``Curriculum`` is data: stages with shares of the training steps, and in each 
 Each example draws its own grouping (the paper's code draws one per batch) from a generator of its own, so the
 groups depend on the seed and on the example's number alone, not on the batch size or on who computes it.
 
-A grouping draws ``group_ids`` for one row. Its kinds:
+A grouping draws ``group_ids`` for one row. Its kinds::
 
     "blocks"     contiguous groups from left to right; size 1 is autoregression
     "shuffled"   random order, cut into groups; size 1 is a permutation language model

@@ -1,4 +1,4 @@
-"""Everything that A3's factorisation allows at inference.
+"""Everything that A3's factorisation allows at inference::
 
     generate                  group after group, in an order that is fixed before
     resample                  in an order that the model chooses

@@ -1,7 +1,7 @@
 """The model chooses where to go next (paper: dynamic resampling).
 
 At each step every open position is predicted from what is finished, and the positions that the criterion likes best
-are filled. There are two ways to read what is finished:
+are filled. There are two ways to read what is finished::
 
     "committed"   Each set of positions that was filled together is one group, in the order of filling. So there is an
                   order of groups, all content is final, the cache is exact, and one pass over the result scores it.

@@ -2,7 +2,7 @@
 
 A mask of T columns has T^2 entries, and the default kernel computes a score for each, allowed or not. PyTorch's
 ``flex_attention`` gets the mask as a rule and as a list of blocks of 128 x 128, and leaves out the blocks in which
-nothing may be seen. For a mask that comes from groups such blocks exist only if the rows stand in the right order:
+nothing may be seen. For a mask that comes from groups such blocks exist only if the rows stand in the right order::
 
     by position                      in the order of generation
     groups    2 5 0 3 1 4            groups    0 1 2 3 4 5

@@ -1,6 +1,6 @@
 """Who is predicted when: one integer tensor, ``group_ids``.
 
-``group_ids`` is int64 of shape (B, T), one number per token:
+``group_ids`` is int64 of shape (B, T), one number per token::
 
     0        given: conditioned on, never predicted, no loss
     1 .. K   predicted, in that order; equal ids are predicted in parallel
@@ -62,6 +62,10 @@ def relabel(group_ids: Tensor) -> Tensor:
 
     Returns:
         int64, the shape of ``group_ids``. The model treats it exactly as it treats ``group_ids``.
+
+    Example:
+        >>> relabel(torch.tensor([0, 10, 300, 20, -1]))
+        tensor([ 0,  1,  3,  2, -1])
     """
     group_ids = check(group_ids)
     in_order, position = group_ids.clamp(min=0).sort(-1)
@@ -82,10 +86,16 @@ def from_sets(
         given: the positions that are conditioned on.
 
     Returns:
-        int64, (T,). ``from_sets(6, [0, 1, 2], [4, 5], [3])`` is the paper's example of a mask.
+        int64, (T,).
 
     Raises:
         ValueError: a position outside 0 .. T-1, or one that stands in two sets.
+
+    Example:
+        The paper's example of a mask:
+
+        >>> from_sets(6, [0, 1, 2], [4, 5], [3])
+        tensor([1, 1, 1, 3, 2, 2])
     """
     check_integer("length", length, 1)
     group_ids = torch.full((length,), PADDING)
@@ -111,6 +121,10 @@ def left_to_right(length: int, given: int = 1, generator: torch.Generator | None
 
     Raises:
         ValueError: ``length`` below 1, or ``given`` outside 0 .. ``length``.
+
+    Example:
+        >>> left_to_right(5)
+        tensor([0, 1, 2, 3, 4])
     """
     return blocks(length, 1, given)
 
@@ -128,6 +142,10 @@ def blocks(length: int, size: int, given: int = 1, generator: torch.Generator | 
 
     Raises:
         ValueError: ``length`` or ``size`` below 1, or ``given`` outside 0 .. ``length``.
+
+    Example:
+        >>> blocks(7, size=3)
+        tensor([0, 1, 1, 1, 2, 2, 2])
     """
     check_integer("length", length, 1)
     check_integer("size", size, 1)
@@ -169,6 +187,10 @@ def two_groups(unknown: Tensor, padding: Tensor | None = None, generator: torch.
     Raises:
         TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
         ValueError: wrong shapes, or a position that is both unknown and padding.
+
+    Example:
+        >>> two_groups(torch.tensor([False, True, False, True]))
+        tensor([0, 1, 0, 1])
     """
     check_mask("unknown", unknown)
     return infill(unknown, size=unknown.shape[-1], padding=padding)
@@ -196,6 +218,10 @@ def infill(
     Raises:
         TypeError: ``unknown`` or ``padding`` is not a boolean tensor.
         ValueError: wrong shapes, ``size`` below 1, another ``order``, or a position that is both unknown and padding.
+
+    Example:
+        >>> infill(torch.tensor([False, True, True, True, False]), size=2)
+        tensor([0, 1, 1, 2, 0])
     """
     check_mask("unknown", unknown)
     check_integer("size", size, 1)
@@ -231,6 +257,10 @@ def given_in_order(group_ids: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int64 group ids, and bool, True where a token is given: it is known, and must not be predicted (``known`` in
         ``objective`` and ``decode``). Both have the shape of ``group_ids``.
+
+    Example:
+        >>> given_in_order(torch.tensor([0, 1, 2, 0]))
+        (tensor([0, 5, 6, 3]), tensor([ True, False, False,  True]))
     """
     group_ids = check(group_ids)
     given, length = group_ids == GIVEN, group_ids.shape[-1]

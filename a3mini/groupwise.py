@@ -86,12 +86,12 @@ class Filling:
 
     @property
     def known(self) -> Tensor:
-        """bool, (B, T): there before, and never to be filled."""
+        """What was there before, and is never to be filled; bool, (B, T)."""
         return (self.group_ids >= 0) & ~self.predicted
 
     @property
     def open(self) -> Tensor:
-        """bool, (B, T): still to be filled."""
+        """What is still to be filled; bool, (B, T)."""
         return self.predicted & ~self.filled
 
     def next_group(self) -> Tensor:

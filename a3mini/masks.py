@@ -1,7 +1,7 @@
 """Who may see whom: the masks of both streams, from ``group_ids`` alone (paper: two-stream attention).
 
 Row i of a mask is the position that looks, column j the position that is looked at; True = may attend.
-Keys and values always come from the content stream, so column j means "the token at j".
+Keys and values always come from the content stream, so column j means "the token at j"::
 
     content mask   row i sees column j  iff  g_j >= 0 and g_j <= g_i     (own group included)
     query mask     row i sees column j  iff  g_j >= 0 and g_j <  g_i     (earlier groups only)
@@ -26,6 +26,13 @@ def content_mask(group_ids: Tensor) -> Tensor:
 
     Raises:
         TypeError, ValueError: ``group_ids`` is not valid.
+
+    Example:
+        >>> content_mask(torch.tensor([0, 1, 1, 2])).int()
+        tensor([[1, 0, 0, 0],
+                [1, 1, 1, 0],
+                [1, 1, 1, 0],
+                [1, 1, 1, 1]], dtype=torch.int32)
     """
     group_ids = groups.check(group_ids)
     return may_attend(group_ids, group_ids, own_group=True)
@@ -42,6 +49,13 @@ def query_mask(group_ids: Tensor) -> Tensor:
 
     Raises:
         TypeError, ValueError: ``group_ids`` is not valid.
+
+    Example:
+        >>> query_mask(torch.tensor([0, 1, 1, 2])).int()
+        tensor([[0, 0, 0, 0],
+                [1, 0, 0, 0],
+                [1, 0, 0, 0],
+                [1, 1, 1, 0]], dtype=torch.int32)
     """
     group_ids = groups.check(group_ids)
     return may_attend(group_ids, group_ids, own_group=False)

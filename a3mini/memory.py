@@ -1,6 +1,6 @@
 """How much memory a training step takes: an estimate in plain arithmetic, and a measurement to check it with.
 
-Four things live in memory at the worst moment of a step, which is the beginning of the backward pass:
+Four things live in memory at the worst moment of a step, which is the beginning of the backward pass::
 
     parameters      4 bytes a weight; with mixed precision also a copy of each matrix in 2 bytes
     gradients       4 bytes a trained weight (they are there while the next microbatch is computed)

@@ -1,6 +1,6 @@
 """Groupwise log-likelihood: the training loss, and the exact score of any conditional.
 
-For groups G_1, ..., G_K and given tokens x_G0, the model's joint distribution is (paper: factorisation)
+For groups G_1, ..., G_K and given tokens x_G0, the model's joint distribution is (paper: factorisation)::
 
     log P(x_G1, ..., x_GK | x_G0) = sum_k sum_{t in G_k} log P(x_t | x_G0, ..., x_G(k-1)),
 
@@ -30,6 +30,10 @@ def labels_for(input_ids: Tensor, group_ids: Tensor, known: Tensor | None = None
 
     Raises:
         TypeError, ValueError: ``known`` is not boolean or not of the right shape; ``group_ids`` is not valid.
+
+    Example:
+        >>> labels_for(torch.tensor([[11, 12, 13]]), torch.tensor([[0, 1, 2]]))
+        tensor([[-100,   12,   13]])
     """
     predicted = groups.check(group_ids) > 0
     if known is not None:

@@ -1,6 +1,6 @@
 """What a training run leaves behind: its record, its metrics, and checkpoints that are whole or not there.
 
-A run's folder:
+A run's folder::
 
     run.json            configuration, seed, versions, hardware
     metrics.jsonl       one line per logged step

@@ -1,7 +1,7 @@
 """Any-subset speculative decoding: draft in parallel, verify one by one, in a single pass (Guo & Ermon 2025).
 
 Tokens drawn in parallel do not know of each other, so their joint distribution is wrong. Here they are drafts. With
-the order fixed, x_1, x_2, ... are the next tokens in it, and each round takes two passes:
+the order fixed, x_1, x_2, ... are the next tokens in it, and each round takes two passes::
 
     1  draft    p_i = P(x_i | committed) for the next few positions at once; draw all of them
     2  verify   q_i = P(x_i | committed, x_1, ..., x_(i-1)), the exact conditionals, all in one pass over the drafts

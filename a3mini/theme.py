@@ -56,7 +56,12 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """How well the two colours stand apart: 1 (not at all) to 21; text needs 4.5 (WCAG 2)."""
+    """How well the two colours stand apart: 1 (not at all) to 21; text needs 4.5 (WCAG 2).
+
+    Example:
+        >>> round(contrast("#000000", "#ffffff"))
+        21
+    """
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 

@@ -1,12 +1,12 @@
 """What a decoding did, step by step: enough to replay it without the model.
 
-As JSON (``schema`` and ``version`` say how to read it):
+As JSON (``schema`` and ``version`` say how to read it)::
 
     {"schema": "a3mini/trace", "version": 1, "strategy": "generate", "settings": {...},
      "rows": [{"length": T, "passes": forward passes, "known": {"positions": [...], "tokens": [...]}, "steps": [...]}],
      "texts": {"17": " cat", ...}}                        only with a tokenizer
 
-Each step of a row is one of
+Each step of a row is one of::
 
     commit   tokens are written                 positions, tokens, log_probs, runners_up, group
     reject   tokens were proposed and not kept  positions, tokens, in the order of the draft

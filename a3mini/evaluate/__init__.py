@@ -1,4 +1,4 @@
-"""How good a model is; one file per kind of evidence.
+"""How good a model is; one file per kind of evidence::
 
     held_out        losses under several groupings
     intervals       confidence intervals over examples

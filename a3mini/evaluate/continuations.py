@@ -1,4 +1,4 @@
-"""Autoregression as a system that fills blanks: it continues the prefix, and cannot read what follows the blank.
+"""Autoregression as a system that fills blanks: it continues the prefix, and cannot read what follows the blank::
 
     LeftOnly   the continuation
     BestOf     several, and the one after which the suffix is likeliest

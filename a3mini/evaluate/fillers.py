@@ -1,4 +1,4 @@
-"""The systems that fill a blank between a prefix and a suffix, and read both sides.
+"""The systems that fill a blank between a prefix and a suffix, and read both sides::
 
     Groupwise   A3, group after group; it can also be given the left side alone
     Dynamic     A3, in the order that it chooses itself

@@ -1,4 +1,4 @@
-"""A3, and masked diffusion, behind the interface of lm-eval: any task that lm-eval has can score them.
+"""A3, and masked diffusion, behind the interface of lm-eval: any task that lm-eval has can score them::
 
     lm = A3LM(model, tokenizer)                                  # the query stream, left to right
     lm_eval.simple_evaluate(lm, tasks=["hellaswag"], limit=100)

@@ -1,4 +1,4 @@
-"""The questions of the paper's five tasks, from local files or from the hub, in one form.
+"""The questions of the paper's five tasks, from local files or from the hub, in one form::
 
     hellaswag    text, six lines a question: "activity: context", number of the right ending, four endings
     piqa         a line a question: number of the right solution, TAB, {"goal": ..., "sol1": ..., "sol2": ...}

@@ -39,7 +39,7 @@ class FactorisationExplorer(Explorer):
     _css = stylesheet("factorisation")
     summary = "An interactive figure: words in groups, the product of conditionals that follows, and what it loses."
     words = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
-    table = traitlets.List(traitlets.Float(), help="p(x) in row-major order; empty: no numbers.").tag(sync=True)
+    table = traitlets.List(traitlets.Float(), help="The numbers p(x), in row-major order; may be empty.").tag(sync=True)
     presets = traitlets.Dict().tag(sync=True)
     group_ids = traitlets.List(traitlets.Int()).tag(sync=True)
     sentence = traitlets.List(traitlets.Int()).tag(sync=True)
