@@ -15,7 +15,7 @@ from functools import wraps
 import torch
 
 from a3mini import A3Config, A3ForCausalLM, groups, masks, objective
-from a3mini.curriculum import Curriculum
+from a3mini.curriculum import Curriculum, Part, Stage
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,17 @@ def expect(condition: bool, message: str) -> None:
 
 
 def exercise(check: Callable) -> Callable[..., Result]:
-    """Make a check of a function that raises ``Mistake``; its name is the exercise's."""
+    """Make a check of a function that raises ``Mistake``; its name is the exercise's.
+
+    Where there is no one right answer, the function returns what a good answer is told.
+    """
 
     @wraps(check)
     def run(answer) -> Result:
         try:
             if answer is None or answer is ...:
                 raise NotImplementedError
-            check(answer)
+            found = check(answer)
         except NotImplementedError:
             return Result(
                 check.__name__, False, "not attempted yet. Replace the placeholder, then run this cell again."
@@ -60,7 +63,7 @@ def exercise(check: Callable) -> Callable[..., Result]:
             return Result(check.__name__, False, str(mistake))
         except Exception as error:  # whatever the reader's code raises
             return Result(check.__name__, False, f"your code raised {type(error).__name__}: {error}")
-        return Result(check.__name__, True, "correct.")
+        return Result(check.__name__, True, found or "correct.")
 
     return run
 
@@ -74,6 +77,7 @@ def perplexity(answer: Callable) -> None:
     for nats, tokens in ((-math.log(8), 1), (-20.0, 10), (-3.5, 7)):
         got, right = float(answer(nats, tokens)), math.exp(-nats / tokens)
         expect(not math.isclose(got, 1 / right), "this is its inverse: mind the sign of the log-likelihood.")
+        expect(not math.isclose(got, -nats / tokens), "this is the mean in nats. The perplexity is its exponential.")
         expect(not math.isclose(got, math.exp(-nats)) or tokens == 1, "divide by the number of tokens first.")
         expect(
             not math.isclose(got, 2 ** (-nats / tokens)), "the log-likelihood is in nats, not bits: use exp, not 2 **."
@@ -103,11 +107,46 @@ def only_from(answer: Callable) -> None:
     for length, target, seen in ((6, 3, [0, 5]), (5, 0, [4]), (8, 7, [0, 1, 2])):
         got = answer(length, target, seen)
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
         expect(int(got[target]) > 0, f"position {target} is to be predicted: its id must be above 0.")
         expect(bool((got[seen] == 0).all()), f"positions {seen} are given: their ids are 0.")
         others = [i for i in range(length) if i != target and i not in seen]
         expect(not (got[others] == 0).any(), "positions that are left out must not be given: -1, not 0.")
         expect(bool((got[others] == -1).all()), "positions that are left out are neither given nor predicted: -1.")
+
+
+@exercise
+def better_order(answer: Callable) -> str:
+    """A function (score, length) to group ids of single positions that score at least as much as left to right."""
+    gains, possible = [], 0.0
+    for length, ranks in ((5, [1, 2, 3, 4]), (6, [5, 4, 3, 2, 1]), (8, [4, 1, 6, 2, 7, 5, 3])):
+        best = torch.tensor([0, *ranks])  # the score falls with each pair that stands in another order
+        first, second = torch.triu_indices(length, length, offset=1)
+        calls = []
+
+        def score(ids, best=best, length=length, first=first, second=second, calls=calls) -> float:
+            where = f"score() was called with {ids}: "
+            expect(isinstance(ids, torch.Tensor) and ids.shape == (length,), f"{where}give a tensor ({length},).")
+            expect(not ids.is_floating_point(), f"{where}group ids are integers, not {ids.dtype}.")
+            calls.append(ids.clone())
+            expect(len(calls) <= 100, "score() is called more than 100 times.")
+            return -1.0 * ((ids[first] < ids[second]) != (best[first] < best[second])).sum().item()
+
+        got = answer(score, length)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
+        expect(got[0] == 0, "position 0 is given: its id is 0.")
+        expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
+        expect(len(got.unique()) == length, "every position stands alone: all ids differ.")
+        del calls[:]
+        gain = score(got) - score(groups.left_to_right(length))
+        expect(gain >= 0, f"for {length} tokens your order scores {-gain:.0f} less than left to right: keep the best.")
+        gains.append(gain)
+        possible += score(best) - score(groups.left_to_right(length))
+    expect(max(gains) > 0, "your order is never better than left to right, though better ones are an exchange away.")
+    return (
+        f"valid, and {sum(gains):.0f} of {possible:.0f} nats better than left to right in made-up cases. Now real text."
+    )
 
 
 # Notebook 01: factorisation
@@ -637,6 +676,7 @@ def growing_groups(answer: Callable) -> None:
         (6, 0.0, (1, 2, 4)),
         (9, 0.5, (1, 2, 4)),
         (12, 0.99, (1, 2, 4)),
+        (10, 0.3, (1, 2, 4)),  # here rounding takes another size than cutting off
         (11, 0.7, (2, 3, 5, 8)),
         (11, 0.3, (2, 3, 5, 8)),
         (4, 0.25, (1, 8)),
@@ -730,10 +770,51 @@ def bound_from_sets(answer: Callable) -> None:
             "divide by the size of the set as well": lambda m, n=length: 1 / math.comb(n, m),
             "sizes have equal weight, so divide by m, not by the length": lambda m, n=length: 1 / (n * math.comb(n, m)),
             "this is the bound per token. Return that of the text": lambda m, n=length: 1 / (n * m * math.comb(n, m)),
+            "this is the mean over all sets; each *size* weighs alike": lambda m, n=length: 1 / (m * (2**n - 1)),
         }
         for message, weight in wrong.items():
             expect(not _close(got, total(weight)), f"{found}: {message}.")
         expect(False, f"{found}.")
+
+
+@exercise
+def rehearsed(answer: Callable) -> None:
+    """From a stage, a part and a share to the stage in which that share of the examples draws from the part."""
+    several = (Part("shuffled", (1, 4), weight=3), Part("span", (2,), weight=1))
+    stages = (
+        Stage("permuted groups", 3, (Part("shuffled", (1, 2, 4, 8)),)),
+        Stage("growing groups", 1, (Part("blocks", (2, 4, 8), grow=True),)),
+        Stage("blanks", 2, several),
+    )
+    rehearsal = Part("blocks", (1,), weight=3)
+    for stage, share in itertools.product(stages, (0.25, 0.1, 0.5)):
+        got = answer(stage, rehearsal, share)
+        expect(isinstance(got, Stage), f"return a Stage, not {type(got).__name__}.")
+        expect(
+            (got.name, got.share) == (stage.name, stage.share),
+            "name and share of the stage stay: the share says how long it lasts, not what it holds.",
+        )
+        for progress in (0.0, 0.5, 0.9):
+            before, after = (_mixture(Curriculum((one,)), progress) for one in (stage, got))
+            at = f"stage {stage.name!r}, share {share}, {progress:.0%} of the way: "
+            found = after.pop(("blocks", 1), 0.0)
+            expect(found > 0, at + "no example draws from the rehearsal.")
+            wrong = f"{found:.0%} of the examples draw from the rehearsal; it should be {share:.0%}."
+            total = sum(part.weight for part in stage.parts)
+            expect(
+                not math.isclose(found, rehearsal.weight / (rehearsal.weight + total), rel_tol=1e-6),
+                at + wrong + " Its own weight does not count: give it one that makes the share.",
+            )
+            expect(
+                not math.isclose(found, share / (share + total), rel_tol=1e-6),
+                at + wrong + " Weights are relative: the share is its weight divided by the sum of all weights.",
+            )
+            expect(math.isclose(found, share, rel_tol=1e-6), at + wrong)
+            expect(after.keys() == before.keys(), at + "the other parts keep their kinds, sizes and growth.")
+            expect(
+                all(math.isclose(after[key], before[key] * (1 - share), rel_tol=1e-6) for key in before),
+                at + "the other parts must keep their proportions to each other.",
+            )
 
 
 # Notebook 06: any-order decoding
@@ -761,7 +842,11 @@ def passes_and_rows(answer: Callable) -> None:
             where + f"there are {len(order)} groups, not {passes}: only the order of the numbers matters.",
         )
         expect(passes == len(order), where + f"it takes {len(order)} passes, one for each group, not {passes}.")
-        real = sum(group >= 0 for group in ids)
+        real, padding = sum(group >= 0 for group in ids), ids.count(-1)
+        expect(
+            not padding or kept != behind[-1] + sum(asked) + padding,
+            where + "-1 is padding: it gets no rows, neither content nor query.",
+        )
         expect(
             kept != real + sum(asked) or kept == behind[-1] + sum(asked),
             where + "nobody looks at the content of the last group: it is never computed.",
@@ -815,6 +900,11 @@ def choose_positions(answer: Callable) -> None:
         right, chosen = sorted(ranked[:count]), got.nonzero()[:, 0].tolist()
         where = f"highest probabilities {[round(p, 2) for p in highest[:5]]}, open {is_open[:5].tolist()}: "
         expect(not (got & ~is_open).any(), where + "you chose a position that is finished.")
+        seen = sorted(range(len(highest)), key=lambda t, p=highest: (-p[t], t))[:count]
+        expect(
+            len(chosen) == len(right) or chosen != sorted({*seen} & {*ranked}),
+            where + f"a finished position took a place: rank the open ones alone, and fill {right}.",
+        )
         expect(
             len(chosen) == len(right),
             where + f"with per_step {count} and {len(ranked)} open, choose {len(right)}, not {len(chosen)}.",
@@ -904,7 +994,7 @@ def bounded_group(answer: Callable) -> None:
         whole = [t for n, t in enumerate(ranked) if sum(entropies[u] for u in ranked[: n + 1]) <= bound + 1e-6]
         expect(
             chosen not in (sorted(whole), sorted(whole) or ranked[:1]),
-            where + "you bound the sum of all entropies; the highest one does not count.",
+            where + "the sum that you bound holds the highest entropy; the highest one does not count.",
         )
         single = [t for t in ranked if entropies[t] <= bound]
         expect(
@@ -1101,6 +1191,45 @@ def verify(answer: Callable) -> None:
             )
 
 
+def _shared(information: torch.Tensor, order: Sequence[int], draft: int) -> float:
+    """What the words of a draft know about each other: the sum over pairs less than ``draft`` apart in the order."""
+    ordered = information[list(order)][:, list(order)]
+    return sum(ordered.diagonal(apart).sum().item() for apart in range(1, draft))
+
+
+@exercise
+def draft_order(answer: Callable) -> None:
+    """From the information between positions (T, T) and the length of a draft to an order that shares little."""
+    position = torch.arange(12, dtype=torch.float64)
+    apart = (position[:, None] - position).abs()
+    near = torch.where(apart > 0, 1 / apart.clamp(min=1), 0.0)  # the closer in the text, the more
+    pairs = ((apart == 1) & (torch.minimum(position[:, None], position) % 2 == 0)).double()  # 0 with 1, 2 with 3, ...
+    noise = torch.rand(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64).triu(1)
+    cases = {
+        "neighbours share most": (near, 3),
+        "neighbours share most, long drafts": (near, 4),
+        "a word and its partner": (pairs, 3),
+        "random numbers": (noise + noise.T, 4),
+    }
+    for name, (information, draft) in cases.items():
+        got = answer(information.clone(), draft)
+        got = got.tolist() if isinstance(got, torch.Tensor) else got
+        expect(isinstance(got, list | tuple), "return a list of positions in the order of drafting.")
+        order = [int(t) for t in got]
+        length = len(information)
+        expect(
+            sorted(order) == list(range(length)),
+            f"an order has each position from 0 to {length - 1} once, not {order}.",
+        )
+        shares, chance = _shared(information, order, draft), torch.Generator().manual_seed(1)
+        at_random = [torch.randperm(length, generator=chance).tolist() for _ in range(300)]
+        mean = sum(_shared(information, other, draft) for other in at_random) / len(at_random)
+        found = f"{name}, drafts of {draft}: the words of a draft share {shares:.2f}, in a random order {mean:.2f}"
+        expect(order != list(range(length)), f"{found}. Yours is the order of the text.")
+        expect(shares < 1.1 * mean, f"{found}. You draft together what shares *most*; such drafts are rejected.")
+        expect(shares < 0.9 * mean, f"{found}. Yours should share clearly less: under {0.9 * mean:.2f}.")
+
+
 # Notebook 08: adapt on a GPU
 
 
@@ -1143,6 +1272,7 @@ def lora_weights(answer: Callable) -> None:
         expect(got != first or len(shapes) == 1, f"{found}. Add up all matrices.")
         one = (rank * sum(rows for rows, _ in shapes), rank * sum(columns for _, columns in shapes))
         expect(got not in one, f"{found}. There are two thin matrices: A ({rank}, in) and B (out, {rank}).")
+        expect(got not in (2 * one[0], 2 * one[1]), f"{found}. A matrix need not be square: in and out differ.")
         expect(False, f"{found}.")
 
 
@@ -1196,6 +1326,50 @@ def save_every(answer: Callable) -> None:
             f"{found}. Of the two whole numbers beside the best one, take the one that costs less.",
         )
         expect(False, f"{found}. It costs {cost(got):.4f} s per step, the best {cost(right):.4f}.")
+
+
+@exercise
+def fair_runs(answer: Sequence[dict]) -> None:
+    """At most 12 runs that compare LoRA ranks: paired seeds, several learning rates, equal tokens."""
+    expect(isinstance(answer, list | tuple) and len(answer) > 0, "make a list of runs.")
+    names = {"rank", "learning_rate", "seed", "steps", "batch"}
+    for run in answer:
+        expect(isinstance(run, dict) and set(run) == names, f"each run is a dict with {', '.join(sorted(names))}.")
+    expect(len(answer) <= 12, f"you have time for 12 runs, not {len(answer)}.")
+    kinds = {(run["rank"], run["learning_rate"], run["seed"], run["steps"], run["batch"]) for run in answer}
+    expect(len(kinds) == len(answer), "two of the runs are the same: the second tells nothing new.")
+    expect(
+        len({(run["steps"], run["batch"]) for run in answer}) == 1,
+        "steps and batch differ between runs: then more tokens, or larger batches, may be what helped.",
+    )
+    by_rank: dict[int, set] = {}
+    for run in answer:
+        by_rank.setdefault(run["rank"], set()).add((run["learning_rate"], run["seed"]))
+    expect(len(by_rank) >= 2, "there is one rank only: nothing is compared.")
+    for rank, tried in by_rank.items():
+        seeds_of = {rate: {seed for other, seed in tried if other == rate} for rate, _ in tried}
+        rates, seeds = set(seeds_of), {seed for _, seed in tried}
+        expect(
+            len(rates) >= 2,
+            f"rank {rank} has one learning rate: if it loses, was it the rank, or a rate that suits the other rank?",
+        )
+        expect(
+            len(seeds) >= 3,
+            f"rank {rank} has {len(seeds)} of the 3 seeds that it takes to see how much a seed changes.",
+        )
+        expect(
+            all(found == seeds for found in seeds_of.values()),
+            f"rank {rank} tries its learning rates with different seeds: then rate and seed are mixed up.",
+        )
+    first, *others = by_rank.values()
+    expect(
+        all({seed for _, seed in tried} == {seed for _, seed in first} for tried in others),
+        "the ranks have different seeds, so no run has a partner: pair them, with the same rows and groups.",
+    )
+    expect(
+        all(len({rate for rate, _ in tried}) == len({rate for rate, _ in first}) for tried in others),
+        "one rank tries more learning rates than another: the best of more draws looks better by luck.",
+    )
 
 
 # Notebook 09: evaluate
@@ -1266,6 +1440,7 @@ def questions_needed(answer: Callable) -> None:
 
         expect(got != math.floor(exact), f"{found}. Round up, or the interval is a little too wide.")
         expect(not near(exact / 1.96**2), f"{found}. This is one standard error; a 95% interval has 1.96 of them.")
+        expect(not near(exact**0.5), f"{found}. This is the root of the number: square both sides.")
         expect(not near(exact / 1.96), f"{found}. Square the 1.96 too.")
         expect(not near(4 * exact), f"{found}. Do not halve it again: it is one side of the ±.")
         expect(not near(exact / 4), f"{found}. Do not double it: the half-width is one side of the ±.")
@@ -1326,3 +1501,48 @@ def paired_interval(answer: Callable) -> None:
             f"{found}. 95% in the middle leave 2.5% on each side, not 5%.",
         )
         expect(False, f"{found}.")
+
+
+@exercise
+def gap_score(answer: Callable) -> None:
+    """From a filled gap, the true sentence and the sentence before to a score that copying cannot win."""
+    before, true = "Anna lost her red ball in the park.", "A little dog found her ball under a bench."
+    other = "Yesterday we ate soup."
+
+    def score(text: str, reference: str = true, left: str = before) -> float:
+        got = answer(text, reference, left)
+        expect(isinstance(got, float | int) and not isinstance(got, bool), "return one number.")
+        expect(math.isfinite(got) and -1e-9 <= got <= 100 + 1e-9, f"a score lies between 0 and 100, not at {got}.")
+        return float(got)
+
+    copied, nothing = score(before), score(other)
+    expect(
+        copied <= nothing + 1e-9,
+        f"a copy of the sentence before gets {copied:.1f}, a sentence that hits nothing {nothing:.1f}. "
+        "Do not pay for words that were there already.",
+    )
+    hit, more = score("The dog slept all day."), score("The dog slept under a tree.")
+    expect(hit > nothing + 1e-9, "one new word of the true sentence must be worth something: 'dog' is in it.")
+    expect(more > hit + 1e-9, "three new words of the true sentence must be worth more than one.")
+    whole = score(true)
+    expect(whole > more, f"the true sentence gets {whole:.1f}, no more than one that hits three words of it.")
+    expect(
+        math.isclose(score("a LITTLE dog, found her ball under a bench!"), whole),
+        "case and punctuation are no part of a word: the same words, the same score.",
+    )
+    expect(
+        score("dog dog dog dog dog") <= score("dog") + 1e-9,
+        "saying 'dog' five times gets more than saying it once: count a word as often as the true sentence has it.",
+    )
+    expect(score("A dog.") < whole - 1e-9, "'A dog.' gets as much as the whole true sentence: ask for recall too.")
+    everything = f"{true} Yesterday we ate soup with a spoon, and then the sun went down over the sea and the hills."
+    expect(
+        score(everything) < whole - 1e-9,
+        "a text that says the true sentence and much else gets as much as the true sentence: ask for precision too.",
+    )
+    for text, reference, left in (("", true, before), (true, "", before), (before, before, before), ("...", "?", "")):
+        try:
+            got = score(text, reference, left)
+        except ZeroDivisionError:
+            raise Mistake(f"{text!r} against {reference!r}: no words are left to count. Return 0.") from None
+        expect(got == 0 or text == reference, f"{text!r} against {reference!r} should get 0, not {got:.1f}.")

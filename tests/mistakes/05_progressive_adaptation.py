@@ -25,10 +25,22 @@ def bound_from_sets(cost, length):
 """
 SIZES = {"first": 1, "last": "length + 1"}
 
+REHEARSED = """\
+def rehearsed(stage, rehearsal, share):
+    total = sum(part.weight for part in stage.parts)
+    mixed = Part(rehearsal.kind, rehearsal.sizes, {weight})
+    return {result}
+"""
+WEIGHT, MIXED = "total * share / (1 - share)", "Stage(stage.name, stage.share, (*stage.parts, mixed))"
+
 MISTAKES = {
     "growing_groups": [
         (GROWING.format(size="sizes[-1 - int(progress * len(sizes))]", ids=IDS), "at this progress they should have"),
         (GROWING.format(size="sizes[0]", ids=IDS), "at this progress they should have"),
+        (
+            GROWING.format(size="sizes[round(progress * (len(sizes) - 1))]", ids=IDS),
+            "at this progress they should have",
+        ),
         (GROWING.format(size=SIZE, ids="torch.arange(length) // size"), "the given token fills no group"),
         (GROWING.format(size=SIZE, ids="torch.arange(length) // size + 1"), "token 0 is given"),
         (GROWING.format(size=SIZE, ids="(torch.arange(length) + size - 1) / size"), "Divide with //"),
@@ -63,6 +75,31 @@ MISTAKES = {
             BOUND.format(weight="1", **SIZES).replace("range(length)", "range(1, length + 1)"),
             "positions go from 0 to",
         ),
+        (BOUND.format(weight="1 / (m * (2**length - 1))", **SIZES), "this is the mean over all sets"),
         (BOUND.format(weight="2 / (m * math.comb(length, m))", **SIZES), "yours is"),
+    ],
+    "rehearsed": [
+        (REHEARSED.format(weight="share", result=MIXED), "Weights are relative"),
+        (REHEARSED.format(weight="rehearsal.weight", result=MIXED), "Its own weight does not count"),
+        (REHEARSED.format(weight="total * share", result=MIXED), "draw from the rehearsal; it should be"),
+        (REHEARSED.format(weight=WEIGHT, result="stage"), "no example draws from the rehearsal"),
+        (REHEARSED.format(weight=WEIGHT, result="Stage('rehearsed', share, (*stage.parts, mixed))"), "name and share"),
+        (REHEARSED.format(weight=WEIGHT, result="(*stage.parts, mixed)"), "return a Stage"),
+        (
+            REHEARSED.format(
+                weight=WEIGHT,
+                result="Stage(stage.name, stage.share, "
+                "(mixed, *(Part(part.kind, part.sizes, total / len(stage.parts), part.grow) for part in stage.parts)))",
+            ),
+            "their proportions",
+        ),
+        (
+            REHEARSED.format(
+                weight=WEIGHT,
+                result="Stage(stage.name, stage.share, "
+                "(mixed, *(Part(part.kind, part.sizes, part.weight) for part in stage.parts)))",
+            ),
+            "kinds, sizes and growth",
+        ),
     ],
 }

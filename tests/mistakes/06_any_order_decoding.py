@@ -65,6 +65,10 @@ MISTAKES = {
             ),
             "the content of the last group",
         ),
+        (
+            COUNT.format(passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST} + ids.count(-1), again"),
+            "-1 is padding",
+        ),
         (COUNT.format(passes="len(order)", asked="0", kept=KEPT, result=f"{LAST}, again"), "the queries are rows too"),
         (
             COUNT.format(passes="len(order)", asked=ASKED, kept="kept + content", result="kept, again"),
@@ -108,7 +112,7 @@ MISTAKES = {
         ),
         (
             CHOOSE.format(highest="probabilities.amax(-1)", order=ORDER, result="chosen & open"),
-            "choose 1, not 0",
+            "a finished position took a place",
         ),
         (CHOOSE.format(highest=HIGHEST, order=ORDER, result="order"), "return a boolean tensor"),
         (

@@ -57,6 +57,17 @@ VERIFIED = {
     "result": "kept, residual",
 }
 
+DRAFT_ORDER = """\
+def draft_order(information, draft):
+    order = [0]
+    while len(order) < len(information):
+        shared = information[order[{last}]].sum(0)
+        shared[order] = {taken}
+        order.append(int(shared.{best}()))
+    return {result}
+"""
+LAST = "1 - draft :"
+
 MISTAKES = {
     "pair_tv": [
         (PAIR.format(parallel=PRODUCT, distance="(p - parallel).abs().sum().item()"), "half of the sum"),
@@ -111,5 +122,24 @@ MISTAKES = {
         (VERIFY.format(**VERIFIED | {"residual": "(q - p)[row, place - 1].clamp(min=0)"}), "distribution is wrong"),
         (VERIFY.format(**VERIFIED | {"result": "passed, residual"}), "the first should have shape"),
         (VERIFY.format(**VERIFIED | {"result": "kept"}), "return two tensors"),
+    ],
+    "draft_order": [
+        ("def draft_order(information, draft):\n    return list(range(len(information)))", "the order of the text"),
+        (
+            "def draft_order(information, draft):\n    return list(range(len(information)))[::-1]",
+            "what shares *most*",
+        ),
+        (
+            DRAFT_ORDER.format(last=LAST, taken='float("-inf")', best="argmax", result="order"),
+            "the order of the text",
+        ),
+        (DRAFT_ORDER.format(last=LAST, taken='float("inf")', best="argmin", result="order[1:]"), "once, not"),
+        (DRAFT_ORDER.format(last=LAST, taken='float("inf")', best="argmin", result="len(order)"), "return a list"),
+        (
+            "def draft_order(information, draft):\n"
+            "    chance = torch.Generator().manual_seed(0)\n"
+            "    return torch.randperm(len(information), generator=chance).tolist()",
+            "clearly less",
+        ),
     ],
 }

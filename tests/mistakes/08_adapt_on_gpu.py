@@ -18,6 +18,16 @@ def save_every(step_seconds, save_seconds, session_seconds):
 """
 BEST = "math.sqrt(2 * save_seconds * session_seconds) / step_seconds"
 
+FAIR = """\
+fair_runs = [
+    {{"rank": rank, "learning_rate": rate, "seed": {seed}, "steps": {steps}, "batch": 32}}
+    for rank in {ranks}
+    for rate in {rates}
+    for seed in {seeds}
+]
+"""
+RUNS = {"seed": "seed", "steps": "500", "ranks": "(8, 32)", "rates": "(5e-4, 2e-3)", "seeds": "range(3)"}
+
 MISTAKES = {
     "training_bytes": [
         (BYTES.format("16 * (frozen + trained)"), "What is frozen has no gradient"),
@@ -35,6 +45,7 @@ MISTAKES = {
         (LORA.format("sum(rank * a * b for a, b in shapes)"), "columns and 4 rows: add"),
         (LORA.format("sum(a * b + rank * (a + b) for a, b in shapes)"), "The matrix itself is frozen"),
         (LORA.format("sum(a + b for a, b in shapes)"), "Multiply by the rank."),
+        (LORA.format("sum(2 * rank * a for a, b in shapes)"), "need not be square"),
         (LORA.format("sum(rank * rank * (a + b) for a, b in shapes)"), "Multiply by the rank once"),
         (LORA.format("rank * sum(shapes[0])"), "Add up all matrices"),
         (LORA.format("sum(rank * b for a, b in shapes)"), "two thin matrices"),
@@ -61,5 +72,18 @@ MISTAKES = {
         (SAVE.format(best=BEST, result="max(1, round(2 * best))"), "the best"),
         (SAVE.format(best=BEST, result="best"), "a whole number of steps"),
         (SAVE.format(best=BEST, result="0"), "at least one step"),
+    ],
+    "fair_runs": [
+        (FAIR.format(**RUNS | {"ranks": "(8, 16, 32)"}), "12 runs, not 18"),
+        (FAIR.format(**RUNS | {"rates": "(1e-3,)"}), "has one learning rate"),
+        (FAIR.format(**RUNS | {"seeds": "range(2)"}), "2 of the 3 seeds"),
+        (FAIR.format(**RUNS | {"ranks": "(8,)"}), "nothing is compared"),
+        (FAIR.format(**RUNS | {"steps": "100 * rank"}), "steps and batch differ"),
+        (FAIR.format(**RUNS | {"seed": "seed + 10 * rank"}), "no run has a partner"),
+        (FAIR.format(**RUNS | {"seed": "seed + (rate > 1e-3)"}), "rate and seed are mixed up"),
+        (FAIR.format(**RUNS | {"rates": "((5e-4,) if rank == 8 else (5e-4, 1e-3))"}), "has one learning rate"),
+        (FAIR.format(**RUNS | {"ranks": "(8, 8)"}), "two of the runs are the same"),
+        (FAIR.format(**RUNS).replace('"batch"', '"batch_size"'), "each run is a dict with batch"),
+        ("fair_runs = {}", "make a list"),
     ],
 }

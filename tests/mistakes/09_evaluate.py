@@ -35,6 +35,24 @@ PAIRED = {
     "result": "low, high",
 }
 
+GAP = """\
+def gap_score(text, reference, before):
+    def words(one):
+        return {words}
+
+    known = {known}
+    first, second = (
+        Counter({{word: count for word, count in words(one).items() if word not in known}}) for one in (text, reference)
+    )
+    common, total = (first & second).total(), first.total() + second.total()
+    return {result}
+"""
+OPEN = {
+    "words": 'Counter("".join(c if c.isalnum() else " " for c in one.lower()).split())',
+    "known": "words(before)",
+    "result": "200 * common / total if total else 0.0",
+}
+
 MISTAKES = {
     "distinct_share": [
         (DISTINCT.format(starts=STARTS, result="len(set(found))"), "Divide by the number of runs"),
@@ -57,6 +75,7 @@ MISTAKES = {
     "questions_needed": [
         (QUESTIONS.format(result="math.floor(1.96**2 * p * (1 - p) / half_width**2)"), "Round up"),
         (QUESTIONS.format(result="math.ceil(p * (1 - p) / half_width**2)"), "one standard error"),
+        (QUESTIONS.format(result="math.ceil(1.96 * (p * (1 - p)) ** 0.5 / half_width)"), "square both sides"),
         (QUESTIONS.format(result="math.ceil(1.96 * p * (1 - p) / half_width**2)"), "Square the 1.96"),
         (QUESTIONS.format(result="math.ceil(1.96**2 * p * (1 - p) / (half_width / 2) ** 2)"), "Do not halve it"),
         (QUESTIONS.format(result="math.ceil(1.96**2 * p * (1 - p) / (2 * half_width) ** 2)"), "Do not double it"),
@@ -83,5 +102,20 @@ MISTAKES = {
         ),
         (INTERVAL.format(**PAIRED | {"drawn": "torch.randint(len(first), (draws, len(first)))"}), "the same generator"),
         (INTERVAL.format(**PAIRED | {"result": "low"}), "the two ends"),
+    ],
+    "gap_score": [
+        (GAP.format(**OPEN | {"known": "()"}), "words that were there already"),
+        (GAP.format(**OPEN | {"words": "Counter(one.split())"}), "case and punctuation"),
+        (GAP.format(**OPEN | {"result": "100 * common / max(1, second.total())"}), "ask for precision too"),
+        (GAP.format(**OPEN | {"result": "100 * common / max(1, first.total())"}), "ask for recall too"),
+        (GAP.format(**OPEN | {"result": "200 * common / total"}), "no words are left to count"),
+        (GAP.format(**OPEN | {"result": "100.0 * (first == second)"}), "must be worth something"),
+        (GAP.format(**OPEN | {"result": "100.0 * (common > 0)"}), "three new words"),
+        (GAP.format(**OPEN | {"result": "200.0 * common"}), "between 0 and 100"),
+        (GAP.format(**OPEN | {"result": "str(common)"}), "return one number"),
+        (
+            GAP.format(**OPEN | {"result": "min(100.0, 8 * sum(n for w, n in first.items() if w in second))"}),
+            "saying 'dog' five times",
+        ),
     ],
 }
