@@ -84,7 +84,7 @@ def documents(
             of a .txt, .jsonl or .csv file.
         column: the column that holds the text, in jsonl, csv and hub data sets.
         split: of a hub data set.
-        separator: what stands between documents in a .txt file; default: <|endoftext|> if the file has it, else
+        separator: what stands between documents in a .txt file; default: ``<|endoftext|>`` if the file has it, else
             an empty line.
         limit: read at most so many documents of each source.
 
@@ -333,6 +333,18 @@ def special_ids(tokenizer) -> tuple[int, int, int]:
     return bos, eos, eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
+def start_token(tokenizer) -> int:
+    """The token before a text: ``<|endoftext|>`` where the tokenizer has it, else what ``special_ids`` begins with.
+
+    Models whose vocabulary has it read it between all documents of their pretraining. A tokenizer of a chat model
+    may name another token its bos: the packaged SmolLM2's begins a turn of a conversation, and its model then
+    expects the name of who is speaking.
+    """
+    token = tokenizer.convert_tokens_to_ids(END_OF_DOCUMENT)  # None, or the token for what is unknown, without it
+    known = token is not None and tokenizer.convert_ids_to_tokens(token) == END_OF_DOCUMENT
+    return token if known else special_ids(tokenizer)[0]
+
+
 def check_vocabulary(tokenizer, vocab_size: int) -> None:
     """Every id of the tokenizer must fit into the model.
 
@@ -361,7 +373,7 @@ def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
         raise ValueError("there are no documents to pack")
     if length < 2:
         raise ValueError(f"length must be at least 2, one given and one predicted token; got {length}")
-    bos, eos, pad = special_ids(tokenizer)
+    bos, (_, eos, pad) = start_token(tokenizer), special_ids(tokenizer)
     texts = [story.text for story in stories]
     # the tokenizer warns of texts longer than a model's context; they are cut right here
     tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
-from a3mini.data import check_vocabulary, special_ids
+from a3mini.data import check_vocabulary, start_token
 from a3mini.dynamic import CRITERIA, resample
 from a3mini.groupwise import Generation, generate
 from a3mini.model import A3ForCausalLM
@@ -99,9 +99,9 @@ def infill(
     vocab_size = model.config.vocab_size
     check_vocabulary(tokenizer, vocab_size)
     parts = _encode(tokenizer, text, blank)
-    start = special_ids(tokenizer)[0]
+    start = start_token(tokenizer)
     if banned is None:  # special tokens, and numbers that stand for no token at all
-        banned = sorted({*tokenizer.all_special_ids, *range(len(tokenizer), vocab_size)})
+        banned = sorted({*tokenizer.all_special_ids, start, *range(len(tokenizer), vocab_size)})
     options = dict(
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=use_cache,
         repetition_penalty=repetition_penalty, banned=banned, runners_up=runners_up,

@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from a3mini import decode, from_autoregressive, groups, speculative
 from a3mini.curriculum import generator_for
-from a3mini.data import special_ids
+from a3mini.data import start_token
 from a3mini.model import A3Linear
 from a3mini.pretrained import compact_model, small_model
 from a3mini.trace import Trace
@@ -42,7 +42,7 @@ class Bench:
     """A model, the autoregressive one that it came from, and a prompt; ``cells`` collects the results."""
 
     def __init__(self, tokenizer, model, llama=None):
-        start = special_ids(tokenizer)[0]
+        start = start_token(tokenizer)
         text = [start, *tokenizer.encode(PROMPT_TEXT, add_special_tokens=False)][:PROMPT]
         self.model, self.llama, self.prompt = model, llama, torch.tensor([text], device=model.device)
         self.cells: list[dict] = []

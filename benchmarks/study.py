@@ -286,7 +286,7 @@ def judge(texts: dict[str, list[list[str]]]) -> dict[str, dict]:
     model, tokenizer, found = source.autoregressive, source.tokenizer, {}
 
     def perplexity(samples: list[str]) -> float:
-        nats, tokens = quality.text_nats(model, tokenizer, samples, start=data.special_ids(tokenizer)[0])
+        nats, tokens = quality.text_nats(model, tokenizer, samples, start=data.start_token(tokenizer))
         return math.exp(nats.sum() / tokens.sum())
 
     def entropy(samples: list[str]) -> float:  # of the words, bits

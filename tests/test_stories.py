@@ -90,11 +90,14 @@ def test_stray_spaces_change_nothing():
 
 
 def test_the_start_token_is_the_one_between_documents_where_there_is_one():
-    assert stories.start_token(TOKENIZER) == TOKENIZER.bos_token_id
+    assert data.start_token(TOKENIZER) == TOKENIZER.bos_token_id
     other = data.train_tokenizer([data.Story("", "some text")], 270)
     other.add_special_tokens({"additional_special_tokens": [data.END_OF_DOCUMENT]})
-    assert other.decode([stories.start_token(other)]) == data.END_OF_DOCUMENT != other.bos_token
-    assert stories.start_token(other) in encode(STORIES, other).banned
+    assert other.decode([data.start_token(other)]) == data.END_OF_DOCUMENT != other.bos_token
+    assert data.start_token(other) in encode(STORIES, other).banned
+    assert (encode(STORIES, other).input_ids[:, 0] == data.start_token(other)).all()
+    packed = data.pack([data.Story("", "some text " * 99)], other, 16).input_ids
+    assert packed[0, 0] == data.start_token(other) and other.bos_token_id not in packed
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 99])

@@ -2,7 +2,7 @@
 
 A judge is an autoregressive model that did not write the text. Its **perplexity** is exp(nats per token), of the text
 given the prompt that it continues. A judge rewards what is easy to predict, above all repetition. So these always
-stand beside it:
+stand beside it::
 
     entropy      of the tokens of one text: with n_v of its L tokens equal to v, -sum_v n_v/L log(n_v/L), in nats. It
                  is what papers on diffusion language models report (Zheng et al. 2024, arXiv 2409.02908). It is at
@@ -27,9 +27,9 @@ from transformers import LlamaForCausalLM
 
 from a3mini import groups
 from a3mini.curriculum import generator_for
-from a3mini.data import Story
+from a3mini.data import Story, start_token
 from a3mini.evaluate.intervals import Interval, bootstrap
-from a3mini.evaluate.stories import MIDDLE, PREFIX, Batch, start_token
+from a3mini.evaluate.stories import MIDDLE, PREFIX, Batch
 from a3mini.objective import labels_for
 from a3mini.rows import IGNORED_LABEL
 
@@ -70,13 +70,23 @@ class Judged(NamedTuple):
 
 
 def entropy(ids: Sequence[int]) -> float:
-    """Entropy of the tokens of one text, nats: 0 for one token over and over, log L for L different ones."""
+    """Entropy of the tokens of one text, nats: 0 for one token over and over, log L for L different ones.
+
+    Example:
+        >>> round(entropy([7, 7, 8, 8]), 4)  # log 2
+        0.6931
+    """
     counts = torch.tensor(list(ids)).unique(return_counts=True)[1].double()
     return torch.special.entr(counts / counts.sum()).sum().item()
 
 
 def distinct(ids: Sequence[int], n: int) -> float:
-    """Different runs of ``n`` tokens of one text, as a share of all its runs of ``n`` tokens."""
+    """Different runs of ``n`` tokens of one text, as a share of all its runs of ``n`` tokens.
+
+    Example:
+        >>> distinct([1, 2, 1, 2], n=2)  # of 12, 21, 12 two differ
+        0.6666666666666666
+    """
     found = list(zip(*(ids[start:] for start in range(n)), strict=False))
     return len(set(found)) / len(found)
 

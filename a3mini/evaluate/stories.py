@@ -4,14 +4,13 @@ The stories are those of Story Cloze, validation set of 2016 (ROCStories); ``dat
 are the prefix, sentence 4 and the right ending are the suffix, and sentence 3 is the blank, at its true length in
 tokens. The protocol takes the first 1,000 stories; ``subset`` draws fewer of them.
 
-**Tokens**, the same for every system:
+**Tokens**, the same for every system::
 
     start token, prefix | " " + middle | " " + suffix
 
 Each part is tokenised alone, so the blank is exactly the tokens of " " + middle, and no token reaches across an edge.
-DiffuLLaMA's code does the same: its tokenizer puts a space before every part by itself. The start token is
-<|endoftext|> where the tokenizer has it (SmolLM2 read it between all documents), else its bos token. No system may put
-a special token into the blank, and none may end early.
+DiffuLLaMA's code does the same: its tokenizer puts a space before every part by itself. The start token is that of
+``data.start_token``. No system may put a special token into the blank, and none may end early.
 
 **ROUGE** compares the filled sentence with the true one: F1 of rouge-score times 100, without stemming, which is what
 DiffuLLaMA's evaluation gets from the defaults of ``evaluate``. ROUGE lowers case and drops punctuation itself.
@@ -30,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups
 from a3mini.curriculum import generator_for
-from a3mini.data import END_OF_DOCUMENT, Cloze, special_ids
+from a3mini.data import Cloze, start_token
 
 PROTOCOL = 1000  # the protocol's stories are the first so many
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -65,7 +64,7 @@ class Batch:
 
     @property
     def unknown(self) -> Tensor:
-        """bool, (B, T): the blank."""
+        """The blank; bool, (B, T)."""
         return self.part == MIDDLE
 
     @property
@@ -85,13 +84,6 @@ class Batch:
     def decode(self, blanks: list[list[int]]) -> list[str]:
         """The texts of the tokens of each blank, without spaces around them."""
         return [self.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() for ids in blanks]
-
-
-def start_token(tokenizer) -> int:
-    """The token before a story: see the top of this file."""
-    token = tokenizer.convert_tokens_to_ids(END_OF_DOCUMENT)  # None, or the token for what is unknown, without it
-    known = token is not None and tokenizer.convert_ids_to_tokens(token) == END_OF_DOCUMENT
-    return token if known else special_ids(tokenizer)[0]
 
 
 def encode(stories: Sequence[Cloze], tokenizer, device="cpu") -> Batch:
