@@ -52,6 +52,9 @@ results: $(READY) ## write the tables of book/results.md from book/results/*.jso
 publish-check: $(READY) ## build what would be published, serve it under /REPO/ and check it (EDITION=student: without solutions)
 	$(BIN)/python tools/publish_check.py --edition $(EDITION) --jobs $(JOBS) $(ARGS)
 
+slides: $(READY) ## make the slides in _build/html/slides anew, from the notebooks that `make book` has executed
+	$(BIN)/python tools/slides.py
+
 gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
 	$(BIN)/python tools/gpu_check.py
 

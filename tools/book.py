@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import slides
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / ".book" / "source"
@@ -134,6 +135,7 @@ def build(source: Path, output: Path) -> Path:
     if subprocess.run(command).returncode != 0:
         sys.exit("The site was not built: see the warnings above.")
     (site / ".nojekyll").touch()  # GitHub Pages would otherwise leave out the folders that begin with _
+    slides.build(source / "notebooks", site)
     return site
 
 
