@@ -1,0 +1,42 @@
+// Reveal with settings for lectures, for phones, and for those who use a keyboard.
+const phone = innerWidth < 700 && innerWidth < innerHeight && !/print-pdf/.test(location.search);
+document.documentElement.classList.toggle("phone", phone);
+const deck = document.querySelector(".reveal");
+
+// A box that scrolls takes the keys while it has the focus; so does an interactive figure.
+const boxes = ".slides > section > section, pre, mjx-container, .text";
+const scrolls = (box) => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1;
+function mark() {
+  for (const box of Reveal.getCurrentSlide()?.parentElement.querySelectorAll(boxes) ?? []) {
+    const needed = scrolls(box) && getComputedStyle(box).overflow !== "visible";
+    box.toggleAttribute("data-scrolls", needed);
+    box.toggleAttribute("data-prevent-swipe", needed);
+    if (needed) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+
+deck.querySelectorAll("[data-kind] pre").forEach((pre) => pre.setAttribute("aria-label", "code or its output"));
+Reveal.initialize({
+  width: phone ? innerWidth : 1280,
+  height: phone ? innerHeight : 720,
+  margin: 0,
+  center: false,
+  display: "flex",
+  hash: true,
+  navigationMode: "linear", // the right arrow, or a click on it, leads through all slides
+  scrollActivationWidth: 0,
+  slideNumber: "c/t",
+  transition: "none",
+  pdfSeparateFragments: false,
+  showNotes: /[?&]notes/.test(location.search) ? "separate-page" : false,
+  keyboardCondition: (event) => !event.target.closest(".a3-figure, [data-scrolls], summary, a[href]") || event.key === "Escape",
+  plugins: [RevealNotes],
+}).then(async () => {
+  await MathJax.startup.promise;
+  Reveal.on("slidechanged", mark);
+  Reveal.on("resize", mark);
+  deck.addEventListener("toggle", mark, true); // a fold was opened
+  mark();
+  deck.dataset.ready = "true";
+});
