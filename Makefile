@@ -39,7 +39,8 @@ lint: $(READY) ## check the style of the code, notebooks included
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-links: $(READY) ## write the repository's URL and the setup cell to all the places that need them
+links: $(READY) ## write the repository's URL, the setup cell and the glossary's links to all the places that need them
+	$(BIN)/python tools/glossary.py
 	$(BIN)/python tools/links.py
 
 timings: $(READY) ## measure how long each notebook takes, and write it into them

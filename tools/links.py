@@ -1,7 +1,7 @@
 """Write the repository's URL, the setup cell, and what a chapter takes, to every place that needs them.
 
 The URL stands in _config.yml alone (repository: url and branch). From it this tool writes the
-marked parts of README.md, one line of CITATION.cff, and two cells of each notebook: the badge
+marked parts of README.md and book/errata.md, one line of CITATION.cff, and two cells of each notebook: the badge
 that opens it in Colab and the setup cell. It also brings each notebook into the one form in which
 notebooks are committed: no outputs, no counts, the same kernel, stable cell ids.
 
@@ -283,6 +283,22 @@ def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str,
     return nbformat.writes(notebook, indent=1) + "\n"
 
 
+def bibtex(citation: dict, url: str) -> str:
+    """CITATION.cff as BibTeX: the book, and the paper that it teaches."""
+    names = [author["name"] for author in citation["authors"]]
+    entries = [("software", "a3book", names, {"title": citation["title"], "version": citation["version"], "url": url})]
+    for paper in citation["references"]:
+        names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+        key = f"{paper['authors'][0]['family-names'].lower()}{paper['year']}a3"
+        entries.append(("article", key, names, {"title": paper["title"], "year": paper["year"], "url": paper["url"]}))
+    lines = ["```bibtex"]
+    for kind, key, names, fields in entries:
+        authors = " and ".join(f"{{{name}}}" if "," not in name else name for name in names)
+        lines += [f"@{kind}{{{key},", f"  author = {{{authors}}},"]
+        lines += [f"  {name} = {{{value}}}," for name, value in fields.items()] + ["}"]
+    return "\n".join([*lines, "```"])
+
+
 def between(path: Path, text: str, **parts: str) -> str:
     """Replace what stands between <!-- name:begin --> and <!-- name:end -->, for each name of ``parts``."""
     for name, content in parts.items():
@@ -318,6 +334,11 @@ def generated(root: Path) -> dict[Path, str]:
     citation = root / "CITATION.cff"
     text = citation.read_text(encoding="utf-8")
     files[citation] = re.sub(r"(?m)^repository-code: .*$", f'repository-code: "{url}"', text)
+
+    errata = root / "book" / "errata.md"
+    text = errata.read_text(encoding="utf-8")
+    text = re.sub(r"\(\S+/CHANGELOG\.md\)", f"({url}/blob/{branch}/CHANGELOG.md)", text)
+    files[errata] = between(errata, text, citation=bibtex(yaml.safe_load(files[citation]), url))
     return files
 
 

@@ -1,0 +1,51 @@
+"""Sphinx extension: the API reference, from the docstrings of a3mini.
+
+Sphinx's own autodoc, napoleon and linkcode do the work. Here stands what a YAML file cannot say: where the source of a
+name is at the repository, and which members say nothing.
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import yaml
+
+import a3mini
+
+ROOT = Path(a3mini.__file__).resolve().parents[1]
+
+
+def source_lines(module: str, name: str) -> tuple[str, int, int] | None:
+    """File, first and last line of a name of the package; None for what has no source of its own here."""
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    found = inspect.unwrap(found.fget) if isinstance(found, property) else found
+    try:
+        file = Path(inspect.getsourcefile(inspect.unwrap(found))).resolve().relative_to(ROOT)
+        lines, first = inspect.getsourcelines(found)
+    except (TypeError, ValueError, OSError):  # a constant, or a method that another library defines
+        return None
+    return file.as_posix(), first, first + len(lines) - 1
+
+
+def set_source_links(app, config) -> None:
+    """``linkcode_resolve`` is how sphinx.ext.linkcode asks; the URL stands in _config.yml alone."""
+    repository = yaml.safe_load((Path(app.srcdir) / "_config.yml").read_text(encoding="utf-8"))["repository"]
+
+    def resolve(domain: str, info: dict) -> str | None:
+        found = source_lines(info["module"], info["fullname"]) if info.get("module") else None
+        return found and "{url}/blob/{branch}/{0}#L{1}-L{2}".format(*found, **repository)
+
+    config.linkcode_resolve = resolve
+
+
+def skip_what_says_nothing(app, what, name, member, skip, options) -> bool | None:
+    """Fields of a named tuple: their own docstring is "Alias for field number 0"."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def setup(app) -> dict:
+    app.connect("config-inited", set_source_links)
+    app.connect("autodoc-skip-member", skip_what_says_nothing)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
