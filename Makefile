@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 JOBS ?= 2
 # The exact versions. Empty: the newest that the ranges in pyproject.toml allow.
 CONSTRAINTS ?= -c constraints.txt
+# Where `make assignments` puts the course. `make clean` removes _build, and grades with it.
+COURSE ?= _build/assignments
 # What `make publish-check` looks at: complete, student or both; and its options.
 EDITION ?= both
 ARGS ?=
@@ -26,15 +28,16 @@ book: $(READY) ## execute the notebooks, build the site, and say where to open i
 student: $(READY) ## the edition for handing out: notebooks and site without the solutions
 	$(BIN)/python tools/student.py --jobs $(JOBS)
 
-assignments: $(READY) ## an nbgrader course in _build/assignments: the exercises of each chapter, graded by their checks
-	$(BIN)/python tools/assignments.py
+assignments: $(READY) ## an nbgrader course: the exercises of each chapter, graded by their checks (COURSE=folder)
+	$(BIN)/python tools/assignments.py --course $(COURSE)
 
 test: lint book student ## every check: style, every notebook, the site with warnings as errors, all tests
 	A3_SITE_REQUIRED=1 OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile --durations=10
 
-lint: $(READY) ## check the style of the code, notebooks included
+lint: $(READY) ## check the style of the code, notebooks included, and the spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
