@@ -1,8 +1,8 @@
 """Make an assignment for nbgrader from the exercises of each chapter.
 
-_build/assignments is a course folder of nbgrader: source/ holds the instructor's version, with the solutions,
-release/ what is handed out, and nbgrader_config.py its settings. From then on nbgrader does the work; CONTRIBUTING.md
-has its commands. To run this again brings source/ and release/ up to date, and leaves submissions and grades alone.
+The course folder is nbgrader's: source/ holds the instructor's version, with the solutions, release/ what is handed
+out, and nbgrader_config.py its settings. From then on nbgrader does the work; CONTRIBUTING.md has its commands.
+To run this again brings source/ and release/ up to date, and leaves submissions and grades alone.
 
 An assignment has the setup and the imports of its chapter, and for each exercise three cells: the task, the stub, and
 the check. Students can edit the stub alone. The check is worth as many points as the exercise has stars.
@@ -74,9 +74,9 @@ def assignment(chapter: str, notebook: NotebookNode) -> NotebookNode:
     found = exercises(chapter, notebook)
     introduction = (
         f"# {title(notebook)}: exercises\n\n"
-        "Write your answer into the cell below each task, then run the cell after it: it says what is wrong, or that "
-        "the answer is correct. Run the setup and the imports first. An answer may use the imports, and what is defined "
-        f"in its own cell.\n\n*{sum(exercise.stars for exercise in found)} points in all*"
+        "Run the setup and the imports. Then write your answer into the cell below each task, and run the cell after "
+        "it: it says that the answer is correct, or what is wrong. An answer may use the imports and what its own "
+        f"cell defines.\n\n*{sum(exercise.stars for exercise in found)} points in all*"
     )
     cells = [
         marked(new_markdown_cell(introduction), "introduction"),
