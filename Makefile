@@ -17,7 +17,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book student assignments test lint lab links timings results gpu-check publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links timings results gpu-check colab-check matrix publish-check slides clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ publish-check: $(READY) ## build what would be published, serve it under /REPO/ 
 
 slides: $(READY) ## make the slides in _build/html/slides anew, from the notebooks that `make book` has executed
 	$(BIN)/python tools/slides.py
+
+colab-check: $(READY) ## run every notebook with its setup cell where only Colab's packages are (long; ARGS=--hub: with a network)
+	$(BIN)/python tools/colab_check.py $(ARGS)
+
+matrix: $(READY) ## all tests and notebooks with the oldest and the newest versions of what we need (very long)
+	$(BIN)/python tools/matrix.py $(ARGS)
 
 gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
 	$(BIN)/python tools/gpu_check.py
