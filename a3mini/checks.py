@@ -492,6 +492,11 @@ def repaired_layer(answer: Callable) -> None:
                 not _same(got_query, block(h_query, context, sees_query)),
                 "the query rows read content that this layer has already changed; both streams read its inputs.",
             )
+        a_query = h_query + attend(norm(h_query), h_content, sees_query)
+        expect(
+            not _same(got_query, a_query + mlp(norm(a_query))),
+            "queries read content without its norm; both streams read norm(h_content).",
+        )
         expect(_same(got_query, right_query), "the query rows are wrong: norm, attend, add; norm, MLP, add.")
 
 
@@ -509,7 +514,11 @@ def packed_layer(answer: Callable) -> None:
             for name, h, positions in (("rows", rows, row_positions), ("content", content, content_positions)):
                 expect(len(h) == len(positions), f"{len(h)} {name}, but {len(positions)} positions: give one for each.")
             shape = (len(rows), len(content))
-            expect(mask.shape == shape, f"the mask should be {shape}, a row per row, not {tuple(mask.shape)}.")
+            expect(
+                mask.shape == shape,
+                f"the block gets {len(rows)} rows and {len(content)} content rows, so its mask should be {shape}, not "
+                f"{tuple(mask.shape)}. Nobody looks at query rows.",
+            )
             seen.append((len(rows), len(content), row_positions, content_positions))
             row_turns, content_turns = (torch.cos(p[:, None] / 3) for p in (row_positions, content_positions))
             rows = rows + attend(row_turns * norm(rows), content_turns * norm(content), mask)
@@ -546,6 +555,32 @@ def packed_layer(answer: Callable) -> None:
                 _same(mine, theirs),
                 f"for group_ids {ids} the {name} rows differ from those computed in full. Do rows and mask fit?",
             )
+
+
+@exercise
+def told_next(answer: Callable) -> None:
+    """(embedded, own, following, group_ids) -> rows (T, D) that know token, own position and the next position."""
+    generator = torch.Generator().manual_seed(2)
+    for ids in ([0, 1, 2, 3], [0, 3, 1, 2], [0, 20, 5, 10, 7]):
+        group_ids, order = torch.tensor(ids), torch.tensor(ids).argsort().tolist()
+        embedded, own, following = torch.randn(3, len(ids), 6, dtype=torch.float64, generator=generator)
+        given = [table.clone() for table in (embedded, own, following)]
+        got = answer(*given, group_ids.clone())
+        expect(isinstance(got, torch.Tensor) and got.shape == embedded.shape, "return one tensor, (T, D).")
+        expect(
+            all(torch.equal(*pair) for pair in zip(given, (embedded, own, following), strict=True)),
+            "the embeddings or a table have changed: add to a copy.",
+        )
+        told = got.double() - embedded - own  # what each row is told about the next position
+        where = f"for group_ids {ids} "
+        expect(not _same(told[order[-1]], -own[order[-1]]), f"{where}the vector of a row's own position is missing.")
+        last = f"{where}the row at position {order[-1]} is predicted last: nothing comes next."
+        expect(_same(told[order[-1]], torch.zeros(6)), last)
+        for this, after in itertools.pairwise(order):
+            neighbour = this + 1 < len(ids) and after != this + 1 and _same(told[this], following[this + 1])
+            expect(not neighbour, f"{where}the row at {this} is told its right neighbour, not who is predicted next.")
+            right = f"{where}the row at {this} should be told position {after}, which is predicted next."
+            expect(_same(told[this], following[after]), right)
 
 
 # Notebook 04: train a compact model
@@ -778,7 +813,7 @@ def bound_from_sets(answer: Callable) -> None:
 
 
 @exercise
-def rehearsed(answer: Callable) -> None:
+def rehearsed(answer: Callable) -> str:
     """From a stage, a part and a share to the stage in which that share of the examples draws from the part."""
     several = (Part("shuffled", (1, 4), weight=3), Part("span", (2,), weight=1))
     stages = (
@@ -815,6 +850,7 @@ def rehearsed(answer: Callable) -> None:
                 all(math.isclose(after[key], before[key] * (1 - share), rel_tol=1e-6) for key in before),
                 at + "the other parts must keep their proportions to each other.",
             )
+    return "correct. Now train with it."
 
 
 # Notebook 06: any-order decoding
@@ -1198,7 +1234,7 @@ def _shared(information: torch.Tensor, order: Sequence[int], draft: int) -> floa
 
 
 @exercise
-def draft_order(answer: Callable) -> None:
+def draft_order(answer: Callable) -> str:
     """From the information between positions (T, T) and the length of a draft to an order that shares little."""
     position = torch.arange(12, dtype=torch.float64)
     apart = (position[:, None] - position).abs()
@@ -1228,6 +1264,7 @@ def draft_order(answer: Callable) -> None:
         expect(order != list(range(length)), f"{found}. Yours is the order of the text.")
         expect(shares < 1.1 * mean, f"{found}. You draft together what shares *most*; such drafts are rejected.")
         expect(shares < 0.9 * mean, f"{found}. Yours should share clearly less: under {0.9 * mean:.2f}.")
+    return f"an order, and it beats chance. {found}. Now a real model."
 
 
 # Notebook 08: adapt on a GPU
@@ -1329,7 +1366,7 @@ def save_every(answer: Callable) -> None:
 
 
 @exercise
-def fair_runs(answer: Sequence[dict]) -> None:
+def fair_runs(answer: Sequence[dict]) -> str:
     """At most 12 runs that compare LoRA ranks: paired seeds, several learning rates, equal tokens."""
     expect(isinstance(answer, list | tuple) and len(answer) > 0, "make a list of runs.")
     names = {"rank", "learning_rate", "seed", "steps", "batch"}
@@ -1370,6 +1407,7 @@ def fair_runs(answer: Sequence[dict]) -> None:
         all(len({rate for rate, _ in tried}) == len({rate for rate, _ in first}) for tried in others),
         "one rank tries more learning rates than another: the best of more draws looks better by luck.",
     )
+    return f"fair: {len(by_rank)} ranks in {len(answer)} runs, paired. Now train them."
 
 
 # Notebook 09: evaluate
@@ -1504,7 +1542,7 @@ def paired_interval(answer: Callable) -> None:
 
 
 @exercise
-def gap_score(answer: Callable) -> None:
+def gap_score(answer: Callable) -> str:
     """From a filled gap, the true sentence and the sentence before to a score that copying cannot win."""
     before, true = "Anna lost her red ball in the park.", "A little dog found her ball under a bench."
     other = "Yesterday we ate soup."
@@ -1546,3 +1584,4 @@ def gap_score(answer: Callable) -> None:
         except ZeroDivisionError:
             raise Mistake(f"{text!r} against {reference!r}: no words are left to count. Return 0.") from None
         expect(got == 0 or text == reference, f"{text!r} against {reference!r} should get 0, not {got:.1f}.")
+    return "copying cannot win. Now the systems of section 4."
