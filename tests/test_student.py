@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
+pytest.importorskip("jupyter_book", reason="needs the extra `book`")
+
 import exercises  # noqa: E402
 import links  # noqa: E402
 import student  # noqa: E402
