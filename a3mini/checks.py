@@ -574,13 +574,13 @@ def told_next(answer: Callable) -> None:
         told = got.double() - embedded - own  # what each row is told about the next position
         where = f"for group_ids {ids} "
         expect(not _same(told[order[-1]], -own[order[-1]]), f"{where}the vector of a row's own position is missing.")
-        last = f"{where}the row at position {order[-1]} is predicted last: nothing comes next."
-        expect(_same(told[order[-1]], torch.zeros(6)), last)
         for this, after in itertools.pairwise(order):
             neighbour = this + 1 < len(ids) and after != this + 1 and _same(told[this], following[this + 1])
             expect(not neighbour, f"{where}the row at {this} is told its right neighbour, not who is predicted next.")
             right = f"{where}the row at {this} should be told position {after}, which is predicted next."
             expect(_same(told[this], following[after]), right)
+        last = f"{where}the row at position {order[-1]} is predicted last: nothing comes next."
+        expect(_same(told[order[-1]], torch.zeros(6)), last)
 
 
 # Notebook 04: train a compact model

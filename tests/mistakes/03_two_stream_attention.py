@@ -28,6 +28,14 @@ def packed_layer(block, h_content, h_query, group_ids):
 PLACES = "torch.cat((content, query))"
 SPLIT = "out[: len(content)], out[len(content) :]"
 
+TOLD = """\
+def told_next(embedded, own, following, group_ids):
+    order = group_ids.argsort()
+    start = embedded + own
+    start[{rows}] += {told}
+    return start
+"""
+
 MISTAKES = {
     "rows_needed": [
         (ROWS.format(content="group_ids >= 0", query=QUERY), "leave it out"),
@@ -79,6 +87,13 @@ MISTAKES = {
             "    return h_content, h_query",
             "the content rows are wrong",
         ),
+        (
+            "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+            "    a_content = h_content + attend(norm(h_content), norm(h_content), content_mask)\n"
+            "    a_query = h_query + attend(norm(h_query), h_content, query_mask)\n"
+            "    return a_content + mlp(norm(a_content)), a_query + mlp(norm(a_query))",
+            "without its norm",
+        ),
     ],
     "packed_layer": [
         (
@@ -122,6 +137,25 @@ MISTAKES = {
             "    query = block(h_query, at, h_content, at, masks.query_mask(group_ids))\n"
             "    return content, query",
             "is called 2 times",
+        ),
+        (
+            PACKED.format(content=CONTENT, query_mask="query_mask", positions=PLACES, result=SPLIT).replace(
+                "h_content[content], content, mask", "rows, torch.cat((content, query)), mask"
+            ),
+            "Nobody looks at query rows",
+        ),
+    ],
+    "told_next": [
+        (TOLD.format(told="following[1:]", rows=":-1"), "told its right neighbour"),
+        (TOLD.format(told="following[order[:-1]]", rows="order[:-1]"), "should be told position"),
+        (TOLD.format(told="following[order.roll(-1)]", rows="order"), "nothing comes next"),
+        (
+            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.clone()"),
+            "own position is missing",
+        ),
+        (
+            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.add_(own)"),
+            "add to a copy",
         ),
     ],
 }
