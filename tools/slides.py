@@ -12,6 +12,7 @@ import importlib.util
 import re
 import shutil
 from functools import cache
+from html import escape
 from itertools import groupby
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def height(kind: str, text: str) -> int:
     if kind == "formula":
         return 3
     if kind == "table":
-        return sum(1 + max(map(len, line.split("|"))) // 40 for line in lines)
+        return sum(1 + max(map(len, line.split("|"))) // 18 for line in lines)
     return sum(1 + len(line) // LETTERS_PER_LINE for line in " ".join(lines).replace(" - ", "\n- ").splitlines())
 
 
@@ -108,6 +109,16 @@ class Slide:
         self.lines += lines
 
 
+def framed(figure: str) -> str:
+    """An interactive figure in a frame: reveal.js would take its sections for slides, and its keys for its own."""
+    page = (
+        '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Interactive figure</title></head>'
+        f"<body><main>{figure}</main></body></html>"
+    )
+    return f'<iframe title="Interactive figure" srcdoc="{escape(page)}"></iframe>'
+
+
 def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A code cell with the outputs that a slide can show, and the text for those who do not see them."""
     outputs = []
@@ -119,6 +130,8 @@ def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
             continue
         for output in group:
             data = {k: v for k, v in output.data.items() if k in ("text/html", "image/png", "image/svg+xml")}
+            if "a3-figure" in data.get("text/html", ""):
+                data["text/html"] = framed(data["text/html"])
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
             outputs.append(
                 nbformat.v4.new_output(

@@ -1,9 +1,10 @@
 // Reveal with settings for lectures, for phones, and for those who use a keyboard.
-const phone = innerWidth < 700 && innerWidth < innerHeight && !/print-pdf/.test(location.search);
+const print = /print-pdf/.test(location.search);
+const phone = innerWidth < 700 && innerWidth < innerHeight && !print;
 document.documentElement.classList.toggle("phone", phone);
 const deck = document.querySelector(".reveal");
 
-// A box that scrolls takes the keys while it has the focus; so does an interactive figure.
+// A box that scrolls takes the keys while it has the focus. (An interactive figure has a frame of its own.)
 const boxes = ".slides > section > section, pre, mjx-container, .text";
 const scrolls = (box) => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1;
 function mark() {
@@ -17,7 +18,7 @@ function mark() {
 }
 
 deck.querySelectorAll("[data-kind] pre").forEach((pre) => pre.setAttribute("aria-label", "code or its output"));
-Reveal.initialize({
+const settings = {
   width: phone ? innerWidth : 1280,
   height: phone ? innerHeight : 720,
   margin: 0,
@@ -30,13 +31,16 @@ Reveal.initialize({
   transition: "none",
   pdfSeparateFragments: false,
   showNotes: /[?&]notes/.test(location.search) ? "separate-page" : false,
-  keyboardCondition: (event) => !event.target.closest(".a3-figure, [data-scrolls], summary, a[href]") || event.key === "Escape",
+  keyboardCondition: (event) => !event.target.closest("[data-scrolls], summary, a[href]") || event.key === "Escape",
   plugins: [RevealNotes],
-}).then(async () => {
+};
+(async () => {
+  if (print) await MathJax.startup.promise; // a sheet of paper is measured once
+  await Reveal.initialize(settings);
   await MathJax.startup.promise;
   Reveal.on("slidechanged", mark);
   Reveal.on("resize", mark);
   deck.addEventListener("toggle", mark, true); // a fold was opened
   mark();
   deck.dataset.ready = "true";
-});
+})();
