@@ -203,6 +203,8 @@ def test_a_fold_opens_by_key_and_its_slide_scrolls(lecture, site):
     page.keyboard.press("End")
     page.wait_for_function("Reveal.getCurrentSlide().scrollTop > 0")
     assert page.evaluate("JSON.stringify(Reveal.getIndices())") == before
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("JSON.stringify(Reveal.getIndices())") != before
 
 
 def test_paper_has_every_slide_and_its_notes(lecture, site):

@@ -25,6 +25,7 @@ from pathlib import Path
 from string import Template
 
 import nbformat
+import syllabus
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -330,6 +331,10 @@ def generated(root: Path) -> dict[Path, str]:
     index = root / "book" / "index.md"
     text = index.read_text(encoding="utf-8")
     files[index] = between(index, text, routes=routes(root, found), chapters=cards(found))
+
+    course = root / "book" / "instructors.md"
+    text = course.read_text(encoding="utf-8")
+    files[course] = between(course, text, syllabi=syllabus.syllabi(root, found), slides=syllabus.slides(found))
 
     citation = root / "CITATION.cff"
     text = citation.read_text(encoding="utf-8")

@@ -17,7 +17,14 @@ function mark() {
   }
 }
 
-deck.querySelectorAll("[data-kind] pre").forEach((pre) => pre.setAttribute("aria-label", "code or its output"));
+// Keys that do something else where the focus is. All others turn the slides.
+const taken = {
+  "[data-scrolls]": ["ArrowUp", "ArrowDown", "PageUp", "PageDown", "Home", "End", " "],
+  summary: ["Enter", " "],
+};
+const turns = (event) =>
+  !Object.entries(taken).some(([where, keys]) => keys.includes(event.key) && event.target.closest(where));
+
 const settings = {
   width: phone ? innerWidth : 1280,
   height: phone ? innerHeight : 720,
@@ -31,7 +38,7 @@ const settings = {
   transition: "none",
   pdfSeparateFragments: false,
   showNotes: /[?&]notes/.test(location.search) ? "separate-page" : false,
-  keyboardCondition: (event) => !event.target.closest("[data-scrolls], summary, a[href]") || event.key === "Escape",
+  keyboardCondition: turns,
   plugins: [RevealNotes],
 };
 (async () => {
