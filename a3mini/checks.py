@@ -220,6 +220,8 @@ def parallel_kl(answer: Callable) -> None:
         expect(not math.isnan(got), f"{found}. A term p log p with p = 0 counts 0.")
         if _close(got, right):
             continue
+        alone = torch.special.entr(p).sum().item()
+        expect(p.dim() > 1 or not _close(got, -alone), f"{found}. Mind that p.sum([]) sums over every axis.")
         q = torch.ones_like(p)
         for t in range(p.dim()):
             others = [i for i in range(p.dim()) if i != t]
@@ -229,7 +231,6 @@ def parallel_kl(answer: Callable) -> None:
         backwards = (q * (q / p).log()).sum().item()
         expect(not _close(got, backwards), f"{found}: this is KL(q‖p), not KL(p‖q).")
         expect(not _close(got, (p - q).abs().sum().item() / 2), f"{found}: this is the total variation.")
-        alone = torch.special.entr(p).sum().item()
         expect(not _close(got, alone), f"{found}: this is the entropy of the table alone.")
         expect(False, f"{found}.")
 
@@ -248,8 +249,47 @@ def best_two_groups(answer: Callable) -> None:
         best, worst = min(loss, key=loss.get), max(loss, key=loss.get)
         found = f"random table {seed}: {best} has KL {loss[best]:.4f} nats, your {yours} has {loss[yours]:.4f}"
         expect(len(loss) == 2 or yours != worst, f"{found}: the worst of all. Look for the smallest.")
+        swapped = loss[tuple(3 - group for group in yours)]
+        expect(
+            _close(loss[yours], loss[best]) or not _close(swapped, loss[best]),
+            f"{found}. The split is right, the order is not. Try splits in both orders, group 2 given group 1.",
+        )
         # With two positions both orders are exact; otherwise two groupings never tie in these tables.
         expect(_close(loss[yours], loss[best]), f"{found}. Try every split, not only neighbours, in both orders.")
+
+
+@exercise
+def falling_table(answer: torch.Tensor) -> str:
+    """A table in which total variation falls by 0.05 or more when two adjacent groups are merged."""
+    expect(isinstance(answer, torch.Tensor), f"give a tensor, not {type(answer).__name__}.")
+    p = answer.detach().double()
+    expect(p.dim() in (3, 4), f"give a table of three or four positions, not {p.dim()}.")
+    expect(all(2 <= size <= 4 for size in p.shape), f"two to four words at each position; the shape is {[*p.shape]}.")
+    expect(bool((p >= 0).all()), "a probability is below 0.")
+    expect(abs(p.sum().item() - 1) < 1e-6, f"the probabilities sum to {p.sum().item():.4f}, not to 1.")
+
+    def marginal(keep: list[int]) -> torch.Tensor:
+        others = [t for t in range(p.dim()) if t not in keep]
+        return p.sum(others, keepdim=True) if others else p
+
+    variation = {}
+    for ids in itertools.product(range(1, p.dim() + 1), repeat=p.dim()):
+        if set(ids) == set(range(1, max(ids) + 1)):  # an ordered partition
+            q = torch.ones_like(p)
+            for t, group in enumerate(ids):
+                seen = [i for i, other in enumerate(ids) if other < group]
+                q = q * torch.nan_to_num(marginal([t, *seen]) / marginal(seen))  # 0 / 0: a text that never occurs
+            variation[ids] = (p - q).abs().sum().item() / 2
+    merges = {}
+    for before in variation:
+        for k in range(1, max(before)):
+            after = tuple(group - (group > k) for group in before)
+            merges[before, after] = variation[before] - variation[after]
+    (before, after), fall = max(merges.items(), key=lambda item: item[1])
+    expect(fall > 1e-9, "no merge of adjacent groups lowers TV in this table. Many random tables do better.")
+    found = f"TV falls by {fall:.4f} from groups {before} to {after}"
+    expect(fall >= 0.05, f"{found}, the best merge. Find a table with 0.05 or more.")
+    return f"{found}. Can you find more?"
 
 
 def _close(a: float, b: float) -> bool:

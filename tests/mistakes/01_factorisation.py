@@ -122,6 +122,12 @@ MISTAKES = {
             "random table of shape (3, 2, 4)",
         ),
         ("def parallel_kl(p):\n    return p.log()", "return one number"),
+        (
+            "def parallel_kl(p):\n"
+            "    alone = [p.sum([i for i in range(p.dim()) if i != t]) for t in range(p.dim())]\n"
+            "    return sum(torch.special.entr(a).sum().item() for a in alone) - torch.special.entr(p).sum().item()",
+            "sums over every axis",
+        ),
     ],
     "best_two_groups": [
         (changed(BEST, "min(candidates", "max(candidates"), "the worst of all"),
@@ -133,9 +139,25 @@ MISTAKES = {
             changed(BEST, "sum(H([t, *first]) - H(first) for t in second)", "sum(H([t]) for t in second) - H(second)"),
             "Try every split",
         ),
+        (
+            changed(
+                BEST,
+                "sum(H([t]) for t in first) + sum(H([t, *first]) - H(first) for t in second)",
+                "sum(H([t]) for t in (*first, *second)) - H(first) - H(second)",
+            ),
+            "the order is not",
+        ),
         (changed(BEST, " if len(set(ids)) == 2]", " if len(set(ids)) == 1]"), "both of them"),
         (changed(BEST, "repeat=p.dim()) if", "repeat=p.dim()) if ids[0] == 1 and"), "in both orders"),
         (changed(BEST, "torch.tensor(min(candidates, key=loss))", "min(candidates, key=loss)"), "return a tensor"),
         (changed(BEST, "torch.tensor(min(candidates, key=loss))", "torch.tensor(min(candidates, key=loss)) - 1"), "(0"),
+    ],
+    "falling_table": [
+        ("falling_table = torch.rand(2, 2, 2)", "not to 1"),
+        ("falling_table = torch.full((2, 2, 2), 0.125)", "no merge of adjacent groups"),
+        ("falling_table = torch.tensor([[[4, 2], [3, 1]], [[4, 1], [3, 2]]]) / 20", "Find a table with 0.05"),
+        ("falling_table = torch.full((2, 2), 0.25)", "three or four positions"),
+        ("falling_table = torch.full((8, 8, 8), 1 / 512)", "two to four words"),
+        ("falling_table = [0.5, 0.5]", "give a tensor"),
     ],
 }
