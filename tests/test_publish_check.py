@@ -14,12 +14,12 @@ import publish_check
 @pytest.mark.parametrize(
     ("url", "here", "part"),
     [
-        ("https://github.com/OWNER/a3-book", None, "still the placeholder"),
-        ("https://github.com/OWNER/a3-book", "ann/a3-book", "url: https://github.com/ann/a3-book"),
-        ("https://github.com/bob/a3-book", "ann/a3-book", "This repository is https://github.com/ann/a3-book"),
-        ("https://github.com/ann/a3-book/", None, "should have the form"),
-        ("https://github.com/ann/a3-book.git", None, "should have the form"),
-        ("http://github.com/ann/a3-book", None, "should have the form"),
+        ("https://github.com/OWNER/book", None, "still the placeholder"),
+        ("https://github.com/OWNER/book", "ann/book", "url: https://github.com/ann/book"),
+        ("https://github.com/bob/book", "ann/book", "This repository is https://github.com/ann/book"),
+        ("https://github.com/ann/book/", None, "should have the form"),
+        ("https://github.com/ann/book.git", None, "should have the form"),
+        ("http://github.com/ann/book", None, "should have the form"),
     ],
 )
 def test_a_wrong_url_is_explained(url, here, part):
@@ -27,14 +27,14 @@ def test_a_wrong_url_is_explained(url, here, part):
     assert part in message and "_config.yml" in message and "make links" in message
 
 
-@pytest.mark.parametrize("here", [None, "ann/a3-book", "Ann/A3-book"])
+@pytest.mark.parametrize("here", [None, "ann/book", "Ann/Book"])
 def test_a_right_url_is_accepted(here):
-    assert publish_check.wrong_url("https://github.com/ann/a3-book", here) is None
+    assert publish_check.wrong_url("https://github.com/ann/book", here) is None
 
 
 def test_placeholders_in_links_are_found(tmp_path):
-    (tmp_path / "a.html").write_text('<a href="https://github.com/OWNER/a3-book">here</a>')
-    (tmp_path / "b.html").write_text('OWNER <a href="https://github.com/ann/a3-book">here</a>')
+    (tmp_path / "a.html").write_text('<a href="https://github.com/OWNER/book">here</a>')
+    (tmp_path / "b.html").write_text('OWNER <a href="https://github.com/ann/book">here</a>')
     assert publish_check.placeholders(tmp_path) == ["a.html"]
 
 
