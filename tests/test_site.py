@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
-from built_site import SITE, pages, require_site
+from built_site import BASE, ROOT, SITE, pages, require_site
 from fontTools.ttLib import TTFont
 
 # Attributes with which a page makes the browser load something. A plain link (<a href>) loads nothing.
@@ -67,8 +67,10 @@ def is_local(url: str) -> bool:
 
 def problem(page: str, url: str) -> str | None:
     """Why a local URL on a page leads nowhere, or None."""
-    target = urlsplit(urljoin(f"/{page}", url))
-    name = unquote(target.path).lstrip("/")
+    target = urlsplit(urljoin(f"{BASE}/{page}", url))
+    name = unquote(target.path).removeprefix(f"{BASE}/")
+    if name.startswith("/"):
+        return f"{url}: leads out of the site, which is not at the root of its server"
     if not (SITE / name).is_file():
         return f"{url}: no such file"
     if target.fragment and name.endswith(".html"):
@@ -79,7 +81,7 @@ def problem(page: str, url: str) -> str | None:
 
 
 def test_every_page_of_the_contents_is_there():
-    named = re.findall(r"(?:file|root): (\S+)", (SITE.parents[1] / "_toc.yml").read_text())
+    named = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
     assert {f"{name}.html" for name in named} <= set(pages())
 
 
