@@ -343,23 +343,24 @@ def seven_tokens(answer: torch.Tensor | Sequence[int]) -> None:
     expect(count == 3, f"all conditions hold, but with {count} groups; three are enough. Which can be merged?")
 
 
+def _leak_depth(content: torch.Tensor, query: torch.Tensor, ids: torch.Tensor) -> int | None:
+    """The least number of layers at which a query reaches a token that it must not see, by search; or None."""
+    depths = []
+    for row in (ids > 0).nonzero().flatten().tolist():
+        reached, depth = set(query[row].nonzero().flatten().tolist()), 1
+        while not any(ids[j] < 0 or ids[j] >= ids[row] for j in reached):
+            further = reached.union(*(content[j].nonzero().flatten().tolist() for j in reached))
+            if further == reached:
+                break
+            reached, depth = further, depth + 1
+        else:
+            depths.append(depth)
+    return min(depths, default=None)
+
+
 @exercise
 def leak_depth(answer: Callable) -> None:
     """From content mask, query mask and group_ids to the least number of layers at which a query leaks, or None."""
-
-    def by_search(content: torch.Tensor, query: torch.Tensor, ids: torch.Tensor) -> int | None:
-        depths = []
-        for row in (ids > 0).nonzero().flatten().tolist():
-            reached, depth = set(query[row].nonzero().flatten().tolist()), 1
-            while not any(ids[j] < 0 or ids[j] >= ids[row] for j in reached):
-                further = reached.union(*(content[j].nonzero().flatten().tolist() for j in reached))
-                if further == reached:
-                    break
-                reached, depth = further, depth + 1
-            else:
-                depths.append(depth)
-        return min(depths, default=None)
-
     ids = torch.tensor([0, 1, 1, 3, 2, 2, -1])
     content, query, everyone = masks.content_mask(ids), masks.query_mask(ids), (ids >= 0).expand(7, -1)
     chain = torch.tensor([0, 0, 0, 1, 2])  # queries see token 2 alone, which sees 1, which sees 0
@@ -380,7 +381,7 @@ def leak_depth(answer: Callable) -> None:
         holes, seen = torch.rand(2, 6, 6, generator=generator) < torch.tensor([0.15, 0.5])[:, None, None]
         cases.append((f"random masks, number {number}", holes, masks.query_mask(some) & seen, some))
     for name, content, query, ids in cases:
-        right, got = by_search(content, query, ids), answer(content.clone(), query.clone(), ids.clone())
+        right, got = _leak_depth(content, query, ids), answer(content.clone(), query.clone(), ids.clone())
         got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
         found = f"for {name} (group_ids {ids.tolist()}) the answer is {right}, yours is {got!r}"
         expect(got is None or (isinstance(got, int) and not isinstance(got, bool)), f"return an int or None; {found}.")
@@ -417,6 +418,23 @@ def outside_in(answer: Callable) -> None:
             where + f"{len(set(ids)) - 1} groups, highest id {max(ids)}; with both edges at once, and all blanks "
             f"at once, {fewest} groups numbered 1 to {fewest} are enough.",
         )
+
+
+@exercise
+def deep_leak(answer: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """(content mask, query mask), bool (6, 6), that leak from six layers on for the groups 0 0 0 0 0 1."""
+    ids = torch.tensor([0, 0, 0, 0, 0, 1])
+    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, "give a pair: the content mask, the query mask.")
+    for name, mask in zip(("content", "query"), answer, strict=True):
+        expect(isinstance(mask, torch.Tensor), f"the {name} mask should be a tensor, not {type(mask).__name__}.")
+        expect(mask.shape == (6, 6), f"the {name} mask should be (6, 6), not {tuple(mask.shape)}.")
+        expect(mask.dtype == torch.bool, f"the {name} mask should be boolean, not {mask.dtype}.")
+    content, query = answer
+    extra = (query & ~masks.query_mask(ids)).nonzero().tolist()
+    expect(not extra, f"the query mask shows more than the right one, at {extra}: that leaks at once.")
+    depth = _leak_depth(content, query, ids)
+    expect(depth is not None, "no depth leaks: some path has to lead from the query at 5 to token 5.")
+    expect(depth == 6, f"this leaks from {depth} layers on already. Make its shortest path longer.")
 
 
 # Notebook 03: two-stream attention

@@ -92,4 +92,11 @@ MISTAKES = {
         ("def outside_in(unknown):\n    return [0, 1, 0]", "return a tensor"),
         ("def outside_in(unknown):\n    return unknown[1:].long()", "the shape should be"),
     ],
+    "deep_leak": [
+        ("deep_leak = (torch.ones(6, 6).bool(), torch.arange(36).view(6, 6) == 30)", "from 2 layers on"),
+        ("deep_leak = (torch.ones(6, 6).tril().bool(), torch.ones(6, 6).tril(-1).bool())", "shows more"),
+        ("deep_leak = (torch.arange(36).view(6, 6) % 7 == 6, torch.arange(36).view(6, 6) == 30)", "no depth leaks"),
+        ("deep_leak = (torch.eye(6), torch.eye(6))", "should be boolean"),
+        ("deep_leak = torch.eye(6).bool()", "give a pair"),
+    ],
 }
