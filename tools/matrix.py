@@ -18,15 +18,15 @@ from pathlib import Path
 
 from environments import ROOT, Workplace, python
 
-EXTRAS = ("train", "notebooks", "eval", "test")
+READERS, TOOLS = ("train", "notebooks", "eval"), ("test",)
 PYTHONS = {"oldest": "3.11", "newest": "3.13"}
 FILES_PER_PIECE = 6
 
 
-def ranges(root: Path = ROOT) -> dict[str, str]:
-    """Each dependency, and the range that pyproject.toml gives it."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
+def ranges(*extras: str) -> dict[str, str]:
+    """The dependencies of the package and of these extras, each with the range that pyproject.toml gives it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
     pairs = [re.fullmatch(r"([\w-]+)(\S*)", line).groups() for line in lines if not line.startswith("a3mini")]
     return dict(sorted(pairs))
 
@@ -39,7 +39,7 @@ def pins(which: str, found: dict[str, str]) -> list[str]:
 
 
 def run(which: str, place: Workplace, jobs: int) -> None:
-    wanted = [*pins(which, ranges()), *(["--upgrade"] if which == "newest" else [])]
+    wanted = [*pins(which, ranges(*READERS, *TOOLS)), *(["--upgrade"] if which == "newest" else [])]
     local = ["--no-deps", "-e", "."], ["--no-deps", "-r", "requirements-nodeps.txt"]
     place.create(python(PYTHONS[which]), ["--upgrade", "pip"], wanted, *local)
     for path in sorted((place.repository / "notebooks").glob("*.ipynb")):
@@ -54,7 +54,7 @@ def run(which: str, place: Workplace, jobs: int) -> None:
 def column(place: Workplace) -> dict:
     """What is stored of one of the two."""
     have = {name.lower().replace("_", "-"): version for name, version in place.versions().items()}
-    found = {"python": have["python"]} | {name: have[name] for name in ranges()}
+    found = {"python": have["python"]} | {name: have[name] for name in ranges(*READERS, *TOOLS) if name in have}
     tests = sorted((place.repository / "tests").glob("test_*.py"))
     expected = {"tests": -(-len(tests) // FILES_PER_PIECE), "notebook": 10}
     ran = {kind: sum(name.startswith(kind) for name in place.state["pieces"]) for kind in expected}
@@ -86,7 +86,7 @@ def main() -> None:
     from record import record
 
     seconds = sum(one[kind]["seconds"] for one in columns.values() for kind in ("tests", "notebooks"))
-    record("version_matrix", seed=0, wall_seconds=seconds, ranges=ranges(), columns=columns)
+    record("version_matrix", seed=0, wall_seconds=seconds, ranges=ranges(*READERS), columns=columns)
     failed = [f"{which}: {one[kind]['failures']}" for which, one in columns.items() for kind in ("tests", "notebooks")]
     print("\n".join(failed))
     if any(one[kind]["failed"] for one in columns.values() for kind in ("tests", "notebooks")):
