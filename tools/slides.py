@@ -128,6 +128,8 @@ def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
             text = "".join(output.text for output in group if output.name == "stdout").rstrip()
             outputs += [nbformat.v4.new_output("stream", text=text)] if text else []
             continue
+        if kind == "error":
+            raise ValueError(f"cell {cell.get('id')} ended with {group[0].ename}: {group[0].evalue}")
         for output in group:
             data = {k: v for k, v in output.data.items() if k in ("text/html", "image/png", "image/svg+xml")}
             if "a3-figure" in data.get("text/html", ""):
