@@ -61,6 +61,7 @@ def test_prose_becomes_notes_and_code_is_folded():
     cells = [
         new_markdown_cell("# Title\n\nThe question?\n\n**You will learn** to\n\n- ask;\n- answer."),
         new_code_cell("import this", metadata={"tags": ["imports"]}),
+        new_code_cell("import this  # and more"),
         new_markdown_cell("## 1. Part\n\n" + "plain words " * 30 + "\n\nA **term** is short."),
         new_code_cell(long, outputs=[new_output("stream", text="printed\n"), new_output("stream", text="too\n")]),
         new_code_cell("short()", outputs=[new_output("stream", text="brief\n")]),
@@ -93,12 +94,8 @@ def test_prose_becomes_notes_and_code_is_folded():
 # The built decks
 
 
-@pytest.fixture(scope="module", autouse=True)
-def built():
-    require_site()
-
-
 def test_every_notebook_has_slides():
+    require_site()
     assert [Path(name).stem for name in decks()] == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 

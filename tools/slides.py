@@ -185,6 +185,8 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
         if cell.cell_type == "code":
             if part != "Exercises" and deck:
                 new = shown(cell)
+                if not section and not new.outputs:
+                    continue  # more imports
                 if new.outputs or new.metadata.deck == "show":
                     # A heading is not left alone.
                     slide = deck[-1] if deck[-1].kind == "heading" and not deck[-1].lines else begin("output")
