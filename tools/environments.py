@@ -24,6 +24,10 @@ def python(version: str) -> str:
     return shutil.which(f"python{version}") or sys.executable
 
 
+def pieces(files: list[Path], size: int = 3) -> list[list[Path]]:
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
 class Workplace:
     def __init__(self, folder: Path, wrap: str = ""):
         """``wrap``: a command that starts each piece, such as ``nice -n 19``, where others use the machine, too."""
@@ -82,6 +86,12 @@ class Workplace:
         result["seconds"] = round(time.time() - start, 1)
         print(f"{self.folder.name}: {name}: {result}", flush=True)
         self.keep(pieces={**self.state["pieces"], name: result})
+
+    def notebooks(self, files: list[Path], interpreter: Path, cwd: Path, kernel: str, **environ: str) -> None:
+        """Run some notebooks with nbmake, as tools/book.py does."""
+        name = f"notebooks-{files[0].stem[:2]}-{files[-1].stem[:2]}"
+        arguments = ["--nbmake", f"--nbmake-kernel={kernel}", "--nbmake-timeout=1800", "-p", "no_echo"]
+        self.piece(name, interpreter, [*arguments, *map(str, files)], cwd, **environ)
 
     def sum(self, prefix: str) -> dict:
         """The counts of all pieces whose names begin so."""

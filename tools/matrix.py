@@ -16,11 +16,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-from environments import ROOT, Workplace, python
+from environments import ROOT, Workplace, pieces, python
 
 READERS, TOOLS = ("train", "notebooks", "eval"), ("test",)
 PYTHONS = {"oldest": "3.11", "newest": "3.13"}
-FILES_PER_PIECE = 6
 
 
 def ranges(*extras: str) -> dict[str, str]:
@@ -42,28 +41,29 @@ def run(which: str, place: Workplace, jobs: int) -> None:
     wanted = [*pins(which, ranges(*READERS, *TOOLS)), *(["--upgrade"] if which == "newest" else [])]
     local = ["--no-deps", "-e", "."], ["--no-deps", "-r", "requirements-nodeps.txt"]
     place.create(python(PYTHONS[which]), ["--upgrade", "pip"], wanted, *local)
-    for path in sorted((place.repository / "notebooks").glob("*.ipynb")):
-        arguments = ["--nbmake", "--nbmake-kernel=python3", "--nbmake-timeout=1800", "-p", "no_echo", str(path)]
-        place.piece(f"notebook-{path.stem}", place.python, arguments, place.repository, JUPYTER_PREFER_ENV_PATH="1")
-    files = sorted(str(path) for path in (place.repository / "tests").glob("test_*.py"))
-    for start in range(0, len(files), FILES_PER_PIECE):
-        arguments = [*files[start : start + FILES_PER_PIECE], "-p", "no_browser", f"-n{jobs}", "--dist=loadfile"]
-        place.piece(f"tests-{start // FILES_PER_PIECE + 1:02}", place.python, arguments, place.repository)
+    for files in pieces(sorted((place.repository / "notebooks").glob("*.ipynb"))):
+        place.notebooks(files, place.python, place.repository, "python3", JUPYTER_PREFER_ENV_PATH="1")
+    for number, files in enumerate(test_pieces(place), 1):
+        arguments = [*map(str, files), "-p", "no_browser", f"-n{jobs}", "--dist=loadfile"]
+        place.piece(f"tests-{number:02}", place.python, arguments, place.repository)
+
+
+def test_pieces(place: Workplace) -> list[list[Path]]:
+    return pieces(sorted((place.repository / "tests").glob("test_*.py")), 6)
 
 
 def column(place: Workplace) -> dict:
     """What is stored of one of the two."""
     have = {name.lower().replace("_", "-"): version for name, version in place.versions().items()}
     found = {"python": have["python"]} | {name: have[name] for name in ranges(*READERS, *TOOLS) if name in have}
-    tests = sorted((place.repository / "tests").glob("test_*.py"))
-    expected = {"tests": -(-len(tests) // FILES_PER_PIECE), "notebook": 10}
-    ran = {kind: sum(name.startswith(kind) for name in place.state["pieces"]) for kind in expected}
+    notebooks = sorted((place.repository / "notebooks").glob("*.ipynb"))
+    complete = len(place.state["pieces"]) == len(test_pieces(place)) + len(pieces(notebooks))
     return {
         "commit": place.state["commit"],
         "versions": found,
         "tests": place.sum("tests"),
-        "notebooks": place.sum("notebook"),
-        "complete": ran == expected,
+        "notebooks": place.sum("notebooks"),
+        "complete": complete,
     }
 
 

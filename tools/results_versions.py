@@ -39,7 +39,6 @@ def versions_colab() -> str:
     added = ", ".join(f"{name} {version}" for name, version in result["installed"].items())
     later = ", ".join(f"{name} {version}" for name, version in result["installed_by_09"].items())
     moved = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in result["changed"].items())
-    passed = sum(one["passed"] == 1 and not one["failed"] for one in result["notebooks"].values())
     commit, date = result["snapshot"]
     rows = [
         ["Colab's list of packages", f"commit {commit[:7]} of googlecolab/backend-info, {date}"],
@@ -48,7 +47,7 @@ def versions_colab() -> str:
         ["notebook 09 installed as well", later],
         ["packages whose version changed", moved or "none"],
         ["a second run of the setup cell", result["second_run"]],
-        ["notebooks that ran to their end", f"{passed} of {len(result['notebooks'])}"],
+        ["notebooks that ran to their end", f"{result['passed']} of {len(result['notebooks'])}"],
     ]
     return (
         f"{table(['what', 'found'], rows)}\n\nMade by `{result['command']}` on {result['date']}: {result['hardware']}, "
