@@ -39,6 +39,9 @@ MISTAKES = {
         (RATE.format(up="step", u=U, down="(1 + math.cos(math.pi * u))"), "goes up to 2"),
         (RATE.format(up="step", u=U, down="math.cos(math.pi * u / 2)"), "of the highest, not"),
         ("def learning_rate(step, highest, warmup_steps, steps):\n    return highest", "should be 0/20"),
+        (RATE.format(up="step", u="(step - warmup_steps) / steps", down=DOWN), "Is u 0 at 20 and 1 at 300?"),
+        (RATE.format(up="step", u=U, down="math.cos(math.pi * u)"), "not to -1"),
+        (RATE.format(up="step", u=U, down=DOWN).replace("step < warm", "step <= warm"), "divides by zero"),
     ],
     "blank_curriculum": [
         (OWN.format(first=0.25, grow=True, weight=2, sizes=(1, 4)), "at 24% of the training"),
@@ -89,5 +92,10 @@ MISTAKES = {
             "def rows_of_step(step, batch_size, size, order_of):\n    return torch.arange(batch_size)",
             "return a list of row numbers",
         ),
+    ],
+    "toy_curriculum": [
+        ('toy_curriculum = Curriculum((Stage("left to right", 1, (Part("blocks", (1,)),)),))', "not better"),
+        ('toy_curriculum = Curriculum.preset("paper")', "not better"),
+        ('toy_curriculum = Stage("all", 1, (Part("shuffled", (1,)),))', "make a Curriculum"),
     ],
 }
