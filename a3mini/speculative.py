@@ -73,9 +73,10 @@ def generate(
     """The distribution of ``decode.generate`` at single tokens in the same order, in fewer passes.
 
     Args:
+        group_ids: int64, (B, T). Groups of several tokens are first refined: see ``singletons``.
         draft: positions drafted in a round. 1 is one-by-one decoding.
-        all others: as ``decode.generate``. Groups of several tokens are first refined: see ``singletons``. The trace
-            has drafts that did not pass as "reject".
+
+    All other arguments are those of ``decode.generate``. The trace has drafts that did not pass as "reject".
 
     Returns:
         a ``Generation``; its ``group_ids`` are the single tokens.

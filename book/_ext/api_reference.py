@@ -1,11 +1,12 @@
 """Sphinx extension: the API reference, from the docstrings of a3mini.
 
 Sphinx's own autodoc, napoleon and linkcode do the work. Here stands what a YAML file cannot say: where the source of a
-name is at the repository, and which members say nothing.
+name is at the repository, which members say nothing, and how a long signature is marked up.
 """
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import yaml
@@ -45,7 +46,22 @@ def skip_what_says_nothing(app, what, name, member, skip, options) -> bool | Non
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+PARAMETERS = re.compile(r'<dl>\s*(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
+
+
+def plain_signatures(app, pagename, templatename, context, doctree) -> None:
+    """A parameter on its own line is no definition: Sphinx writes <dd> without <dt>, and screen readers stumble."""
+
+    def spans(match: re.Match) -> str:
+        inside = match[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+        return f'<span class="sig-lines">{inside}</span>'
+
+    if context.get("body"):
+        context["body"] = PARAMETERS.sub(spans, context["body"])
+
+
 def setup(app) -> dict:
     app.connect("config-inited", set_source_links)
     app.connect("autodoc-skip-member", skip_what_says_nothing)
+    app.connect("html-page-context", plain_signatures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
