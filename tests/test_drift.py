@@ -368,7 +368,11 @@ SETTINGS = {
         ("versions.md", "1.1"),
     ],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
-    "the rules of an exercise": [("00_quickstart.ipynb", "100 times"), ("01_factorisation.ipynb", "0.05")],
+    "the rules of an exercise": [
+        ("00_quickstart.ipynb", "100 times"),
+        ("01_factorisation.ipynb", "0.05"),
+        ("04_train_compact_model.ipynb", "0.04 nats"),
+    ],
     "the table of the toy world, drawn by the code": [
         ("01_factorisation.ipynb", "95%"),
         ("07_exact_parallel_decoding.ipynb", "5%"),

@@ -1,4 +1,4 @@
-"""The paper's five tasks for lm-eval, by its protocol.
+"""The paper's five tasks for lm-eval, by its protocol::
 
     task = build("piqa", lm, "piqa_valid.tsv", count=250)
     lm_eval.simple_evaluate(lm, tasks=[task])
@@ -11,7 +11,7 @@
     triviaqa     "Question: QUESTION\\nAnswer:"            nothing: an answer is generated
 
 By the protocol the choice of the lowest mean loss wins. lm-eval has no such number: its ``acc`` compares sums of
-log-probabilities, and its ``acc_norm`` divides them by the characters of the choice. So these tasks report
+log-probabilities, and its ``acc_norm`` divides them by the characters of the choice. So these tasks report::
 
     acc         by the sum of the log-probabilities of a choice
     acc_token   by their mean over its tokens: the paper's

@@ -13,7 +13,7 @@ import yaml
 
 import a3mini
 
-ROOT = Path(a3mini.__file__).resolve().parents[1]
+PACKAGE = Path(a3mini.__file__).resolve().parent
 
 
 def source_lines(module: str, name: str) -> tuple[str, int, int] | None:
@@ -23,11 +23,11 @@ def source_lines(module: str, name: str) -> tuple[str, int, int] | None:
         found = getattr(found, part, None)
     found = inspect.unwrap(found.fget) if isinstance(found, property) else found
     try:
-        file = Path(inspect.getsourcefile(inspect.unwrap(found))).resolve().relative_to(ROOT)
+        file = Path(inspect.getsourcefile(inspect.unwrap(found))).resolve().relative_to(PACKAGE)
         lines, first = inspect.getsourcelines(found)
     except (TypeError, ValueError, OSError):  # a constant, or a method that another library defines
         return None
-    return file.as_posix(), first, first + len(lines) - 1
+    return f"{PACKAGE.name}/{file.as_posix()}", first, first + len(lines) - 1
 
 
 def set_source_links(app, config) -> None:
