@@ -51,9 +51,8 @@ def test_every_notebook_has_exercises_and_every_check_is_used():
     by_notebook = [exercise.chapter for exercise in FOUND]
     assert all(by_notebook.count(chapter) >= 3 for chapter in NOTEBOOKS)
     used = {exercise.name for exercise in FOUND}
-    defined = {
-        name for name, value in vars(checks).items() if getattr(value, "__wrapped__", None) and name != "exercise"
-    }
+    public = {name: value for name, value in vars(checks).items() if not name.startswith("_")}
+    defined = {name for name, value in public.items() if getattr(value, "__wrapped__", None) and name != "exercise"}
     assert used == defined
 
 
