@@ -18,7 +18,9 @@ import exercises  # noqa: E402
 
 NOTEBOOKS = exercises.chapters()
 FOUND = {chapter: exercises.exercises(chapter, notebook) for chapter, notebook in NOTEBOOKS.items()}
-CHAPTER = "01_factorisation"  # for what one chapter can show; it imports little
+EVERY = {exercise.name: exercise for found in FOUND.values() for exercise in found}
+CHAPTER = "01_factorisation"  # for what one chapter can show
+ALL = "all"  # a further assignment, with the exercises of all chapters
 
 
 def cells(course: Path, part: str, chapter: str) -> dict:
@@ -39,19 +41,35 @@ def submit(course: Path, student: str, chapter: str, change) -> None:
     nbformat.write(notebook, file)
 
 
+def everything() -> nbformat.NotebookNode:
+    """The assignments of all chapters in one: a kernel that has imported PyTorch once grades every exercise."""
+    made = nbformat.v4.new_notebook(metadata=assignments.KERNEL)
+    for chapter, notebook in NOTEBOOKS.items():
+        for cell in assignments.assignment(chapter, notebook).cells:
+            if cell.id in ("introduction", "setup", "imports"):
+                cell.id = cell.metadata.nbgrader.grade_id = f"{chapter}-{cell.id}"
+            if cell.id == f"{chapter}-imports":  # some chapters switch gradients off for themselves
+                cell.source += "\ntorch.set_grad_enabled(True);"
+            made.cells.append(cell)
+    return made
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course in which four students have been graded."""
     folder = tmp_path_factory.mktemp("course")
+    (folder / "source" / ALL).mkdir(parents=True)
+    nbformat.write(everything(), folder / "source" / ALL / f"{ALL}.ipynb")
     assignments.write(folder)
 
-    def solve(chapter, by_id):
-        for exercise in FOUND[chapter]:
-            by_id[exercise.name].source = exercise.solution
+    def solve(by_id):
+        for name, exercise in EVERY.items():
+            if name in by_id:
+                by_id[name].source = exercise.solution
 
     def err(by_id):
-        for exercise in FOUND[CHAPTER]:
-            by_id[exercise.name].source = exercises.mistakes(exercise)[0][0]
+        for name, exercise in EVERY.items():
+            by_id[name].source = exercises.mistakes(exercise)[0][0]
 
     def cheat(by_id):
         for cell in by_id.values():
@@ -61,25 +79,26 @@ def course(tmp_path_factory):
             cell.metadata.nbgrader.locked = False
 
     for chapter in FOUND:
-        submit(folder, "right", chapter, lambda by_id, chapter=chapter: solve(chapter, by_id))
+        submit(folder, "right", chapter, solve)
+    for chapter in (CHAPTER, ALL):
         submit(folder, "nothing", chapter, lambda by_id: None)
-    submit(folder, "mistaken", CHAPTER, err)
+    submit(folder, "mistaken", ALL, err)
     submit(folder, "cheat", CHAPTER, cheat)
     assignments.nbgrader(folder, "autograde", "--assignment=*", "--student=*")
-    assignments.nbgrader(folder, "generate_feedback", f"--assignment={CHAPTER}", "--student=mistaken")
+    assignments.nbgrader(folder, "generate_feedback", f"--assignment={ALL}", "--student=mistaken")
     assignments.write(folder)  # what is asserted below holds after an update of the assignments, too
     return folder
 
 
 @pytest.fixture(scope="module")
 def marks(course):
-    """A function from (student, chapter) to the marks and the highest possible ones, by the exercise's name."""
+    """A function from (student, assignment) to the marks and the highest possible ones, by the exercise's name."""
     from nbgrader.api import Gradebook
 
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "a3-book") as gradebook:
 
-        def of(student: str, chapter: str) -> dict[str, tuple[float, float]]:
-            notebook = gradebook.find_submission_notebook(chapter, chapter, student)
+        def of(student: str, assignment: str) -> dict[str, tuple[float, float]]:
+            notebook = gradebook.find_submission_notebook(assignment, assignment, student)
             assert not notebook.needs_manual_grade
             return {grade.name.removesuffix("-check"): (grade.score, grade.max_score) for grade in notebook.grades}
 
@@ -87,19 +106,22 @@ def marks(course):
 
 
 @pytest.mark.parametrize("chapter", FOUND)
-def test_solutions_get_full_marks_and_stubs_none(marks, chapter):
-    stars = {exercise.name: exercise.stars for exercise in FOUND[chapter]}
-    assert marks("right", chapter) == {name: (points, points) for name, points in stars.items()}
-    assert marks("nothing", chapter) == {name: (0, points) for name, points in stars.items()}
+def test_solutions_get_full_marks(marks, chapter):
+    assert marks("right", chapter) == {exercise.name: (exercise.stars,) * 2 for exercise in FOUND[chapter]}
 
 
-def test_a_mistake_gets_no_marks_and_is_named_in_the_feedback(course, marks):
-    assert [score for score, _ in marks("mistaken", CHAPTER).values()] == [0] * len(FOUND[CHAPTER])
-    page = (course / "feedback" / "mistaken" / CHAPTER / f"{CHAPTER}.html").read_text(encoding="utf-8")
+def test_stubs_get_no_marks(marks):
+    assert marks("nothing", CHAPTER) == {exercise.name: (0, exercise.stars) for exercise in FOUND[CHAPTER]}
+    assert marks("nothing", ALL) == {exercise.name: (0, exercise.stars) for exercise in EVERY.values()}
+
+
+def test_mistakes_get_no_marks_and_are_named_in_the_feedback(course, marks):
+    assert marks("mistaken", ALL) == {exercise.name: (0, exercise.stars) for exercise in EVERY.values()}
+    page = (course / "feedback" / "mistaken" / ALL / f"{ALL}.html").read_text(encoding="utf-8")
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
-    for exercise in FOUND[CHAPTER]:
+    for name, exercise in EVERY.items():
         message = exercises.mistakes(exercise)[0][1]
-        assert re.search(rf"AssertionError: ✗ {exercise.name}: .*{re.escape(message)}", text)
+        assert re.search(rf"AssertionError: ✗ {name}: .*{re.escape(message)}", text), name
 
 
 def test_changed_checks_and_points_are_put_back(marks):
