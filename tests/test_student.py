@@ -138,7 +138,8 @@ def test_a_fold_that_is_not_recognised_is_an_error():
     notebook = exercises.chapters()["01_factorisation"]
     fold = next(cell for cell in notebook.cells if "<summary>Solution</summary>" in cell.source)
     notebook.cells.append(nbformat.v4.new_markdown_cell(exercises.SOLUTION_FOLD.search(fold.source)[0]))
-    with pytest.raises(ValueError, match="3 exercises, but 4 folds"):
+    count = len(FOUND["01_factorisation"])
+    with pytest.raises(ValueError, match=f"{count} exercises, but {count + 1} folds"):
         student.without_solutions("01_factorisation", notebook)
 
 
@@ -174,9 +175,9 @@ def test_no_file_of_the_site_holds_a_solution(site, notebooks):
     assert not [path for path in files if folds(path)]
     for path in notebooks.iterdir():  # the sources behind the button of each page
         published = nbformat.read(site / "_sources" / "notebooks" / path.name, as_version=4)
-        assert [cell.source for cell in published.cells] == [
-            cell.source for cell in nbformat.read(path, as_version=4).cells
-        ]
+        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+        same = sources == [cell.source for cell in published.cells]
+        assert same, f"the edition is older than {path.name}: run `make student`"
 
 
 def test_every_exercise_is_on_its_page(site):
