@@ -14,6 +14,7 @@ import results_decoding as decoding
 import results_scaling as scaling
 import results_study as study
 import results_tasks as tasks
+import results_versions as versions
 from results_common import BOOK, load, source, table
 
 from a3mini import plots
@@ -100,6 +101,7 @@ PAGES = {
         study.study_samples,
         study.study_compute,
     ),
+    "versions.md": (versions.versions_matrix, versions.versions_colab),
 }
 FIGURES = {
     "study_curves.svg": study.study_curves,

@@ -1,6 +1,8 @@
 """The tables of book/versions.md, from tools/matrix.py and tools/colab_check.py."""
 
-from results_common import load, table
+from results_common import BOOK, load, table
+
+NOT_YET = "*Not run to its end yet. The command is `{}`.*"
 
 
 def ran(result: dict) -> str:
@@ -10,6 +12,8 @@ def ran(result: dict) -> str:
 
 
 def versions_matrix() -> str:
+    if not (BOOK / "results" / "version_matrix.json").exists():
+        return NOT_YET.format("make matrix")
     result = load("version_matrix")
     columns = result["columns"]
     rows = [
@@ -33,6 +37,8 @@ def versions_matrix() -> str:
 
 
 def versions_colab() -> str:
+    if not (BOOK / "results" / "colab_check.json").exists():
+        return NOT_YET.format("make colab-check")
     result = load("colab_check")
     have = {name.lower().replace("_", "-"): version for name, version in result["environment"].items()}
     wanted = ["python", "torch", "transformers", "numpy", "datasets", "accelerate", "peft", "ipywidgets", "ipykernel"]
