@@ -364,8 +364,6 @@ SETTINGS = {
     "the version of a program, or a model's name": [
         ("troubleshooting.md", "3.11"),
         ("instructors.md", "3.11"),
-        ("versions.md", "0.18"),
-        ("versions.md", "1.1"),
     ],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
     "the rules of an exercise": [
