@@ -207,6 +207,7 @@ def test_a_fold_opens_by_key_and_its_slide_scrolls(lecture, site):
 
 def test_paper_has_every_slide_and_its_notes(lecture, site):
     page = show(lecture, site, decks()[2], "?print-pdf&notes")
+    page.wait_for_function("document.querySelectorAll('.pdf-page').length >= Reveal.getTotalSlides()")
     pages, notes, total = page.evaluate(
         """['.pdf-page', '.speaker-notes-pdf'].map((part) => document.querySelectorAll(part).length)
              .concat(Reveal.getTotalSlides())"""
