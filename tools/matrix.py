@@ -82,6 +82,10 @@ def main() -> None:
         if not options.record:
             run(which, places[which], options.jobs)
     columns = {which: column(place) for which, place in places.items() if "packages" in place.state}
+    behind = [which for which in PYTHONS if which not in columns or not columns[which]["complete"]]
+    if behind and not options.record:
+        print(f"Nothing is stored yet: {' and '.join(behind)} did not run to the end. Run it again, and it goes on.")
+        return
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from record import record
 
