@@ -21,7 +21,9 @@ NOT_STARTED = {"passed": 0, "failed": 1, "skipped": 0, "seconds": 0.0, "failures
 
 def python(version: str) -> str:
     """The interpreter of a version such as "3.12", or else this one."""
-    return shutil.which(f"python{version}") or sys.executable
+    found = shutil.which(f"python{version}")  # a version manager's command may stand there, and run nothing
+    runs = found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0
+    return found if runs else sys.executable
 
 
 def pieces(files: list[Path], size: int = 3) -> list[list[Path]]:
