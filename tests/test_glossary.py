@@ -1,4 +1,4 @@
-"""The glossary (book/glossary.md): every word is linked from a chapter, where the chapter uses it first."""
+"""The glossary (book/glossary.md): every word is linked from a chapter, where a chapter or a page uses it first."""
 
 import re
 import sys
@@ -12,14 +12,17 @@ sys.path.insert(0, str(ROOT / "tools"))
 import glossary  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXTS = [*NOTEBOOKS, *glossary.PAGES]
 WORDS = glossary.read(glossary.GLOSSARY.read_text(encoding="utf-8"))
 
 
 def cells(path: Path) -> list[str]:
+    if path.suffix == ".md":
+        return [path.read_text(encoding="utf-8")]
     return glossary.markdown(nbformat.read(path, as_version=4))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_the_first_use_of_a_word_is_its_one_link(path):
     texts = cells(path)
     missing = glossary.unlinked(texts, WORDS)
@@ -29,7 +32,7 @@ def test_the_first_use_of_a_word_is_its_one_link(path):
     assert sorted(set(names)) == sorted(names)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_a_link_says_its_word_and_leads_to_it(path):
     found = [(name, text.strip("*")) for name, *_, text in glossary.links(cells(path))]
     assert found
@@ -56,6 +59,7 @@ LINKED = f"[content stream]({glossary.PAGE}#content-stream)"
         (f"# Content stream\n\n`content stream` in [the content stream](x.md): a {LINKED}", set()),
         ("nature, $nat$, to nat, <nat>", set()),
         ("2 nats", {"nat"}),
+        ("<!-- table:begin -->\n2 nats\n<!-- table:end -->", set()),  # a tool writes it
         ("Content rows", {"content-stream"}),  # what its entry says after "Also"
         (f"Content rows and the {LINKED}", {"content-stream"}),  # the link stands too late
         ("a stream, a content stream", {"stream", "content-stream"}),

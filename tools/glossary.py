@@ -1,9 +1,9 @@
-"""The glossary's words in the notebooks: the first use of each is a link to its entry in book/glossary.md.
+"""The glossary's words in the notebooks and some pages: the first use of each links to its entry in book/glossary.md.
 
     python tools/glossary.py            write the links
     python tools/glossary.py --check    change nothing; fail if a link is missing or stands too late
 
-Only running text counts: no headings, code, formulas, folds, or texts of other links.
+Only running text counts: no headings, code, formulas, folds, directives, written tables, or texts of other links.
 """
 
 import argparse
@@ -16,13 +16,18 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 GLOSSARY = ROOT / "book" / "glossary.md"
 PAGE = "../book/glossary.md"
+# beside the notebooks: the pages that are read as text
+PAGES = tuple(
+    ROOT / "book" / f"{name}.md" for name in ("adaptation", "decoding", "paper_results", "scaling", "study", "training")
+)
 
 NO_PROSE = re.compile(
-    r"```.*?```|<details>.*?</details>|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\([^)]*\)"
+    r"```.*?```|<!-- (\w+):begin -->.*?<!-- \1:end -->"
+    r"|<details>.*?</details>|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\([^)]*\)"
     r"|(?m:^#+ [^\n]*)|<!--.*?-->|<[^>\n]+>|(?m:^\*\*Time\.\*\*[^\n]*)|https?://\S+",
     re.DOTALL,
 )
-LINK = re.compile(r"\[([^\[\]]+)\]\(" + re.escape(PAGE) + r"#([\w-]+)\)")
+LINK = re.compile(r"\[([^\[\]]+)\]\((?:\.\./book/)?glossary\.md#([\w-]+)\)")
 # "to judge" is no judge, and a backward pass no pass.
 OTHER_SENSE = r"(?<!\bto )(?<!\bwould )(?<!\bmust )(?<!\bwill )(?<!backward )"
 
@@ -78,8 +83,8 @@ def unlinked(cells: list[str], words: dict[str, re.Pattern]) -> dict[str, tuple[
     return {name: use for name, use in first_uses(cells, words).items() if name not in linked or use[:2] < linked[name]}
 
 
-def link(cells: list[str], words: dict[str, re.Pattern]) -> list[str]:
-    """The cells with each first use linked. A word that is bold or in italics takes its stars into the link."""
+def link(cells: list[str], words: dict[str, re.Pattern], page: str = PAGE) -> list[str]:
+    """The cells with each first use linked to ``page``. A bold or italic word takes its stars into the link."""
     cells, late = list(cells), unlinked(cells, words)
     for name, number, start, end, text in reversed(links(cells)):
         if name in late:  # a link that stands too late gives way
@@ -91,7 +96,7 @@ def link(cells: list[str], words: dict[str, re.Pattern]) -> list[str]:
             stars = re.search(r"\*+$", text[:start])
             if stars and text[end:].startswith(stars[0]):
                 start, end = start - len(stars[0]), end + len(stars[0])
-            cells[number] = f"{text[:start]}[{text[start:end]}]({PAGE}#{name}){text[end:]}"
+            cells[number] = f"{text[:start]}[{text[start:end]}]({page}#{name}){text[end:]}"
     return cells
 
 
@@ -117,6 +122,14 @@ def main() -> None:
                 cell.source = new
         if not check:
             path.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        (after,) = link([before], words, GLOSSARY.name)
+        if after != before:
+            changed = True
+            print(("out of date: " if check else "written: ") + str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(after, encoding="utf-8")
     if check and changed:
         sys.exit("Run `make links`.")
 
