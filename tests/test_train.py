@@ -572,6 +572,7 @@ def test_the_record_of_a_run(tmp_path):
     weights_after(folder=tmp_path)
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["training"]["seed"] == 0 and record["processes"] == 1 and record["precision"] == "no"
-    assert record["data"]["tokens"] == int(BLOCKS.lengths.sum()) and record["versions"]["torch"] == torch.__version__
+    assert record["data"]["tokens"] == int(BLOCKS.lengths.sum())
+    assert torch.__version__.startswith(record["versions"]["torch"])  # the former may name its build, too: 2.9.0+cu130
     assert Curriculum(**record["curriculum"]) == RECIPE.curriculum
     assert record["recipe"] == "any order" and record["model"]["hidden_size"] == 16 and record["hardware"]

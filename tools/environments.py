@@ -53,13 +53,26 @@ class Workplace:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.repository.exists():
             subprocess.check_call(["git", "clone", "--quiet", ROOT, self.repository])
-        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=self.repository, text=True).strip()
         if not self.environment.exists():
             subprocess.check_call([interpreter, "-m", "venv", self.environment])
         for arguments in install:
             print(f"{self.folder.name}: pip install {' '.join(arguments)[:100]} ...", flush=True)
             subprocess.check_call([self.python, "-m", "pip", "install", "--quiet", *arguments], cwd=self.repository)
-        self.keep(commit=commit, packages=self.packages())
+        self.keep(commit=self.commit(), packages=self.packages())
+
+    def again(self) -> None:
+        """Forget what failed, and take the commit that is the last one now: what failed is to run again there."""
+        passed = {name: result for name, result in self.state["pieces"].items() if not result["failed"]}
+        if passed != self.state["pieces"]:
+            subprocess.check_call(["git", "pull", "--quiet"], cwd=self.repository)
+            self.keep(commit=self.commit(), pieces=passed)
+
+    def commit(self) -> str:
+        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=self.repository, text=True).strip()
+
+    def commits(self) -> list[str]:
+        """The commits at which the pieces ran, the last one first."""
+        return list(dict.fromkeys(result["commit"] for result in reversed(self.state["pieces"].values())))
 
     def packages(self) -> dict[str, str]:
         lines = subprocess.check_output([self.python, "-m", "pip", "list", "--format=freeze"], text=True).split()
@@ -86,7 +99,7 @@ class Workplace:
             subprocess.run([*self.wrap, *command], cwd=cwd, env=environ, stdout=log, stderr=subprocess.STDOUT)
         result = counts(report.read_text()) if report.exists() else NOT_STARTED
         print(f"{self.folder.name}: {name}: {result}", flush=True)
-        self.keep(pieces={**self.state["pieces"], name: result})
+        self.keep(pieces={**self.state["pieces"], name: {**result, "commit": self.state["commit"]}})
 
     def notebooks(self, files: list[Path], interpreter: Path, cwd: Path, kernel: str, **environ: str) -> None:
         """Run some notebooks with nbmake, as tools/book.py does."""

@@ -5,7 +5,7 @@ For each of the two it makes a fresh environment, outside the project, and runs 
 book/results/version_matrix.json, and `make results` writes it into book/versions.md. The extra `book` is not part of
 it: the site is built with the pinned versions only.
 
-    python tools/matrix.py              both; one that was stopped goes on
+    python tools/matrix.py              both; one that was stopped goes on, and what failed runs again
     python tools/matrix.py oldest       one of them
     python tools/matrix.py --record     store what has been found so far
 """
@@ -41,6 +41,7 @@ def run(which: str, place: Workplace, jobs: int) -> None:
     wanted = [*pins(which, ranges(*READERS, *TOOLS)), *(["--upgrade"] if which == "newest" else [])]
     local = ["--no-deps", "-e", "."], ["--no-deps", "-r", "requirements-nodeps.txt"]
     place.create(python(PYTHONS[which]), ["--upgrade", "pip"], wanted, *local)
+    place.again()
     for files in pieces(sorted((place.repository / "notebooks").glob("*.ipynb"))):
         place.notebooks(files, place.python, place.repository, "python3", JUPYTER_PREFER_ENV_PATH="1")
     for number, files in enumerate(test_pieces(place), 1):
@@ -59,7 +60,7 @@ def column(place: Workplace) -> dict:
     notebooks = sorted((place.repository / "notebooks").glob("*.ipynb"))
     complete = len(place.state["pieces"]) == len(test_pieces(place)) + len(pieces(notebooks))
     return {
-        "commit": place.state["commit"],
+        "commits": place.commits(),
         "versions": found,
         "tests": place.sum("tests"),
         "notebooks": place.sum("notebooks"),

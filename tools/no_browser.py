@@ -3,6 +3,13 @@
 Both are the same whatever versions of PyTorch or transformers are installed; `make test` has them.
 """
 
+# what they import comes with the extra `book`
+OF_THE_SITE = ("test_instructors.py", "test_slides.py")
+
+
+def pytest_ignore_collect(collection_path):
+    return True if collection_path.name in OF_THE_SITE else None
+
 
 def apart(item) -> bool:
     # an explorer's test needs a browser, test_directive.py the extra `book`
