@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -169,7 +170,19 @@ def test_microbatches_give_the_weights_of_one_batch(recipe, monkeypatch):
 def test_two_processes_give_the_result_of_one(tmp_path):
     """With gloo, on the CPU. ``accelerate launch --cpu`` would start one process; torchrun's launcher starts two."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-    settings = ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    with socket.socket() as free:  # an older accelerate does not look for a port by itself
+        free.bind(("", 0))
+        port = str(free.getsockname()[1])
+    settings = [
+        "--num_processes",
+        "2",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        port,
+    ]
     launch([*launcher, *settings, str(SCRIPT), str(tmp_path / "two")])
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     run_and_save(tmp_path / "one", dropout=0.0)
