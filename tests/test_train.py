@@ -183,7 +183,7 @@ def test_two_processes_give_the_result_of_one(tmp_path):
         "--main_process_port",
         port,
     ]
-    launch([*launcher, *settings, str(SCRIPT), str(tmp_path / "two")])
+    launch([*launcher, *settings, port, str(SCRIPT), str(tmp_path / "two")])
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     run_and_save(tmp_path / "one", dropout=0.0)
     (one, metrics), (two, metrics_two) = load_run(tmp_path / "one"), load_run(tmp_path / "two")
