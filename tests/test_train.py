@@ -173,17 +173,9 @@ def test_two_processes_give_the_result_of_one(tmp_path):
     with socket.socket() as free:  # an older accelerate does not look for a port by itself
         free.bind(("", 0))
         port = str(free.getsockname()[1])
-    settings = [
-        "--num_processes",
-        "2",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        port,
-    ]
-    launch([*launcher, *settings, port, str(SCRIPT), str(tmp_path / "two")])
+    settings = ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launcher, *settings, "--main_process_port", port, str(SCRIPT), str(tmp_path / "two")]
+    launch(command)
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     run_and_save(tmp_path / "one", dropout=0.0)
     (one, metrics), (two, metrics_two) = load_run(tmp_path / "one"), load_run(tmp_path / "two")
