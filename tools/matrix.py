@@ -17,6 +17,7 @@ import tomllib
 from pathlib import Path
 
 from environments import ROOT, Workplace, pieces, python
+from no_browser import OF_THE_SITE
 
 READERS, TOOLS = ("train", "notebooks", "eval"), ("test",)
 PYTHONS = {"oldest": "3.11", "newest": "3.13"}
@@ -45,7 +46,8 @@ def run(which: str, place: Workplace, jobs: int) -> None:
     for files in pieces(sorted((place.repository / "notebooks").glob("*.ipynb"))):
         place.notebooks(files, place.python, place.repository, "python3", JUPYTER_PREFER_ENV_PATH="1")
     for number, files in enumerate(test_pieces(place), 1):
-        arguments = [*map(str, files), "-p", "no_browser", f"-n{jobs}", "--dist=loadfile"]
+        names = [str(file) for file in files if file.name not in OF_THE_SITE]
+        arguments = [*names, "-p", "no_browser", f"-n{jobs}", "--dist=loadfile"]
         place.piece(f"tests-{number:02}", place.python, arguments, place.repository)
 
 

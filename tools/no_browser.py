@@ -3,12 +3,8 @@
 Both are the same whatever versions of PyTorch or transformers are installed; `make test` has them.
 """
 
-# what they import comes with the extra `book`
+# What these import comes with the extra `book`; tools/matrix.py does not even name them.
 OF_THE_SITE = ("test_instructors.py", "test_slides.py")
-
-
-def pytest_ignore_collect(collection_path):
-    return True if collection_path.name in OF_THE_SITE else None
 
 
 def apart(item) -> bool:
