@@ -24,7 +24,7 @@ def versions_matrix() -> str:
         [f"**{kind}**", "", *(ran(column[kind]) for column in columns.values())] for kind in ("tests", "notebooks")
     ]
     notes = [
-        f"{which.capitalize()}: commit {', '.join(commit[:7] for commit in column['commits'])}"
+        f"{which.capitalize()}: commits {', '.join(commit[:7] for commit in column['commits'])}"
         + ("" if column["complete"] else ", **not all of it ran**")
         + "".join(f"; failed: `{name}`" for kind in ("tests", "notebooks") for name in column[kind]["failures"])
         + "."
