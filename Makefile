@@ -49,6 +49,7 @@ links: $(READY) ## write the repository's URL, the setup cell and the glossary's
 timings: $(READY) ## measure how long each notebook takes, and write it into them
 	$(BIN)/python tools/book.py --record
 	$(BIN)/python tools/links.py
+	$(BIN)/python tools/results.py
 
 results: $(READY) ## write the tables of book/results.md from book/results/*.json
 	$(BIN)/python tools/results.py
