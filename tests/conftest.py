@@ -76,11 +76,7 @@ class Window:
         self.page = self.context.new_page()
         self.page.on("console", lambda m: self.problems.append(f"console: {m.text}") if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        self.page.on("requestfailed", self.note_failure)
-
-    def note_failure(self, request):
-        if request.failure != "net::ERR_ABORTED":  # that is the page itself, which is left while something loads
-            self.problems.append(f"failed, {request.failure}: {request.url}")
+        self.page.on("requestfailed", lambda r: self.problems.append(f"failed, {r.failure}: {r.url}"))
 
     def _only_local(self, route):
         if route.request.url.startswith(self.allowed):

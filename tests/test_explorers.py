@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from a3mini import explorers, groups, masks, plots, theme
 from a3mini.explorers import MaskExplorer, base
@@ -33,7 +34,7 @@ def test_a_module_without_the_shared_part_is_refused(tmp_path, monkeypatch):
         base.bundle("alone")
 
 
-@pytest.mark.skipif(ipywidgets.__version__ < "8", reason="ipywidgets 7 shows the live face by itself")
+@pytest.mark.skipif(Version(ipywidgets.__version__) < Version("8"), reason="ipywidgets 7 shows the live face by itself")
 def test_the_notebook_gets_both_faces():
     data, _ = example()._repr_mimebundle_()
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"} <= set(data)

@@ -174,8 +174,7 @@ def test_two_processes_give_the_result_of_one(tmp_path):
         free.bind(("", 0))
         port = str(free.getsockname()[1])
     settings = ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command = [*launcher, *settings, "--main_process_port", port, str(SCRIPT), str(tmp_path / "two")]
-    launch(command)
+    launch([*launcher, *settings, "--main_process_port", port, str(SCRIPT), str(tmp_path / "two")])
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     run_and_save(tmp_path / "one", dropout=0.0)
     (one, metrics), (two, metrics_two) = load_run(tmp_path / "one"), load_run(tmp_path / "two")
