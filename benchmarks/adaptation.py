@@ -8,9 +8,10 @@
     python benchmarks/adaptation.py losses         held-out losses of the source and of every finished arm
 
 Each command goes on where it was stopped. An arm ends as an adapter in checkpoints/adaptation/ARM/adapter; ``losses``
-writes book/results/adaptation.json, ``search`` book/results/adaptation_search.json. The text: the first stories of
-TinyStories (from the hub, or with --tinystories from a file that has one story after another, as the hub's text file
-has), each twice; Andersen's tales; and the books of --books, plain texts.
+writes book/results/adaptation.json, ``search`` book/results/adaptation_search.json (or --record NAME). An arm trains on
+a GPU if there is one. The text: the first stories of TinyStories (from the hub, or with --tinystories from a file that
+has one story after another, as the hub's text file has), each twice; Andersen's tales; and the books of --books, plain
+texts.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from unittest import mock
 
 import torch
 from arms import KINDS, load_arm
+from kept import kept
 from record import command_line, record
 
 from a3mini import A3ForCausalLM, adapter, data, from_autoregressive, groups, objective, pretrained, runs
@@ -36,13 +38,13 @@ from a3mini.baselines import (
 )
 from a3mini.curriculum import Curriculum, Grouping, Part, Stage, generator_for
 from a3mini.evaluate import HeldOut, draw, intervals, token_losses
-from a3mini.train import AnyOrder, TrainConfig, add_lora, additions, train
+from a3mini.train import PRECISIONS, AnyOrder, TrainConfig, add_lora, additions, train
 
 CHECKPOINTS = Path("checkpoints/adaptation")
 ARMS = ("a3", "diffusion", "autoregressive")
 STORIES, HELD_OUT = 1100, 100  # of TinyStories: how many, and how many of them are never trained on
-LENGTH, BATCH = 96, 8  # tokens a row, rows a step
-HELD_OUT_ROWS = 48
+LENGTH, BATCH = 96, 8  # tokens a row, rows a step of a CPU
+HELD_OUT_ROWS = 192
 ONE = Stage("left to right", 1, (Part("blocks", (1,)),))
 TWO = Stage("growing groups", 1, (Part("blocks", (1, 2, 4), grow=True),))
 BLANKS = (
@@ -108,6 +110,10 @@ def measures(kind: str, known_order: str = "together") -> tuple[dict[str, Groupi
     }[kind]
 
 
+def config_of(options) -> TrainConfig:
+    return replace(CONFIG, batch_size=options.batch_size, precision=options.precision)
+
+
 # --- the arms ---------------------------------------------------------------------------------------------------------
 
 
@@ -123,8 +129,13 @@ def arm(options) -> None:
     else:
         model, recipe = source, Autoregressive()
     groupings, score = measures("any-order" if options.what == "a3" else options.what, options.known_order)
-    steps = options.tokens // (BATCH * LENGTH)
-    config = replace(CONFIG, steps=steps, eval_every=options.eval_every, learning_rate=options.learning_rate)
+    config = replace(
+        config_of(options),
+        steps=options.tokens // (options.batch_size * LENGTH),
+        eval_every=options.eval_every,
+        save_every=options.save_every,
+        learning_rate=options.learning_rate,
+    )
     folder = CHECKPOINTS / options.folder if options.folder else CHECKPOINTS / options.what
     evaluate = HeldOut(held_out.rows(slice(options.eval_rows)), groupings, batch_size=8, score=score)
     command = {"line": command_line(), "options": {"length": LENGTH, "stories": STORIES, "held_out": HELD_OUT}}
@@ -161,7 +172,8 @@ class Taught(AnyOrder):
     """
 
     def log_probs(self, model, inputs):
-        is_left_to_right = inputs["group_ids"] <= torch.arange(inputs["group_ids"].shape[1])
+        group_ids = inputs["group_ids"]
+        is_left_to_right = group_ids <= torch.arange(group_ids.shape[1], device=group_ids.device)
         if not is_left_to_right.all():
             return super().log_probs(model, inputs)
         with torch.no_grad(), model.disable_adapter():
@@ -182,7 +194,7 @@ SINGLE = (Part("sentence"), Part("span"))
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 # name: what differs from the first
 VARIANTS: dict[str, dict] = {
-    "as the arm": {},
+    "base run": {},
     "given tokens together": {"known_order": "together"},
     "given tokens in order": {"known_order": "left_to_right"},
     "learning rate 3e-4": {"config": {"learning_rate": 3e-4}},
@@ -200,30 +212,30 @@ VARIANTS: dict[str, dict] = {
 
 
 def search(options) -> None:
-    """Every variant from the same weights, on the same rows; a finished one is kept."""
+    """Every variant from the same weights, on the same rows; each is kept as soon as it is there."""
     source, tokenizer, name = pretrained.small_model()
     blocks, held_out = rows(options, tokenizer)
-    folder = CHECKPOINTS / "search"
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"steps": options.steps, "batch_size": options.batch_size, "precision": options.precision}
+    settings |= {"known_order": options.known_order, "eval_rows": options.eval_rows}
     found = {}
     for title, changes in [("untouched", None), *VARIANTS.items()]:
         if changes == {"known_order": options.known_order}:
-            continue  # that is "as the arm"
-        path = folder / f"{re.sub('[^a-z0-9]+', '_', title.lower())}.json"
-        if not path.exists():
-            if options.only and title not in options.only:
-                continue
-            runs.write_json(path, variant(source, tokenizer, blocks, held_out, options, changes))
-        found[title] = json.loads(path.read_text())
+            continue  # that is "base run"
+        if options.only and title not in options.only:
+            continue
+        make = partial(variant, source, tokenizer, blocks, held_out, options, changes)
+        name_of_file = re.sub("[^a-z0-9]+", "_", title.lower())
+        found[title] = kept(CHECKPOINTS / "search", name_of_file, settings, make)
         print(title, found[title], flush=True)
     record(
-        "adaptation_search", seed=0, wall_seconds=sum(one["seconds"] for one in found.values()), model=name,
-        steps=options.steps, tokens=options.steps * BATCH * LENGTH, rows=found,
+        options.record, seed=0, wall_seconds=sum(one["seconds"] for one in found.values()), model=name,
+        steps=options.steps, batch_size=options.batch_size, length=LENGTH, precision=options.precision,
+        known_order=options.known_order, rows={title: {"nats": one["nats"]} for title, one in found.items()},
     )  # fmt: skip
 
 
 def variant(source, tokenizer, blocks, held_out, options, changes: dict | None) -> dict:
-    model = from_autoregressive(source)
+    model = from_autoregressive(source).to(options.device)
     start = model.model.query_embedding
     seconds = 0.0
     known_order = (changes or {}).get("known_order", options.known_order)
@@ -234,7 +246,7 @@ def variant(source, tokenizer, blocks, held_out, options, changes: dict | None) 
             if changes.get("w") == "newline":
                 start.copy_(model.model.embed_tokens.weight[tokenizer.encode("\n")[0]])
         recipe = changes.get("recipe", AnyOrder)(changes.get("curriculum", mixed(*SINGLE)), known_order)
-        config = replace(CONFIG, steps=options.steps, warmup_steps=10, **changes.get("config", {}))
+        config = replace(config_of(options), steps=options.steps, warmup_steps=10, **changes.get("config", {}))
         lora = partial(add_lora, target=changes.get("target", "all-linear"))
         with mock.patch("a3mini.train.add_lora", lora):
             seconds = train(model, recipe, blocks, config, quiet=True)[-1]["seconds"]
@@ -250,6 +262,7 @@ def numbers(options) -> None:
     """Held-out losses with intervals over rows: of the source, and of the arms whose adapters are there."""
     source, tokenizer, name = pretrained.small_model()
     held_out = rows(options, tokenizer)[1].rows(slice(options.eval_rows))
+    source.to(options.device)
     found = {"untouched, autoregressive": measured(source, held_out, *measures("autoregressive"))}
     untouched = from_autoregressive(source)
     for known_order in groups.KNOWN_ORDERS:
@@ -262,7 +275,7 @@ def numbers(options) -> None:
         _, about = adapter.read(folder)
         trained[arm_name] = {key: about[key] for key in ("kind", "rank", "steps", "tokens", "seconds")}
         kind = next(kind for kind, called in KINDS.items() if called == about["kind"])
-        model = load_arm(kind, folder)[0]
+        model = load_arm(kind, folder)[0].to(options.device)
         for known_order in groups.KNOWN_ORDERS if kind == "any-order" else ():
             measure = measures(kind, known_order)
             found[f"{arm_name}, given tokens {known_order}"] = measured(model, held_out, *measure)
@@ -279,7 +292,7 @@ def measured(model, held_out: data.Blocks, groupings: dict, score: Callable) -> 
     found = {}
     for title, grouping in groupings.items():
         group_ids = draw(held_out, grouping)
-        nats, tokens = token_losses(partial(score, model), held_out, group_ids, batch_size=8)
+        nats, tokens = token_losses(partial(score, model), held_out, group_ids, model.device, batch_size=8)
         kept = tokens > 0
         found[title] = intervals.bootstrap((nats / tokens)[kept], tokens[kept]).rounded(3)
     return found
@@ -297,8 +310,13 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="adapter to go on from")
     parser.add_argument("--folder", help="below checkpoints/adaptation; default: the arm's name")
     parser.add_argument("--eval-every", type=int, default=100, help="steps of an arm between held-out losses")
+    parser.add_argument("--save-every", type=int, default=CONFIG.save_every, help="steps of an arm between checkpoints")
     parser.add_argument("--eval-rows", type=int, default=24, help="held-out rows that are measured")
     parser.add_argument("--steps", type=int, default=40, help="of each run of the search")
+    parser.add_argument("--batch-size", type=int, default=BATCH, help="rows a step")
+    parser.add_argument("--precision", choices=PRECISIONS, default=CONFIG.precision)
+    parser.add_argument("--device", default="cpu", help="of losses and search; an arm takes the GPU if there is one")
+    parser.add_argument("--record", default="adaptation_search", help="name of the search's result")
     parser.add_argument("--only", nargs="*", help="variants of the search; default: all")
     options = parser.parse_args()
     {"adapter": from_checkpoint, "search": search, "losses": numbers}.get(options.what, arm)(options)

@@ -106,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--given", type=int, default=32, help="tokens, with the start token")
     parser.add_argument("--new", type=int, default=48, help="tokens")
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
     stories = tinystories(options.tinystories)[-HELD_OUT:]  # never trained on
@@ -116,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows, batch = {}, None
     for kind, folder in wanted.items():
         model, tokenizer, title = load_arm(kind, folder)
+        model = model.to(options.device).eval()
         batch = openings(stories, tokenizer, options.given, options.new, options.count, options.seed, model.device)
         same = {**about, "weights": weights_of(model), "text": digest(repr(batch.prompts + batch.real).encode())}
         fillers = strategies(model, options.known_order, options.temperature, options.sizes)
@@ -129,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows[REAL] = {"made": {"texts": batch.real, "ids": [text.ids for text in batch.real]}}
 
     judging, judging_tokenizer, judge_name = judge_of(options.judge)
-    weights = weights_of(judging)
+    judging, weights = judging.to(options.device), weights_of(judging)
     for name, row in rows.items():
         texts = [Written(*both) for both in zip(row["made"]["texts"], row["made"]["ids"], strict=True)]
         settings = {"judge": weights, "texts": digest(repr((batch.prompts, texts, row["made"]["ids"])).encode())}
@@ -142,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
         row |= {key: round(made[key], 3) for key in ("passes", "seconds") if key in made}
     record(
         "quality", wall_seconds=sum(seconds), judge=judge_name, text="TinyStories, held out",
-        temperature=options.temperature, known_order=options.known_order, **about, rows=rows,
+        device=options.device, temperature=options.temperature, known_order=options.known_order, **about, rows=rows,
     )  # fmt: skip
 
 

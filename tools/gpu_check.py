@@ -271,6 +271,9 @@ CHECKS = (parity, no_leakage, exact_cache, flex_equals_sdpa, training, resume, s
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rehearse", action="store_true", help="a tiny model on the CPU; nothing is written")
+    parser.add_argument(
+        "--beside", default="", help="what else uses the GPU meanwhile: speeds are then no measurements"
+    )
     options = parser.parse_args(arguments)
     if not options.rehearse and not torch.cuda.is_available():
         print("gpu-check: there is no CUDA GPU here, so nothing was checked and nothing written")
@@ -290,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{'ok  ' if results[name]['passed'] else 'FAIL'} {name}: {results[name]}", flush=True)
     if not options.rehearse:
         found = devices.this()._asdict()
-        record("gpu", seed=SEED, model=bench.name, device=found, failed=failed, checks=results)
+        record("gpu", seed=SEED, model=bench.name, device=found, beside=options.beside, failed=failed, checks=results)
     print("all checks passed" if not failed else f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 

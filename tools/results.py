@@ -91,7 +91,7 @@ PAGES = {
         tasks.tasks_curriculum_paper,
         tasks.tasks_curriculum,
     ),
-    "scaling.md": (scaling.scaling_memory, scaling.scaling_measured, scaling.scaling_flex),
+    "scaling.md": (scaling.scaling_memory, scaling.scaling_measured, scaling.scaling_flex, scaling.scaling_gpu),
     "results.md": (two_stream, query_init, notebook_times),
     "study.md": (
         study.study_setup,

@@ -3,6 +3,7 @@
 from results_common import source, table
 from results_tasks import found, not_yet, within
 
+BASE = "base run"  # of the search
 COLUMNS = ("left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order")
 
 
@@ -15,23 +16,29 @@ def adaptation_arms() -> str:
         [name, one["kind"], one["rank"], f"{one['tokens']:,}", f"{one['steps']:,}", f"{one['seconds']:,.0f}"]
         for name, one in result["arms"].items()
     ]
-    return table(["arm", "kind", "rank", "tokens", "steps", "seconds of training, beside other jobs"], rows)
+    return table(["arm", "kind", "rank", "tokens", "steps", "seconds of training, all arms at once"], rows)
 
 
 def adaptation_search() -> str:
-    """Short runs that each change one choice; differences from the first."""
-    result = found("adaptation_search")
+    """Short runs that each change one choice, and shorter ones of other choices; differences from the first."""
+    shorter = [searched(name) for name in ("adaptation_search_short",) if found(name)]
+    return "\n\n".join([searched("adaptation_search"), *shorter])
+
+
+def searched(name: str) -> str:
+    result = found(name)
     if result is None:
-        return not_yet("adaptation_search")
-    base = result["rows"]["as the arm"]["nats"]
+        return not_yet(name)
+    base = result["rows"][BASE]["nats"]
     rows = []
-    for name, row in result["rows"].items():
-        compared = name not in ("untouched", "as the arm")
+    for title, row in result["rows"].items():
+        compared = title not in ("untouched", BASE)
         cells = [f"{row['nats'][c]:.2f}" + (f" ({row['nats'][c] - base[c]:+.2f})" if compared else "") for c in COLUMNS]
-        rows.append([name, *(cell.replace("-", "−") for cell in cells)])
+        rows.append([title, *(cell.replace("-", "−") for cell in cells)])
     return (
-        f"{table(['run', *COLUMNS], rows)}\n\n{source(result)} Each run: {result['steps']} steps, "
-        f"{result['tokens']:,} tokens at most, one seed; in brackets the difference from *as the arm*."
+        f"{table(['run', *COLUMNS], rows)}\n\n{source(result)} Each run: {result['steps']} steps of "
+        f"{result['batch_size']} rows of up to {result['length']} tokens, {result['precision']}, one seed; in brackets "
+        f"the difference from the *{BASE}*."
     )
 
 

@@ -22,6 +22,7 @@ SIZES = {
     ),
 }
 ROWS, LENGTH, PROCESSES = 4, 512, 8
+LARGEST = "largest_difference"
 
 
 def scaling_memory() -> str:
@@ -86,5 +87,34 @@ def scaling_flex() -> str:
         times = [[row["grouping"], f"{row['length']:,}", *(row["ms"][kind] or "" for kind in kinds)] for row in timed]
         text += f"{table(['grouping', 'T', *(f'{kind}, ms' for kind in kinds)], times)}\n\n"
     else:
-        text += "Times: **not measured**, for want of a GPU.\n\n"
+        text += "Times: **not measured**, on no GPU yet.\n\n"
     return f"{text}{source(result)} Blocks of {result['block']} × {result['block']}."
+
+
+def scaling_gpu() -> str:
+    """What ``make gpu-check`` found on a machine with a GPU."""
+    result = load("gpu")
+    checks = result["checks"]
+    both, trained = checks["flex_equals_sdpa"], checks["training"]
+    lines = [
+        ("the content stream is the source model (law 1)", f"logits differ by {checks['parity'][LARGEST]:.0e}"),
+        ("no leakage (law 2), both kernels, two dtypes", f"bit for bit, {checks['no_leakage']['positions']} positions"),
+        ("the cache is exact (law 4)", f"log-probabilities differ by {checks['exact_cache'][LARGEST]:.0e}"),
+        ("FlexAttention, compiled, equals the default kernel", f"log-probabilities differ by {both['log_probs']:.0e}"),
+        ("the same of gradients", f"they differ by {both['gradients']:.0e} of their norm"),
+    ]
+    for name, one in trained.items():
+        if not isinstance(one, dict):
+            continue
+        estimate, measured, losses = one["estimate_gb"], one["measured_gb"], one["losses"]
+        lines.append((f"{name} trains", f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps"))
+        ratio = f"{estimate:.2f} GB estimated, {measured:.2f} GB measured ({estimate / measured:.2f})"
+        lines.append((f"the memory estimate holds, {name}", ratio))
+    same = "bit for bit" if checks["resume"]["bitwise"] else f"they differ by {checks['resume']['resumed']:.0e}"
+    lines.append(("a stopped and resumed run equals a whole one", same))
+    failed = f" **Failed: {', '.join(result['failed'])}.**" if result["failed"] else " All checks passed."
+    text = f"{table(['check', 'found'], lines)}\n\n{source(result)} Model: {result['model']}.{failed}"
+    if result["beside"]:
+        return f"{text} Speeds: **not measured**, for the GPU was shared with {result['beside']}."
+    speeds = ", ".join(f"{name}: {value:.0f}" for name, value in checks["speed"].items() if "batch" in name)
+    return f"{text} Tokens per second of decoding: {speeds}."
