@@ -54,6 +54,7 @@ BLANKS = (
     Part("blocks", (1,), 0.5),
 )
 THREE = Stage("permuted groups, spans and sentences", 8, BLANKS)
+STAGES = (ONE, TWO, THREE)
 GROUPINGS = {
     "left to right": Grouping("blocks"),
     "a sentence": Grouping("sentence"),
@@ -122,7 +123,7 @@ def arm(options) -> None:
     source, tokenizer, _ = pretrained.small_model()
     blocks, held_out = rows(options, tokenizer)
     if options.what == "a3":
-        stages = (THREE,) if options.last_stage else (ONE, TWO, THREE)
+        stages = (THREE,) if options.last_stage else STAGES
         model, recipe = from_autoregressive(source), AnyOrder(Curriculum(stages), options.known_order)
     elif options.what == "diffusion":
         model, recipe = MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()

@@ -105,32 +105,31 @@ def markdown(notebook) -> list[str]:
     return [c.source if c.cell_type == "markdown" and c.get("id") != "badge" else "" for c in notebook.cells]
 
 
+def linked(path: Path, words) -> str:
+    """The text of a notebook or a page, with the links to the glossary that it should have."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return link([text], words, GLOSSARY.name)[0]
+    notebook = nbformat.reads(text, as_version=4)
+    before = markdown(notebook)
+    after = link(before, words)
+    for cell, old, new in zip(notebook.cells, before, after, strict=True):
+        if old != new:
+            cell.source = new
+    return text if after == before else nbformat.writes(notebook, indent=1) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
-    check, words, changed = parser.parse_args().check, read(GLOSSARY.read_text(encoding="utf-8")), False
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        before = markdown(notebook)
-        after = link(before, words)
-        if after == before:
-            continue
-        changed = True
+    check, words = parser.parse_args().check, read(GLOSSARY.read_text(encoding="utf-8"))
+    pages = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *PAGES]
+    stale = {path: text for path in pages if (text := linked(path, words)) != path.read_text(encoding="utf-8")}
+    for path, text in stale.items():
         print(("out of date: " if check else "written: ") + str(path.relative_to(ROOT)))
-        for cell, old, new in zip(notebook.cells, before, after, strict=True):
-            if old != new:
-                cell.source = new
         if not check:
-            path.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
-    for path in PAGES:
-        before = path.read_text(encoding="utf-8")
-        (after,) = link([before], words, GLOSSARY.name)
-        if after != before:
-            changed = True
-            print(("out of date: " if check else "written: ") + str(path.relative_to(ROOT)))
-            if not check:
-                path.write_text(after, encoding="utf-8")
-    if check and changed:
+            path.write_text(text, encoding="utf-8")
+    if check and stale:
         sys.exit("Run `make links`.")
 
 

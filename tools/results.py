@@ -104,6 +104,7 @@ PAGES = {
     "versions.md": (versions.versions_matrix, versions.versions_colab),
 }
 FIGURES = {
+    "adaptation_curves.svg": adaptation.adaptation_curves,
     "study_curves.svg": study.study_curves,
     "study_tradeoff.svg": study.study_tradeoff,
 }

@@ -1,7 +1,16 @@
 """The tables of book/adaptation.md."""
 
-from results_common import source, table
+import sys
+from itertools import accumulate
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from results_common import source, svg, table
+from results_study import COLOURS, MARKERS
 from results_tasks import found, not_yet, within
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from adaptation import STAGES  # noqa: E402
 
 BASE = "base run"  # of the search
 COLUMNS = ("left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order")
@@ -52,3 +61,31 @@ def adaptation_losses() -> str:
         f"{table(['model', *COLUMNS], rows)}\n\n{source(result)} Nats per predicted token, 95 % intervals over rows: "
         f"{result['text']}."
     )
+
+
+NAMES = {  # arm: what to call it, and the arm of the study whose colour it has
+    "autoregressive": ("AR goes on (a sentence: its left side alone)", "ar"),
+    "diffusion": ("masked diffusion (its bound)", "diffusion"),
+    "a3": ("A3", "a3_spans"),
+}
+
+
+def adaptation_curves() -> str:
+    """Held-out loss over training tokens, by arm, for three groupings."""
+    curves = found("adaptation")["curves"]
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4))
+    for ax, name in zip(axes, ("left to right", "a sentence", "random order"), strict=True):
+        for arm, (label, like) in NAMES.items():
+            curve = [line for line in curves.get(arm, ()) if name in line and line["step"]]
+            if curve:
+                tokens = [line["tokens"] / 1e6 for line in curve]
+                look = {"color": COLOURS[like], "marker": MARKERS[like], "markersize": 4, "label": label}
+                ax.plot(tokens, [line[name] for line in curve], **look)
+        last = curves["a3"][-1]["tokens"] / 1e6
+        shares = list(accumulate(stage.share for stage in STAGES))
+        for share in shares[:-1]:
+            ax.axvline(last * share / shares[-1], color="0.5", linestyle=":")
+        ax.set(title=name, xlabel="training tokens, millions", ylabel="held-out loss, nats per token", xlim=(0, None))
+    handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    return svg(figure)

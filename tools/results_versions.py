@@ -17,7 +17,7 @@ def versions_matrix() -> str:
     result = load("version_matrix")
     columns = result["columns"]
     rows = [
-        [f"`{name}`", f"`{limits}`", *(column["versions"].get(name, "") for column in columns.values())]
+        [name, limits.replace(">=", "≥ "), *(column["versions"].get(name, "") for column in columns.values())]
         for name, limits in {"python": ">=3.11", **result["ranges"]}.items()
     ]
     rows += [
