@@ -52,7 +52,8 @@ def save(
             (out, rank), and the added vector.
         scale: alpha / rank.
         source: fingerprint of the source.
-        record: kind, source's name, training; JSON.
+        record: kind, source's name, training; JSON. ``apply`` notes "known_order", if it is there, in the model's
+            config.
         dtype: of the file.
 
     Raises:
@@ -119,6 +120,8 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         weight += record["scale"] * (up.to(weight) @ down.to(weight))
     for name, value in vectors.items():
         weights[name].copy_(value)
+    if "known_order" in record:
+        model.config.known_order = record["known_order"]
     return record
 
 

@@ -245,8 +245,8 @@ def _parser() -> Parser:
     _add(infill, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")
     _add(infill, "size", 1, "tokens predicted at a time")
     _add(infill, "order", "left_to_right", "of the missing tokens; the last two: the model chooses", choices=ORDERS)
-    known = "known tokens see all others, or those on their left"
-    _add(infill, "known-order", "together", known, choices=groups.KNOWN_ORDERS)
+    known = "known tokens see all others, or those on their left (default: as in the model's training)"
+    _add(infill, "known-order", None, known, choices=groups.KNOWN_ORDERS)
     _add(infill, "temperature", 1.0, "0 takes the likeliest tokens")
     _add(infill, "top-k", None, "draw from the N likeliest tokens alone", type=int, metavar="N")
     _add(infill, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")

@@ -45,7 +45,7 @@ def infill(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
     *,
-    known_order: str = "together",
+    known_order: str | None = None,
     candidates: Sequence[int] = CANDIDATES,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -72,7 +72,8 @@ def infill(
         order: of the unknown tokens: "left_to_right", "random", or chosen by the model: "confidence", "entropy".
         temperature, generator, top_k, top_p, repetition_penalty: see ``sampling.Sampler``.
         known_order: "together", known tokens are one group that all sees all; or "left_to_right", each sees those on
-            its left, as in the model that A3 was adapted from.
+            its left, as in the model that A3 was adapted from. None: as in the model's training
+            (``model.config.known_order``).
         candidates: the lengths that "auto" tries.
         banned: token ids that are never drawn; default: the tokenizer's special tokens.
         use_cache, runners_up: see ``generate``.
@@ -93,6 +94,7 @@ def infill(
         raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
+    known_order = model.config.known_order if known_order is None else known_order
     if known_order not in groups.KNOWN_ORDERS:
         raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
     groups.check_integer("size", size, 1)

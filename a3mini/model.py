@@ -40,11 +40,16 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do no
 class A3Config(LlamaConfig):
     """The size and shape of an A3 model; the fields are those of ``transformers.LlamaConfig``.
 
+    Attributes:
+        known_order: how given tokens read each other in the training of the weights: "together" or "left_to_right"
+            (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
+
     Raises:
         ValueError: rope parameters of a type whose angles change with the length of the text.
     """
 
     model_type = "a3"
+    known_order = "together"
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

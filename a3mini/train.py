@@ -326,12 +326,15 @@ def train(
                 done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
                 done = {key: before.get(key, 0) + value for key, value in done.items()}  # of all trainings
                 about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
+                about |= {key: value for key, value in recipe.settings().items() if key == "known_order"}
                 named = dict(additions(weights.items()))
                 adapter.save(folder / "adapter", named, config.lora_scale, untouched, about)
             accelerator.wait_for_everyone()
         trained.merge_and_unload()
         for weight in was_trained:
             weight.requires_grad_(True)
+    if "known_order" in recipe.settings():
+        base.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
     base.eval()
     return metrics
 

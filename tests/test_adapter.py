@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import adapter, from_autoregressive, groups
+from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups
 from a3mini.baselines import MaskedDiffusionModel
 from a3mini.train import add_lora
 
@@ -130,3 +130,16 @@ def test_saving_again_replaces_and_a_failure_keeps_the_old(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     adapter.save(folder, tensors, 2.0, mark, {"n": 3})
     assert adapter.read(folder)[1]["n"] == 3
+
+
+def test_how_given_tokens_were_read_goes_into_the_config(tmp_path):
+    model, other = from_autoregressive(source()), from_autoregressive(source())
+    mark = adapter.fingerprint(model)
+    _, tensors = trained(from_autoregressive(source()))
+    adapter.save(tmp_path / "a", tensors, 2.0, mark, {"known_order": "left_to_right"})
+    adapter.save(tmp_path / "b", tensors, 2.0, mark, {})
+    adapter.apply(model, tmp_path / "a")
+    adapter.apply(other, tmp_path / "b")
+    assert (model.config.known_order, other.config.known_order) == ("left_to_right", "together")
+    model.save_pretrained(tmp_path / "model")
+    assert A3ForCausalLM.from_pretrained(tmp_path / "model").config.known_order == "left_to_right"

@@ -392,3 +392,12 @@ def test_the_compact_model_fills_blanks_of_real_text():
     swapped[~out.known] = swapped[~out.known].flip(0)
     worse = objective.log_likelihood(compact.model, swapped, out.group_ids, out.known)
     assert torch.equal(swapped, out.sequences) or worse.item() < out.log_probs.sum().item()
+
+
+def test_known_tokens_are_read_as_in_the_training(monkeypatch):
+    """Without ``known_order`` the model's config decides; it survives saving."""
+    for known_order in KNOWN_ORDERS:
+        monkeypatch.setattr(MODEL.config, "known_order", known_order, raising=False)
+        assert torch.equal(fill().group_ids, fill(known_order=known_order).group_ids)
+        assert type(MODEL.config).from_dict(MODEL.config.to_dict()).known_order == known_order
+    assert type(MODEL.config)().known_order == "together"

@@ -514,6 +514,14 @@ def test_given_tokens_in_order_are_known_and_never_predicted():
         AnyOrder(curriculum, "right")
 
 
+def test_a_model_knows_how_it_read_given_tokens(tmp_path):
+    model = small_model()
+    recipe = AnyOrder(Curriculum((Stage("spans", 1, (Part("span"),)),)), "left_to_right")
+    train(model, recipe, BLOCKS, config(steps=1, lora_rank=2), tmp_path, quiet=True)
+    assert model.config.known_order == "left_to_right"
+    assert adapter.read(tmp_path / "adapter")[1]["known_order"] == "left_to_right"
+
+
 def test_free_settings_may_change(tmp_path):
     whole = weights_after(steps=6)
     with pytest.raises(Stop):

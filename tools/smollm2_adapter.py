@@ -36,8 +36,7 @@ from a3mini import decode, pretrained
 
 model, tokenizer, name = pretrained.adapted_model("smollm2-a3")
 text = "Anna went to the garden to find a flower. ____ Her mother smiled and put it in a vase."
-how = {{"tokens_per_blank": 12, "temperature": 0, "known_order": "left_to_right"}}
-print(decode.infill(model, tokenizer, text, **how))
+print(decode.infill(model, tokenizer, text, tokens_per_blank=12, temperature=0))
 ```
 
 ## How it was made
@@ -45,7 +44,7 @@ print(decode.infill(model, tokenizer, text, **how))
 | what | how |
 |---|---|
 {commands}
-| method | LoRA of rank {rank} on every linear layer, and the vector w; {seconds:.0f} s of training beside other jobs |
+| method | LoRA of rank {rank} on every linear layer, and the vector w; {seconds:.0f} s of training, beside other jobs |
 | tokens | {tokens:,} in {steps} steps of {batch} rows of up to {length} tokens |
 | text | the first {stories:,} stories of TinyStories but {held_out}, which were held out, each twice; {books} |
 | seed | {seed} |
@@ -87,6 +86,7 @@ def main(arguments: list[str]) -> None:
     result = json.loads((RESULTS / "adaptation.json").read_text())
     if result["arms"]["a3"]["tokens"] != about["tokens"]:
         sys.exit("book/results/adaptation.json is of another adapter; run `python benchmarks/adaptation.py losses`")
+    about["known_order"] = records[-1]["known_order"]
     about["commands"] = [record["command"]["line"] for record in records]
     training, options = records[-1]["training"], records[-1]["command"]["options"]
     folder = ADAPTERS[NAME]
