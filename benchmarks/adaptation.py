@@ -174,7 +174,8 @@ class Taught(AnyOrder):
 
     def log_probs(self, model, inputs):
         group_ids = inputs["group_ids"]
-        is_left_to_right = group_ids <= torch.arange(group_ids.shape[1], device=group_ids.device)
+        # one token at a time, each after its left neighbour; -1 is padding, behind all else
+        is_left_to_right = (group_ids[:, 1:] > group_ids[:, :-1]) | (group_ids[:, 1:] < 0)
         if not is_left_to_right.all():
             return super().log_probs(model, inputs)
         with torch.no_grad(), model.disable_adapter():
