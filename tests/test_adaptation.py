@@ -13,7 +13,7 @@ from a3mini.groups import KNOWN_ORDERS
 from a3mini.train import AnyOrder, add_lora
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-import adaptation  # noqa: E402
+import adaptation
 
 ROWS, LENGTH, WORDS = 3, 12, 60
 LENGTHS = [12, 12, 9]

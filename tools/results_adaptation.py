@@ -10,7 +10,7 @@ from results_study import COLOURS, MARKERS
 from results_tasks import found, not_yet, within
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from adaptation import STAGES  # noqa: E402
+from adaptation import STAGES
 
 BASE = "base run"  # of the search
 COLUMNS = ("left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order")
