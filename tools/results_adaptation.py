@@ -66,7 +66,7 @@ def adaptation_losses() -> str:
 NAMES = {  # arm: what to call it, and the arm of the study whose colour it has
     "autoregressive": ("AR goes on (a sentence: its left side alone)", "ar"),
     "diffusion": ("masked diffusion (its bound)", "diffusion"),
-    "a3": ("A3", "a3_spans"),
+    "a3": ("A3", "a3_paper"),
 }
 
 
