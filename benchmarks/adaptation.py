@@ -226,8 +226,7 @@ def search(options) -> None:
         if options.only and title not in options.only:
             continue
         make = partial(variant, source, tokenizer, blocks, held_out, options, changes)
-        name_of_file = re.sub("[^a-z0-9]+", "_", title.lower())
-        found[title] = kept(CHECKPOINTS / "search", name_of_file, settings, make)
+        found[title] = kept(CHECKPOINTS / "search", title, settings, make)
         print(title, found[title], flush=True)
     record(
         options.record, seed=0, wall_seconds=sum(one["seconds"] for one in found.values()), model=name,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def weights_of(model) -> str:
 
 def kept(folder: Path, name: str, settings: dict, make: Callable[[], dict]) -> dict:
     """What ``make`` returns, from ``folder`` if it was made before with the same settings."""
-    path = folder / f"{name}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
+    plain = re.sub("[^a-z0-9]+", "-", name.lower())  # a name that is fit for a file
+    path = folder / f"{plain}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         runs.write_json(path, {"settings": settings, **make()})

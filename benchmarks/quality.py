@@ -11,7 +11,6 @@ The judge is the untouched source of all systems: not one of them, but their rel
 """
 
 import argparse
-import re
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -92,10 +91,6 @@ def judge_of(source: str | None) -> SmallModel:
     return SmallModel(load_autoregressive(source), AutoTokenizer.from_pretrained(source), source)
 
 
-def file_name(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", name.lower())
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
@@ -124,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         for (order, size), filler in fillers.items():
             name = f"{kind}, {order}, {size}"
             make = partial(written, filler, batch, options.seed)
-            made = kept(FOLDER, file_name(name), same | filler.settings(), make)
+            made = kept(FOLDER, name, same | filler.settings(), make)
             rows[name] = {"kind": kind, "model": title, "order": order, "tokens_per_step": size, "made": made}
             print(f"{name}: {made['passes']:.0f} passes, {made['seconds']:.2f} s a text", flush=True)
         del model, filler, fillers, make  # half a gigabyte
@@ -136,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         texts = [Written(*both) for both in zip(row["made"]["texts"], row["made"]["ids"], strict=True)]
         settings = {"judge": weights, "texts": digest(repr((batch.prompts, texts, row["made"]["ids"])).encode())}
         make = partial(measured, judging, judging_tokenizer, texts, batch.prompts)
-        row["measured"] = kept(FOLDER, file_name(f"{name}, judged"), settings, make)["measured"]
+        row["measured"] = kept(FOLDER, f"{name}, judged", settings, make)["measured"]
         print(name, row["measured"], flush=True)
     seconds = [row["made"]["seconds"] * options.count for row in rows.values() if "seconds" in row["made"]]
     for row in rows.values():
