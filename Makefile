@@ -23,13 +23,13 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 book: $(READY) ## execute the notebooks, build the site, and say where to open it
-	$(BIN)/python tools/book.py --jobs $(JOBS)
+	$(BIN)/python -m tools.site.book --jobs $(JOBS)
 
 student: $(READY) ## the edition for handing out: notebooks and site without the solutions
-	$(BIN)/python tools/student.py --jobs $(JOBS)
+	$(BIN)/python -m tools.course.student --jobs $(JOBS)
 
 assignments: $(READY) ## an nbgrader course: the exercises of each chapter, graded by their checks (COURSE=folder)
-	$(BIN)/python tools/assignments.py --course $(COURSE)
+	$(BIN)/python -m tools.course.assignments --course $(COURSE)
 
 test: lint book student ## every check: style, every notebook, the site with warnings as errors, all tests
 	A3_SITE_REQUIRED=1 OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile --durations=10
@@ -43,31 +43,31 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 links: $(READY) ## write the repository's URL, the setup cell and the glossary's links to all the places that need them
-	$(BIN)/python tools/glossary.py
-	$(BIN)/python tools/links.py
+	$(BIN)/python -m tools.site.glossary
+	$(BIN)/python -m tools.site.links
 
 timings: $(READY) ## measure how long each notebook takes, and write it into them
-	$(BIN)/python tools/book.py --record
-	$(BIN)/python tools/links.py
-	$(BIN)/python tools/results.py
+	$(BIN)/python -m tools.site.book --record
+	$(BIN)/python -m tools.site.links
+	$(BIN)/python -m tools.tables.results
 
 results: $(READY) ## write the tables of book/results.md from book/results/*.json
-	$(BIN)/python tools/results.py
+	$(BIN)/python -m tools.tables.results
 
 publish-check: $(READY) ## build what would be published, serve it under /REPO/ and check it (EDITION=student: without solutions)
-	$(BIN)/python tools/publish_check.py --edition $(EDITION) --jobs $(JOBS) $(ARGS)
+	$(BIN)/python -m tools.site.publish_check --edition $(EDITION) --jobs $(JOBS) $(ARGS)
 
 slides: $(READY) ## make the slides in _build/html/slides anew, from the notebooks that `make book` has executed
-	$(BIN)/python tools/slides.py
+	$(BIN)/python -m tools.site.slides
 
 colab-check: $(READY) ## run every notebook with its setup cell where only Colab's packages are (long; ARGS=--hub: with a network)
-	$(BIN)/python tools/colab_check.py $(ARGS)
+	$(BIN)/python -m tools.environments.colab_check $(ARGS)
 
 matrix: $(READY) ## all tests and notebooks with the oldest and the newest versions of what we need (very long)
-	$(BIN)/python tools/matrix.py $(ARGS)
+	$(BIN)/python -m tools.environments.matrix $(ARGS)
 
 gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
-	$(BIN)/python tools/gpu_check.py
+	$(BIN)/python -m tools.environments.gpu_check
 
 clean: ## remove what was built, and keep the environment
 	rm -rf _build .book build *.egg-info .pytest_cache .ruff_cache .hypothesis

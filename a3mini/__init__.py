@@ -1,33 +1,23 @@
 """a3mini: the A3 any-order language model, step by step.
 
-The files, in reading order; each uses only those before it:
-groups, masks, rows, cache, flex, model, runs, adapter, pretrained, objective, curriculum, data, memory, devices,
-resume, train, sampling, trace, steps, groupwise, dynamic, infilling, revision, decode, speculative, baselines,
-evaluate, cli.
-For notebooks alone: theme, plots, live, explorers, checks. ``train``, ``baselines`` and ``cli`` are not loaded with the
-package, for they need more packages: the extra ``train``.
+The model, to be read first, from top to bottom:
+groups, masks, rows, flex, model, objective.
+How it is kept and loaded: runs, adapter, pretrained; ``models`` holds the two that ship.
+
+The rooms, each of which uses only what stands before it:
+``train`` (needs the extra ``train``), ``decode``, ``evaluate``, and ``notebook``, for notebooks and pages alone.
+``cli`` and ``commands`` are the command ``a3mini``.
 """
 
-from a3mini import curriculum, data, decode, evaluate, groups, masks, objective, pretrained, runs, speculative
-from a3mini.curriculum import Curriculum
-from a3mini.model import A3Config, A3ForCausalLM, A3Output
-from a3mini.pretrained import from_autoregressive
+from a3mini import lazy
 
 __version__ = "0.1.0"
-__all__ = [
-    "A3Config",
-    "A3ForCausalLM",
-    "A3Output",
-    "Curriculum",
-    "curriculum",
-    "data",
-    "decode",
-    "evaluate",
-    "from_autoregressive",
-    "groups",
-    "masks",
-    "objective",
-    "pretrained",
-    "runs",
-    "speculative",
-]
+# A name is loaded when it is first used: ``import a3mini`` takes no longer than ``import torch``.
+__getattr__, __dir__, __all__ = lazy.names(
+    __name__,
+    ["adapter", "decode", "evaluate", "groups", "masks", "objective", "pretrained", "runs", "train"],
+    model=["A3Config", "A3ForCausalLM", "A3Output"],
+    pretrained=["from_autoregressive"],
+    decode=["speculative"],
+    train=["Curriculum"],
+)

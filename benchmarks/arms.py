@@ -3,7 +3,7 @@
 import argparse
 
 from a3mini import adapter, groups, pretrained
-from a3mini.baselines import MaskedDiffusionModel
+from a3mini.train import MaskedDiffusionModel
 
 KINDS = {"any-order": "any order", "diffusion": "masked diffusion", "autoregressive": "autoregressive"}
 OPTION = {"any-order": "a3", "diffusion": "diffusion", "autoregressive": "autoregressive"}  # kind: its option

@@ -22,11 +22,11 @@ from record import record
 from torch.profiler import ProfilerActivity, profile
 
 from a3mini import decode, from_autoregressive, groups, speculative
-from a3mini.curriculum import generator_for
-from a3mini.data import start_token
+from a3mini.decode import Trace
 from a3mini.model import A3Linear
 from a3mini.pretrained import compact_model, small_model
-from a3mini.trace import Trace
+from a3mini.train import generator_for
+from a3mini.train.data import start_token
 
 PROMPT = 32  # tokens
 STEPS = 8  # measured, where a cell is extrapolated

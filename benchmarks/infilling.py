@@ -25,11 +25,11 @@ from arms import OPTION, add_options, load_arm
 from kept import digest, kept, weights_of
 from record import RESULTS, record
 
-from a3mini import data
-from a3mini.data import Cloze
 from a3mini.evaluate import intervals, stories
 from a3mini.evaluate.continuations import BestOf, LeftOnly
 from a3mini.evaluate.fillers import Copy, Diffusion, Dynamic, Filler, Groupwise
+from a3mini.train import corpus
+from a3mini.train.corpus import Cloze
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "infilling"
 OURS = [
@@ -148,7 +148,7 @@ def summary(name: str, done: dict[str, dict]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = stories.subset(data.cloze(options.stories), options.count, options.seed)
+    chosen = stories.subset(corpus.cloze(options.stories), options.count, options.seed)
     text = digest(repr(chosen).encode(), repr(OURS).encode())
     same = {"stories": text, "count": len(chosen), "seed": options.seed, "batch_size": options.batch_size}
     done = {}

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from record import record
 
-from a3mini import A3Config, A3ForCausalLM, devices, groups, memory
-from a3mini.train import add_lora
+from a3mini import A3Config, A3ForCausalLM, groups
+from a3mini.train import add_lora, devices, memory
 
 RANK = 32
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc: an array of so many bytes goes back when it is freed

@@ -24,14 +24,13 @@ from record import RESULTS, record
 from transformers import AutoTokenizer
 
 from a3mini import groups
-from a3mini.baselines import MaskedDiffusionModel
-from a3mini.curriculum import generator_for
 from a3mini.evaluate.continuations import LeftOnly
 from a3mini.evaluate.fillers import Diffusion, Dynamic, Filler, Groupwise
 from a3mini.evaluate.quality import Openings, Written, judge, openings
 from a3mini.evaluate.stories import Batch, Filled
 from a3mini.model import A3ForCausalLM
 from a3mini.pretrained import SmallModel, load_autoregressive, small_model
+from a3mini.train import MaskedDiffusionModel, generator_for
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "quality"
 REAL = "the stories themselves"

@@ -14,8 +14,8 @@ from record import record
 from torch import Tensor
 
 from a3mini import A3ForCausalLM, from_autoregressive, groups
-from a3mini.data import small_text
 from a3mini.pretrained import small_model
+from a3mini.train.corpus import small_text
 
 LENGTH = 64
 INITIAL = {

@@ -39,21 +39,32 @@ from record import RESULTS, record
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from a3mini import data, from_autoregressive, groups, objective, pretrained, runs
-from a3mini.baselines import (
-    Autoregressive,
-    MaskedDiffusion,
-    MaskedDiffusionModel,
+from a3mini import from_autoregressive, groups, objective, pretrained, runs
+from a3mini.decode import Sampler, generate
+from a3mini.evaluate import (
+    HeldOut,
     autoregressive_log_likelihood,
     bound_score,
     diffusion_bound,
     diffusion_log_likelihood,
     diffusion_sample,
+    draw,
+    quality,
+    token_losses,
 )
-from a3mini.curriculum import Curriculum, Grouping, generator_for
-from a3mini.decode import Sampler, generate
-from a3mini.evaluate import HeldOut, draw, quality, token_losses
-from a3mini.train import AnyOrder, TrainConfig, train
+from a3mini.train import (
+    AnyOrder,
+    Autoregressive,
+    Curriculum,
+    Grouping,
+    MaskedDiffusion,
+    MaskedDiffusionModel,
+    TrainConfig,
+    corpus,
+    data,
+    generator_for,
+    train,
+)
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "study"
 TEXTS = ("bible-bbe", "andersen")
@@ -90,7 +101,7 @@ def prepare() -> None:
     """Tokenizer and pretrained model, once."""
     if (FOLDER / "pretrained" / "config.json").exists():
         return
-    training, _ = data.split_documents(data.documents(*TEXTS))
+    training, _ = corpus.split_documents(corpus.documents(*TEXTS))
     tokenizer = data.train_tokenizer(training, SHAPE["vocab_size"])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
@@ -107,7 +118,7 @@ def shared():
     """The pretrained model, the tokenizer, the training rows, and one full row of each held-out document."""
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / "pretrained")
     source = LlamaForCausalLM.from_pretrained(FOLDER / "pretrained")
-    training, validation = data.split_documents(data.documents(*TEXTS))
+    training, validation = corpus.split_documents(corpus.documents(*TEXTS))
     held_out = data.pack(validation, tokenizer, LENGTH)
     full = (held_out.lengths == LENGTH).nonzero().flatten().tolist()
     generator, of_document = generator_for(0, -4), {}

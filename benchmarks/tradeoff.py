@@ -18,8 +18,8 @@ from study import SEEDS, interval, judge
 from texts import held_out
 
 from a3mini import decode, groups, objective, speculative
-from a3mini.curriculum import generator_for
 from a3mini.pretrained import compact_model
+from a3mini.train import generator_for
 
 GIVEN, NEW, SAMPLES = 16, 64, 24
 SIZES = (1, 2, 4, 8, 16)

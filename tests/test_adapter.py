@@ -7,8 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups
-from a3mini.baselines import MaskedDiffusionModel
-from a3mini.train import add_lora
+from a3mini.train import MaskedDiffusionModel, add_lora
 
 
 def source(seed: int = 0, tied: bool = True) -> LlamaForCausalLM:

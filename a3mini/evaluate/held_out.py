@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from a3mini import objective
-from a3mini.curriculum import Grouping, draw_rows, generator_for
-from a3mini.data import Blocks
+from a3mini.train.curriculum import Grouping, draw_rows, generator_for
+from a3mini.train.data import Blocks
 
 GROUPINGS = {
     "left to right": Grouping("blocks"),

@@ -26,12 +26,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM
 
 from a3mini import groups
-from a3mini.curriculum import generator_for
-from a3mini.data import Story, start_token
 from a3mini.evaluate.intervals import Interval, bootstrap
 from a3mini.evaluate.stories import MIDDLE, PREFIX, Batch
 from a3mini.objective import labels_for
 from a3mini.rows import IGNORED_LABEL
+from a3mini.train.corpus import Story
+from a3mini.train.curriculum import generator_for
+from a3mini.train.data import start_token
 
 RUNS = (1, 2, 3)  # n of distinct-n
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from a3mini import groups
-from a3mini.curriculum import generator_for
+from a3mini.train.curriculum import generator_for
 
 try:
     from datasets import load_dataset

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from a3mini import groups
-from a3mini.curriculum import generator_for
-from a3mini.data import check_vocabulary, special_ids
+from a3mini.train.curriculum import generator_for
+from a3mini.train.data import check_vocabulary, special_ids
 
 try:
     from lm_eval.api.model import TemplateLM

@@ -1,7 +1,7 @@
 """Filling the third sentence of a story of five, by the protocol that the paper follows (DiffuLLaMA's evaluation).
 
-The stories are those of Story Cloze, validation set of 2016 (ROCStories); ``data.cloze`` reads them. Sentences 1 and 2
-are the prefix, sentence 4 and the right ending are the suffix, and sentence 3 is the blank, at its true length in
+The stories are those of Story Cloze, validation set of 2016 (ROCStories); ``corpus.cloze`` reads them. Sentences 1 and
+2 are the prefix, sentence 4 and the right ending are the suffix, and sentence 3 is the blank, at its true length in
 tokens. The protocol takes the first 1,000 stories; ``subset`` draws fewer of them.
 
 **Tokens**, the same for every system::
@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups
-from a3mini.curriculum import generator_for
-from a3mini.data import Cloze, start_token
+from a3mini.train.corpus import Cloze
+from a3mini.train.curriculum import generator_for
+from a3mini.train.data import start_token
 
 PROTOCOL = 1000  # the protocol's stories are the first so many
 ROUGE = ("rouge1", "rouge2", "rougeL")

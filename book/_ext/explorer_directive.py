@@ -9,8 +9,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
-import a3mini
-from a3mini import explorers
+from a3mini.notebook import explorers
 
 # By name: how to make the explorer from the folder of the results, and which results it reads.
 EXPLORERS = {
@@ -30,8 +29,8 @@ class ExplorerDirective(SphinxDirective):
         if name not in EXPLORERS:
             raise self.error(f"explorer: there is no {name!r}, only {', '.join(sorted(EXPLORERS))}")
         make, reads = EXPLORERS[name]
-        results, package = Path(self.env.srcdir) / "book" / "results", Path(a3mini.__file__).parent
-        code = [package / "theme.py", *(package / "explorers").glob("*.py"), *(package / "static").glob("*")]
+        results, folder = Path(self.env.srcdir) / "book" / "results", Path(explorers.__file__).parent
+        code = [folder.parent / "theme.py", *folder.glob("*.*")]
         for file in [*code, *(results / read for read in reads), Path(__file__)]:
             self.env.note_dependency(str(file))  # the page is read again when one of them has changed
         try:

@@ -1,0 +1,28 @@
+"""Everything that A3's factorisation allows at inference::
+
+    generate                  group after group, in an order that is fixed before
+    resample                  in an order that the model chooses
+    resample_log_likelihood   the exact score of such an order
+    infill                    the blanks of a text
+    leave_one_out             how well each token fits all others
+    revise                    reopen the tokens that fit worst
+    speculative.generate      ``generate`` at single tokens, in fewer passes
+
+All return a ``Generation``, but for the two scores.
+
+In reading order: ``sampling`` (logits to a token), ``cache`` and ``steps`` (one step of any decoding), ``trace`` (what
+happened), ``groupwise``, ``dynamic``, ``infilling``, ``revision``, ``speculative``.
+"""
+
+from a3mini import lazy
+
+__getattr__, __dir__, __all__ = lazy.names(
+    __name__,
+    ["speculative"],
+    sampling=["Sampler"],
+    trace=["Trace"],
+    groupwise=["Generation", "generate"],
+    dynamic=["resample", "resample_log_likelihood"],
+    infilling=["Infilling", "infill"],
+    revision=["Revision", "leave_one_out", "revise"],
+)

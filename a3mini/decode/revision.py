@@ -1,0 +1,165 @@
+"""Rewriting what is there: find the tokens that fit worst, reopen them, fill them again (paper: abstract).
+
+How well a token fits is its log-probability given all other tokens. One pass over the text cannot give that for
+every token: from the second layer on, the content of the others has seen the token. So each token gets a row of its
+own, in which it alone is missing.
+
+What counts as better is fixed before: the log-likelihood under one order, ``group_ids``, the same before and after.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from a3mini import groups, objective
+from a3mini.decode.groupwise import Filling, Generation, check_options, generate
+from a3mini.decode.sampling import Sampler
+from a3mini.decode.trace import Trace
+from a3mini.model import A3ForCausalLM
+from a3mini.rows import check
+
+
+@dataclass(frozen=True, eq=False)
+class Revision(Generation):
+    """A ``Generation`` whose ``log_probs`` are those of ``group_ids``, the fixed order; and what it gained.
+
+    Attributes:
+        before, after: (B,), log-likelihood of the whole row under ``group_ids``, nats.
+    """
+
+    before: Tensor
+    after: Tensor
+
+
+@torch.no_grad()
+def leave_one_out(
+    model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, known: Tensor | None = None, batch_size: int = 32
+) -> Tensor:
+    """Log-probability of each token given all others, nats: one row per token, in which it is the last group.
+
+    Args:
+        model: an A3 model.
+        input_ids, group_ids, known: as ``objective.log_likelihood``; of the order only padding matters.
+        batch_size: rows computed at a time.
+
+    Returns:
+        (B, T), 0 where nothing is predicted.
+
+    Raises:
+        TypeError, ValueError: as ``objective.log_likelihood``.
+    """
+    groups.check_integer("batch_size", batch_size, 1)
+    predicted = objective.labels_for(input_ids, group_ids, known) >= 0
+    out = torch.zeros(input_ids.shape, dtype=torch.promote_types(model.dtype, torch.float32), device=input_ids.device)
+    row, position = predicted.nonzero().T
+    if not len(row):
+        return out
+    alone = groups.infill(torch.zeros_like(predicted), padding=group_ids < 0)  # all given
+    scores = []
+    for part in torch.arange(len(row), device=row.device).split(batch_size):
+        ids, order = input_ids[row[part]], alone[row[part]]
+        order.scatter_(1, position[part, None], 1)
+        scores.append(objective.log_likelihood(model, ids, order))
+    return out.masked_scatter(predicted, torch.cat(scores).to(out.dtype))
+
+
+@torch.no_grad()
+def revise(
+    model: A3ForCausalLM,
+    input_ids: Tensor,
+    group_ids: Tensor,
+    known: Tensor | None = None,
+    reopen: int = 1,
+    rounds: int = 20,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+    *,
+    keep_worse: bool = False,
+    repetition_penalty: float = 1.0,
+    banned: Sequence[int] = (),
+    runners_up: int = 3,
+    batch_size: int = 32,
+) -> Revision:
+    """Reopen the least likely tokens, fill them again one by one, and keep what is better.
+
+    In each round every row reopens the ``reopen`` tokens with the lowest log-probability given all others, among those
+    not tried since its last improvement, and fills them from left to right given all the rest. The new row stays if
+    its log-likelihood under ``group_ids`` is higher. A row ends when every token was tried and nothing improved.
+
+    Args:
+        model: an A3 model.
+        input_ids: int64, (B, T), a finished text.
+        group_ids: int64, (B, T), the order that measures; see ``groups``. Given tokens are never changed.
+        known: bool, (B, T): tokens that are never changed; default: the given ones.
+        reopen: tokens reopened at a time.
+        rounds: at most so many.
+        temperature, top_k, top_p, generator, repetition_penalty, banned: see ``sampling.Sampler``.
+        keep_worse: keep each new row even if it is worse, for ``rounds`` rounds.
+        runners_up: see ``generate``.
+        batch_size: rows of ``leave_one_out`` at a time.
+
+    Raises:
+        TypeError, ValueError: as ``generate``; ``reopen`` or ``rounds`` below 1.
+    """
+    for name, value in (("reopen", reopen), ("rounds", rounds), ("batch_size", batch_size)):
+        groups.check_integer(name, value, 1)
+    sampler = Sampler(temperature, top_k, top_p, repetition_penalty, banned, generator).check(model.config.vocab_size)
+    config = model.config
+    check_options(config.vocab_size, None, runners_up)
+    check(input_ids, group_ids, None, config.vocab_size, config.max_position_embeddings)  # every token will be read
+    filling = Filling.of(model, input_ids, group_ids, known)
+    tokens, predicted, yardstick = input_ids.clone(), filling.predicted, filling.group_ids
+    settings = {"reopen": reopen, "rounds": rounds, "keep_worse": keep_worse, **sampler.settings()}
+    trace = Trace.begin("revise", settings, tokens, yardstick >= 0)
+    passes = torch.ones(len(tokens), dtype=torch.int64, device=tokens.device)
+
+    def score(rows: Tensor, ids: Tensor) -> Tensor:
+        return objective.log_likelihood(model, ids, yardstick[rows], filling.known[rows], reduction="token")
+
+    everything = torch.arange(len(tokens), device=tokens.device)
+    log_probs = score(everything, tokens)
+    before = log_probs.sum(-1)
+    fit = torch.zeros_like(log_probs)  # each token given all others
+    stale = predicted.any(-1)  # rows whose ``fit`` is out of date
+    tried = ~predicted
+    for _ in range(rounds):
+        if stale.any():
+            fit[stale] = leave_one_out(model, tokens[stale], yardstick[stale], filling.known[stale], batch_size)
+            passes = passes + stale * predicted.sum(-1)
+            stale = torch.zeros_like(stale)
+        active = (~tried).any(-1).nonzero()[:, 0]
+        if not len(active):
+            break
+        worst = fit.masked_fill(tried, float("inf")).argsort(dim=-1, stable=True)[:, :reopen]
+        reopened = torch.zeros_like(tried).scatter_(1, worst, True) & ~tried  # (B, T)
+        order = groups.infill(reopened, padding=yardstick < 0)[active]
+        new = generate(
+            model, tokens[active], order, None, temperature, top_k, top_p, generator, runners_up=runners_up,
+            repetition_penalty=repetition_penalty, banned=banned,
+        )  # fmt: skip
+        passes[active] += reopened[active].sum(-1) + 1
+        found = score(active, new.sequences)
+        changed = (new.sequences != tokens[active]).any(-1)
+        better = changed & (found.sum(-1) > log_probs[active].sum(-1))
+        accepted = changed if keep_worse else better
+        kept, dropped = active[accepted], active[changed & ~accepted]
+        proposed = tokens.clone()
+        proposed[active] = new.sequences
+        trace.note("reopen", _rows(reopened, kept), passes, tokens)
+        trace.note("reject", _rows(reopened, dropped), passes, proposed)
+        for number, row in enumerate(active.tolist()):
+            if accepted[number]:
+                trace.steps[row] += [replace(step, passes=int(passes[row])) for step in new.trace.steps[number]]
+        tried = tried | reopened
+        tokens[kept], log_probs[kept] = proposed[kept], found[accepted].to(log_probs.dtype)
+        tried[kept], stale[kept] = ~predicted[kept], True
+    return Revision(tokens, log_probs, yardstick, filling.known, trace, before, log_probs.sum(-1))
+
+
+def _rows(mask: Tensor, rows: Tensor) -> Tensor:
+    """``mask`` (B, T) in the rows ``rows`` (R,) alone."""
+    return torch.zeros_like(mask).index_copy(0, rows, mask[rows])

@@ -1,0 +1,104 @@
+"""What all checks share: a result, a mistake, and the decorator that makes one of the other."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+
+import torch
+
+from a3mini.train.curriculum import Curriculum
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found; True if the answer passed."""
+
+    exercise: str
+    passed: bool
+    message: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        return f"{'✓' if self.passed else '✗'} {self.exercise}: {self.message}"
+
+
+class Mistake(Exception):
+    """The answer is wrong; the message says how."""
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise ``Mistake(message)`` unless the condition holds."""
+    if not condition:
+        raise Mistake(message)
+
+
+def exercise(check: Callable) -> Callable[..., Result]:
+    """Make a check of a function that raises ``Mistake``; its name is the exercise's.
+
+    Where there is no one right answer, the function returns what a good answer is told.
+    """
+
+    @wraps(check)
+    def run(answer) -> Result:
+        try:
+            if answer is None or answer is ...:
+                raise NotImplementedError
+            found = check(answer)
+        except NotImplementedError:
+            return Result(
+                check.__name__, False, "not attempted yet. Replace the placeholder, then run this cell again."
+            )
+        except Mistake as mistake:
+            return Result(check.__name__, False, str(mistake))
+        except Exception as error:  # whatever the reader's code raises
+            return Result(check.__name__, False, f"your code raised {type(error).__name__}: {error}")
+        return Result(check.__name__, True, found or "correct.")
+
+    return run
+
+
+def random_table(seed: int, *shape: int) -> torch.Tensor:
+    """A joint distribution, float64, one axis for each position; every probability above 0."""
+    weights = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3 + 1e-3
+    return weights / weights.sum()
+
+
+def groupwise_kl(p: torch.Tensor, ids: Sequence[int]) -> float:
+    """KL(p || q) in nats by a plain loop over all texts, q being the product of conditionals of p under ``ids``."""
+
+    def probability(x: Sequence[int], positions: list[int]) -> float:
+        return p[tuple(x[t] if t in positions else slice(None) for t in range(p.dim()))].sum().item()
+
+    total = 0.0
+    for x in itertools.product(*map(range, p.shape)):
+        if p[x] > 0:
+            log_q = 0.0
+            for t, group in enumerate(ids):
+                seen = [i for i, other in enumerate(ids) if other < group]
+                log_q += math.log(probability(x, [t, *seen]) / probability(x, seen))
+            total += p[x].item() * (math.log(p[x].item()) - log_q)
+    return total
+
+
+def close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-9, rtol=0)
+
+
+def mixture(curriculum: Curriculum, progress: float) -> dict[tuple[str, int], float]:
+    """How often each kind and group size is drawn at ``progress`` of the training."""
+    stage, inside = curriculum.stage_at(progress)
+    total, found = sum(part.weight for part in stage.parts), {}
+    for part in stage.parts:
+        sizes = [part.sizes[int(inside * len(part.sizes))]] if part.grow else part.sizes
+        for size in sizes:
+            share = part.weight / total / len(sizes)
+            found[part.kind, size] = found.get((part.kind, size), 0.0) + share
+    return found

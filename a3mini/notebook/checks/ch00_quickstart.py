@@ -1,0 +1,87 @@
+"""Checks for the exercises of notebook 00, quickstart."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from a3mini import groups
+from a3mini.notebook.checks.base import exercise, expect
+
+
+@exercise
+def perplexity(answer: Callable) -> None:
+    """A function from a log-likelihood in nats and a number of tokens to the perplexity."""
+    for nats, tokens in ((-math.log(8), 1), (-20.0, 10), (-3.5, 7)):
+        got, right = float(answer(nats, tokens)), math.exp(-nats / tokens)
+        expect(not math.isclose(got, 1 / right), "this is its inverse: mind the sign of the log-likelihood.")
+        expect(not math.isclose(got, -nats / tokens), "this is the mean in nats. The perplexity is its exponential.")
+        expect(not math.isclose(got, math.exp(-nats)) or tokens == 1, "divide by the number of tokens first.")
+        expect(
+            not math.isclose(got, 2 ** (-nats / tokens)), "the log-likelihood is in nats, not bits: use exp, not 2 **."
+        )
+        expect(math.isclose(got, right, rel_tol=1e-6), f"for {nats:.2f} nats over {tokens} tokens it is {right:.4f}.")
+
+
+@exercise
+def ends_first(answer: Callable) -> None:
+    """A function from a length to group ids: 0 given, the last token first, then the rest left to right."""
+    for length in (3, 4, 7):
+        got = answer(length)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
+        expect(got[0] == 0, "position 0 is given: its id is 0.")
+        expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
+        expect(
+            int(got[1:].argmin()) == length - 2, "the last position is predicted first: it has the lowest id above 0."
+        )
+        expect(len(got.unique()) == length, "no two tokens are predicted in parallel here: all ids differ.")
+        expect(torch.equal(got[1:-1], got[1:-1].sort().values), "the rest goes from left to right: its ids grow.")
+
+
+@exercise
+def only_from(answer: Callable) -> None:
+    """A function (length, target, given) to group ids that score x_target given the x_given alone."""
+    for length, target, seen in ((6, 3, [0, 5]), (5, 0, [4]), (8, 7, [0, 1, 2])):
+        got = answer(length, target, seen)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
+        expect(int(got[target]) > 0, f"position {target} is to be predicted: its id must be above 0.")
+        expect(bool((got[seen] == 0).all()), f"positions {seen} are given: their ids are 0.")
+        others = [i for i in range(length) if i != target and i not in seen]
+        expect(not (got[others] == 0).any(), "positions that are left out must not be given: -1, not 0.")
+        expect(bool((got[others] == -1).all()), "positions that are left out are neither given nor predicted: -1.")
+
+
+@exercise
+def better_order(answer: Callable) -> str:
+    """A function (score, length) to group ids of single positions that score at least as much as left to right."""
+    gains, possible = [], 0.0
+    for length, ranks in ((5, [1, 2, 3, 4]), (6, [5, 4, 3, 2, 1]), (8, [4, 1, 6, 2, 7, 5, 3])):
+        best = torch.tensor([0, *ranks])  # the score falls with each pair that stands in another order
+        first, second = torch.triu_indices(length, length, offset=1)
+        calls = []
+
+        def score(ids, best=best, length=length, first=first, second=second, calls=calls) -> float:
+            where = f"score() was called with {ids}: "
+            expect(isinstance(ids, torch.Tensor) and ids.shape == (length,), f"{where}give a tensor ({length},).")
+            expect(not ids.is_floating_point(), f"{where}group ids are integers, not {ids.dtype}.")
+            calls.append(ids.clone())
+            expect(len(calls) <= 100, "score() is called more than 100 times.")
+            return -1.0 * ((ids[first] < ids[second]) != (best[first] < best[second])).sum().item()
+
+        got = answer(score, length)
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}.")
+        expect(got[0] == 0, "position 0 is given: its id is 0.")
+        expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
+        expect(len(got.unique()) == length, "every position stands alone: all ids differ.")
+        del calls[:]
+        gain = score(got) - score(groups.left_to_right(length))
+        expect(gain >= 0, f"for {length} tokens your order scores {-gain:.0f} less than left to right: keep the best.")
+        gains.append(gain)
+        possible += score(best) - score(groups.left_to_right(length))
+    expect(max(gains) > 0, "your order is never better than left to right, though better ones are an exchange away.")
+    return (
+        f"valid, and {sum(gains):.0f} of {possible:.0f} nats better than left to right in made-up cases. Now real text."
+    )

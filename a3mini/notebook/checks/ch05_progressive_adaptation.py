@@ -1,0 +1,160 @@
+"""Checks for the exercises of notebook 05, progressive adaptation."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+
+from a3mini import groups
+from a3mini.notebook.checks.base import close, exercise, expect, mixture
+from a3mini.train.curriculum import Curriculum, Part, Stage
+
+
+@exercise
+def growing_groups(answer: Callable) -> None:
+    """From (length, progress, sizes) to stage-2 group ids (length,)."""
+    for length, progress, sizes in (
+        (6, 0.0, (1, 2, 4)),
+        (9, 0.5, (1, 2, 4)),
+        (12, 0.99, (1, 2, 4)),
+        (10, 0.3, (1, 2, 4)),  # here rounding takes another size than cutting off
+        (11, 0.7, (2, 3, 5, 8)),
+        (11, 0.3, (2, 3, 5, 8)),
+        (4, 0.25, (1, 8)),
+    ):
+        got, size = answer(length, progress, sizes), sizes[int(progress * len(sizes))]
+        where = f"length {length}, progress {progress}, sizes {sizes}: "
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
+        ids = got.tolist()
+        expect(ids[0] == 0, where + f"token 0 is given, so its id is 0, not {ids[0]}.")
+        expect(
+            length == 1 or ids[1] == 1, where + f"token 1 begins group 1, not {ids[1]}; the given token fills no group."
+        )
+        expect(ids == sorted(ids), where + "the groups go from left to right, so the ids never fall.")
+        for other in {*sizes} - {size}:
+            expect(
+                ids != groups.blocks(length, other).tolist() or other >= length - 1 <= size,
+                where + f"your groups have {other} tokens; at this progress they should have {size}.",
+            )
+        right = groups.blocks(length, size).tolist()
+        expect(ids == right, where + f"the groups have {size} tokens: {right}; yours are {ids}.")
+
+
+@exercise
+def backwards_span(answer: Callable) -> None:
+    """From (length, start, end, size) to group ids (length,): the blank from its right end to its left."""
+    for length, start, end, size in ((8, 3, 6, 1), (10, 2, 8, 2), (12, 4, 11, 3), (6, 1, 6, 4), (7, 6, 7, 1)):
+        got = answer(length, start, end, size)
+        where = f"length {length}, start {start}, end {end}, size {size}: "
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
+        unknown = torch.zeros(length, dtype=torch.bool)
+        unknown[start:end] = True
+        ids = got.tolist()
+        expect(not (got[~unknown] < 0).any(), where + "what is outside the blank is given (0), not padding (-1).")
+        expect(
+            end == length or ids[end] == 0, where + f"token {end} is given: the blank ends before it, as in a slice."
+        )
+        expect(not got[~unknown].any(), where + "what is outside the blank is given: its id is 0.")
+        expect(bool((got[unknown] > 0).all()), where + "every token of the blank is predicted: its id is 1 or more.")
+        right = torch.zeros_like(got)
+        right[start:end] = torch.arange(end - start).flip(0) // size + 1
+        forwards = groups.infill(unknown, size)
+        expect(
+            not torch.equal(got, forwards) or torch.equal(got, right),
+            where + "this goes from left to right; the right end comes first.",
+        )
+        turned = torch.where(unknown, forwards.max() + 1 - forwards, 0)
+        expect(
+            not torch.equal(got, turned) or torch.equal(got, right),
+            where + "the smaller group is the first one; it should be the last, at the left end.",
+        )
+        expect(torch.equal(got, right), where + f"the ids should be {right.tolist()}; yours are {ids}.")
+
+
+@exercise
+def bound_from_sets(answer: Callable) -> None:
+    """From cost(masked positions) and a length to the masked-diffusion bound, in nats."""
+    for length in (1, 2, 4, 5):
+        generator = torch.Generator().manual_seed(length)
+        sets = [masked for m in range(1, length + 1) for masked in itertools.combinations(range(length), m)]
+        costs = {masked: len(masked) * torch.rand((), generator=generator).item() for masked in sets}
+        visited = []
+
+        def cost(masked, costs=costs, visited=visited):
+            key = tuple(sorted(masked))
+            expect(key != (), "the empty set has no tokens to predict: begin with sets of one token.")
+            expect(key in costs, f"cost was asked for {masked}; positions go from 0 to {max(costs)[0]}, each once.")
+            visited.append(key)
+            return costs[key]
+
+        got = answer(cost, length)
+        got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
+        expect(isinstance(got, float | int), f"return one number, not {type(got).__name__}.")
+
+        def total(weight, sets=sets, costs=costs):
+            return sum(costs[masked] * weight(len(masked)) for masked in sets)
+
+        right = total(lambda m, n=length: 1 / (m * math.comb(n, m)))
+        found = f"for {length} positions the bound is {right:.4f}, yours is {got:.4f}"
+        if close(got, right):
+            continue
+        missing = set(costs) - set(visited)
+        expect(
+            not missing,
+            f"{found}: {len(missing)} sets were never asked for, such as {min(missing, key=len, default=())}.",
+        )
+        wrong = {
+            "this is the plain sum over sets. Each needs its weight": lambda m: 1,
+            "there are more sets of some sizes than of others: divide by their number": lambda m: 1 / m,
+            "divide by the size of the set as well": lambda m, n=length: 1 / math.comb(n, m),
+            "sizes have equal weight, so divide by m, not by the length": lambda m, n=length: 1 / (n * math.comb(n, m)),
+            "this is the bound per token. Return that of the text": lambda m, n=length: 1 / (n * m * math.comb(n, m)),
+            "this is the mean over all sets; each *size* weighs alike": lambda m, n=length: 1 / (m * (2**n - 1)),
+        }
+        for message, weight in wrong.items():
+            expect(not close(got, total(weight)), f"{found}: {message}.")
+        expect(False, f"{found}.")
+
+
+@exercise
+def rehearsed(answer: Callable) -> str:
+    """From a stage, a part and a share to the stage in which that share of the examples draws from the part."""
+    several = (Part("shuffled", (1, 4), weight=3), Part("span", (2,), weight=1))
+    stages = (
+        Stage("permuted groups", 3, (Part("shuffled", (1, 2, 4, 8)),)),
+        Stage("growing groups", 1, (Part("blocks", (2, 4, 8), grow=True),)),
+        Stage("blanks", 2, several),
+    )
+    rehearsal = Part("blocks", (1,), weight=3)
+    for stage, share in itertools.product(stages, (0.25, 0.1, 0.5)):
+        got = answer(stage, rehearsal, share)
+        expect(isinstance(got, Stage), f"return a Stage, not {type(got).__name__}.")
+        expect(
+            (got.name, got.share) == (stage.name, stage.share),
+            "name and share of the stage stay: the share says how long it lasts, not what it holds.",
+        )
+        for progress in (0.0, 0.5, 0.9):
+            before, after = (mixture(Curriculum((one,)), progress) for one in (stage, got))
+            at = f"stage {stage.name!r}, share {share}, {progress:.0%} of the way: "
+            found = after.pop(("blocks", 1), 0.0)
+            expect(found > 0, at + "no example draws from the rehearsal.")
+            wrong = f"{found:.0%} of the examples draw from the rehearsal; it should be {share:.0%}."
+            total = sum(part.weight for part in stage.parts)
+            expect(
+                not math.isclose(found, rehearsal.weight / (rehearsal.weight + total), rel_tol=1e-6),
+                at + wrong + " Its own weight does not count: give it one that makes the share.",
+            )
+            expect(
+                not math.isclose(found, share / (share + total), rel_tol=1e-6),
+                at + wrong + " Weights are relative: the share is its weight divided by the sum of all weights.",
+            )
+            expect(math.isclose(found, share, rel_tol=1e-6), at + wrong)
+            expect(after.keys() == before.keys(), at + "the other parts keep their kinds, sizes and growth.")
+            expect(
+                all(math.isclose(after[key], before[key] * (1 - share), rel_tol=1e-6) for key in before),
+                at + "the other parts must keep their proportions to each other.",
+            )
+    return "correct. Now train with it."

@@ -1,0 +1,198 @@
+"""Checks for the exercises of notebook 06, any-order decoding."""
+
+from collections.abc import Callable
+
+import torch
+
+from a3mini import A3Config, A3ForCausalLM, groups, objective
+from a3mini.notebook.checks.base import exercise, expect
+
+
+@exercise
+def passes_and_rows(answer: Callable) -> None:
+    """From group_ids (T,) to (passes, rows with the cache, rows without)."""
+    for ids in (
+        [0, 0, 0, 1, 2],
+        [0, 1, 1, 1],
+        [0, 0, 3, 3, 7, 7, 0, 5, -1, -1],
+        [1, 2, 2],
+        [0, 4, 2, 4, 9, 2, 2, 0, -1],
+    ):
+        got = answer(torch.tensor(ids))
+        expect(isinstance(got, tuple) and len(got) == 3, "return three numbers: passes, rows with it, rows without.")
+        passes, kept, again = (int(number) for number in got)
+        where = f"group_ids {ids}: "
+        order = sorted({group for group in ids if group > 0})
+        asked = [ids.count(group) for group in order]
+        behind = [sum(0 <= other < group for other in ids) for group in order]  # content that exists by then
+        expect(
+            passes != max(ids) or passes == len(order),
+            where + f"there are {len(order)} groups, not {passes}: only the order of the numbers matters.",
+        )
+        expect(passes == len(order), where + f"it takes {len(order)} passes, one for each group, not {passes}.")
+        real, padding = sum(group >= 0 for group in ids), ids.count(-1)
+        expect(
+            not padding or kept != behind[-1] + sum(asked) + padding,
+            where + "-1 is padding: it gets no rows, neither content nor query.",
+        )
+        expect(
+            kept != real + sum(asked) or kept == behind[-1] + sum(asked),
+            where + "nobody looks at the content of the last group: it is never computed.",
+        )
+        expect(
+            kept != behind[-1] or not sum(asked),
+            where + "these are the content rows alone; the queries are rows too.",
+        )
+        expect(
+            kept == behind[-1] + sum(asked),
+            where + f"with the cache {behind[-1]} content rows and {sum(asked)} query rows are computed, "
+            f"{behind[-1] + sum(asked)} in all; you count {kept}.",
+        )
+        expect(
+            again != len(order) * real or again == sum(behind) + sum(asked),
+            where + "content that is not filled yet has no rows: each pass encodes what exists by then.",
+        )
+        expect(
+            again == sum(behind) + sum(asked),
+            where + f"without it the passes encode {behind} content rows and ask {asked} queries, "
+            f"{sum(behind) + sum(asked)} rows in all; you count {again}.",
+        )
+
+
+@exercise
+def choose_positions(answer: Callable) -> None:
+    """From probabilities (T, V), open (T,) and a number to the positions to fill, bool (T,)."""
+    tied = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [0.9, 0.1, 0.0]])
+    many = torch.full((40, 2), 0.5)  # long enough for sorts that are not stable to show it
+    skewed = torch.tensor([[0.40, 0.20, 0.20, 0.20], [0.45, 0.55, 0.0, 0.0], [0.60, 0.14, 0.13, 0.13]])
+    everything = torch.ones(40, dtype=torch.bool)
+    cases = [
+        (skewed, torch.tensor([True, True, True]), 1),
+        (skewed, torch.tensor([True, True, True]), 2),
+        (tied, torch.tensor([True, True, True, True, False]), 1),
+        (tied, torch.tensor([True, True, True, True, False]), 2),
+        (tied, torch.tensor([False, True, False, True, False]), 3),
+        (many, everything, 3),
+        (tied, torch.tensor([False] * 5), 2),
+    ]
+    for probabilities, is_open, count in cases:
+        before = is_open.clone()
+        got = answer(probabilities.clone(), is_open, count)
+        expect(torch.equal(before, is_open), "leave `open` as it is: the caller still needs it.")
+        expect(
+            isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == is_open.shape,
+            f"return a boolean tensor of shape ({len(is_open)},), True where a token is to be filled.",
+        )
+        highest = probabilities.amax(-1).tolist()
+        ranked = sorted(is_open.nonzero()[:, 0].tolist(), key=lambda t, p=highest: (-p[t], t))
+        right, chosen = sorted(ranked[:count]), got.nonzero()[:, 0].tolist()
+        where = f"highest probabilities {[round(p, 2) for p in highest[:5]]}, open {is_open[:5].tolist()}: "
+        expect(not (got & ~is_open).any(), where + "you chose a position that is finished.")
+        seen = sorted(range(len(highest)), key=lambda t, p=highest: (-p[t], t))[:count]
+        expect(
+            len(chosen) == len(right) or chosen != sorted({*seen} & {*ranked}),
+            where + f"a finished position took a place: rank the open ones alone, and fill {right}.",
+        )
+        expect(
+            len(chosen) == len(right),
+            where + f"with per_step {count} and {len(ranked)} open, choose {len(right)}, not {len(chosen)}.",
+        )
+        if chosen != right:
+            same = sorted(highest[t] for t in chosen) == sorted(highest[t] for t in right)
+            expect(not same, where + f"{chosen} and {right} are equally sure; take the leftmost.")
+            least = sorted(sorted(ranked, key=lambda t, p=highest: (p[t], t))[:count])
+            expect(chosen != least, where + "these are the positions of which the model is least sure.")
+            expect(
+                False,
+                where + f"fill {right}, not {chosen}: where the likeliest token has the highest probability.",
+            )
+
+
+@exercise
+def fit_of_each(answer: Callable) -> None:
+    """From a model and tokens (T,), the first one given, to leave-one-out log-probabilities (T,)."""
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    config = A3Config(vocab_size=7, num_key_value_heads=2, max_position_embeddings=16, initializer_range=1.0, **size)
+    model = A3ForCausalLM(config).double().eval()
+    for tokens in ([0, 3, 5, 2, 6, 1], [4, 1], [0, 2, 2, 2, 5]):
+        ids = torch.tensor(tokens)
+        length = len(tokens)
+        got = answer(model, ids.clone())
+        expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        got = got.detach().double()
+        with torch.no_grad():
+
+            def scores(group_ids, ids=ids):
+                rows = ids.expand(len(group_ids), -1)
+                return objective.log_likelihood(model, rows, group_ids, reduction="token").sum(0)
+
+            right = scores(torch.eye(length, dtype=torch.int64)[1:])
+            wrong = {
+                "this is the left-to-right log-likelihood: each token sees only what is on its left": scores(
+                    groups.left_to_right(length)[None]
+                ),
+                "all tokens are predicted at once here, so none sees another": scores(
+                    groups.blocks(length, length)[None]
+                ),
+            }
+        where = f"for the tokens {tokens}: "
+        if torch.allclose(got, right, atol=1e-5):
+            continue
+        expect(not torch.allclose(got, right.exp(), atol=1e-5), where + "these are probabilities; take logarithms.")
+        expect(not torch.allclose(got, -right, atol=1e-5), where + "the sign is wrong: log-probabilities are below 0.")
+        expect(abs(got[0].item()) < 1e-9, where + f"the first token is given and scores 0, not {got[0]:.3f}.")
+        for message, other in wrong.items():
+            expect(not torch.allclose(got, other, atol=1e-5), where + message + ".")
+        expect(False, where + f"the scores should be {_shown(right)}; yours are {_shown(got)}.")
+
+
+def _shown(values: torch.Tensor) -> list[float]:
+    return [round(value, 2) for value in values.tolist()]
+
+
+@exercise
+def bounded_group(answer: Callable) -> None:
+    """From entropies (T,), open (T,) and a bound in nats to the positions to fill, bool (T,)."""
+    cases = [
+        ([0.2, 0.9, 0.1, 3.0, 0.4], [True] * 5, 1.0),
+        ([0.2, 0.9, 0.1, 3.0, 0.4], [True, True, False, True, False], 1.0),
+        ([2.0, 3.0, 2.5], [True] * 3, 1.5),
+        ([2.0, 3.0, 2.5], [True] * 3, 4.6),
+        ([0.5, 0.5, 0.25, 0.5], [True] * 4, 0.8),
+        ([1.0, 0.0, 0.0, 4.0], [True] * 4, 0.0),
+        ([0.3, 0.1], [False, True], 0.1),
+    ]
+    for entropies, is_open, bound in cases:
+        got = answer(torch.tensor(entropies), torch.tensor(is_open), bound)
+        expect(
+            isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == (len(entropies),),
+            f"return a boolean tensor of shape ({len(entropies)},), True where a token is to be filled.",
+        )
+        chosen = got.nonzero()[:, 0].tolist()
+        ranked = sorted((t for t, there in enumerate(is_open) if there), key=lambda t, e=entropies: (e[t], t))
+        right = sorted(
+            t for n, t in enumerate(ranked) if n == 0 or sum(entropies[u] for u in ranked[:n]) <= bound + 1e-6
+        )
+        where = f"entropies {entropies}, open {is_open}, bound {bound}: "
+        if chosen == right:
+            continue
+        expect(all(is_open[t] for t in chosen), where + "you chose a position that is finished.")
+        expect(bool(chosen), where + "one position alone loses nothing, so at least one is always filled.")
+        whole = [t for n, t in enumerate(ranked) if sum(entropies[u] for u in ranked[: n + 1]) <= bound + 1e-6]
+        expect(
+            chosen not in (sorted(whole), sorted(whole) or ranked[:1]),
+            where + "the sum that you bound holds the highest entropy; the highest one does not count.",
+        )
+        single = [t for t in ranked if entropies[t] <= bound]
+        expect(
+            chosen not in (sorted(single), sorted(single) or ranked[:1]),
+            where + "each entropy alone is within the bound here; their sum without the highest has to be.",
+        )
+        loss = sum(entropies[t] for t in chosen) - max(entropies[t] for t in chosen)
+        expect(loss <= bound + 1e-6, where + f"{chosen} may lose {loss:.2f} nats, more than the bound.")
+        expect(
+            len(chosen) >= len(right),
+            where + f"{right} may lose no more than the bound, and are more than {chosen}.",
+        )
+        expect(False, where + f"take the surest positions, {right}, not {chosen}; the leftmost of equals.")

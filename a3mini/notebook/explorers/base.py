@@ -1,0 +1,120 @@
+"""What all explorers share: one ES module, two faces.
+
+Where a kernel runs (Colab, JupyterLab, VS Code), an explorer is an anywidget: its traits live in Python and in the
+page, and a change on one side reaches the other. Where none runs (the published book), the same module and the
+same traits stand in the page itself, as ``text/html`` that loads nothing. All logic is in the module, so both
+faces do the same; Python only computes the traits.
+
+An explorer's module imports from ./base.js. A widget has to be a single file, so ``bundle`` puts both into one.
+"""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import anywidget
+import traitlets
+
+from a3mini.notebook import theme
+
+HERE = Path(__file__).resolve().parent
+
+# Runs in the page without a kernel. It offers the module what anywidget's model offers, on a plain object.
+PAGE = """\
+(() => {{
+  const el = document.getElementById("{name}");
+  const {{ kind, module, css, state }} = JSON.parse(el.nextElementSibling.textContent);
+  const listeners = new Map();
+  const heard = (event) => listeners.get(event) ?? listeners.set(event, new Set()).get(event);
+  const model = {{
+    get: (name) => state[name],
+    set: (name, value) => {{
+      if (JSON.stringify(state[name]) === JSON.stringify(value)) return;
+      state[name] = value;
+      [...heard(`change:${{name}}`)].forEach((listener) => listener());
+    }},
+    on: (event, listener) => heard(event).add(listener),
+    off: (event, listener) => heard(event).delete(listener),
+    save_changes: () => {{}},
+  }};
+  const id = `a3-style-${{kind}}`;
+  if (!document.getElementById(id)) {{
+    document.head.append(Object.assign(document.createElement("style"), {{ id, textContent: css }}));
+  }}
+  el.dataset.a3Face = "page";
+  const url = URL.createObjectURL(new Blob([module], {{ type: "text/javascript" }}));
+  import(url).then((explorer) => explorer.default.render({{ model, el }})).finally(() => URL.revokeObjectURL(url));
+}})();"""
+
+
+def bundle(name: str) -> str:
+    """The ES module ``{name}.js`` as one text: the colours, base.js, and the module itself."""
+    colours = {
+        "okabe_ito": theme.OKABE_ITO,
+        "cividis": theme.CIVIDIS,
+        "given": theme.GIVEN,
+        "padding": theme.PADDING,
+        "content": theme.CONTENT,
+        "query": theme.QUERY,
+        "light": theme.LIGHT,
+        "dark": theme.DARK,
+    }
+    module = (HERE / f"{name}.js").read_text(encoding="utf-8")
+    module, count = re.subn(r'^import \{[^}]*\} from "\./base\.js";\n', "", module, flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{name}.js must import from ./base.js exactly once")
+    common = (HERE / "base.js").read_text(encoding="utf-8")
+    return f"const THEME = {json.dumps(colours)};\n{common}\n{module}"
+
+
+def stylesheet(name: str) -> str:
+    """The CSS that all explorers share and ``{name}.css``; the colours of ``theme`` as properties."""
+
+    def block(selector: str, colours: dict[str, str]) -> str:
+        return f"{selector} {{ {' '.join(f'--a3-{name}: {value};' for name, value in colours.items())} }}"
+
+    shared = {"content": theme.CONTENT, "query": theme.QUERY, "given": theme.GIVEN}
+    blocks = [
+        block(".a3-explorer", theme.LIGHT | shared),
+        block('.a3-explorer[data-theme="dark"]', theme.DARK),
+        f"@media print {{ {block('.a3-explorer[data-theme]', theme.LIGHT)} }}",  # paper is white
+    ]
+    return "\n".join([*blocks, *((HERE / f"{part}.css").read_text(encoding="utf-8") for part in ("base", name))])
+
+
+class Explorer(anywidget.AnyWidget):
+    """Base of all explorers. A subclass sets ``_esm``, ``_css``, ``summary``, and its traits.
+
+    Every trait tagged ``sync=True`` is part of the page; it must be plain JSON.
+    """
+
+    summary = "An interactive figure."  # for those who see the page without JavaScript
+    source = traitlets.Unicode(help="Where the data comes from, in words.").tag(sync=True)
+
+    def state(self) -> dict:
+        """The traits that the module reads, as the page holds them."""
+        theirs = set(anywidget.AnyWidget.class_trait_names())
+        return {
+            name: value
+            for name, value in self.trait_values(sync=True).items()
+            if name not in theirs and not name.startswith("_")
+        }
+
+    def to_html(self) -> str:
+        """The explorer as it is now, as HTML that needs neither a kernel nor the network."""
+        name = f"a3-{uuid.uuid4().hex[:12]}"
+        kind = type(self).__name__
+        payload = {"kind": kind, "module": str(self._esm), "css": str(self._css), "state": self.state()}
+        # In a script element no text may end the element, not even within JSON.
+        inside = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        return (
+            f'<div class="a3-figure"><div id="{name}"><p>{self.summary} It needs JavaScript.</p></div>'
+            f'<script type="application/json">{inside}</script>'
+            f"<script>{PAGE.format(name=name)}</script></div>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        # JupyterLab and VS Code prefer the widget's own type; the site is told to prefer HTML (_config.yml).
+        return data | {"text/html": self.to_html()}, metadata

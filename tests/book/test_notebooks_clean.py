@@ -1,0 +1,51 @@
+"""Notebooks are committed without outputs, in one form, and their figures have a text alternative."""
+
+import re
+
+import nbformat
+import pytest
+from places import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+DRAWS = re.compile(r"\bplots\.(?!use_style|group_colours)\w+\(|\bplt\.(show|figure|subplots)\(|\bfig\b")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_it_is_valid_and_has_stable_cell_ids(notebook):
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(ids) == len(set(ids))
+
+
+def test_no_outputs_and_no_counts(notebook):
+    assert not [cell.id for cell in code_cells(notebook) if cell.outputs or cell.execution_count is not None]
+
+
+def test_one_kernel_for_all(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+def test_no_magics(notebook):
+    """Plain Python: the same cells run under nbmake, Jupyter, Colab and VS Code, and ruff can read them."""
+    assert not [cell.id for cell in code_cells(notebook) if re.search(r"(?m)^\s*[%!]", cell.source)]
+
+
+def test_figures_have_a_text_alternative(notebook):
+    """{"mystnb": {"image": {"alt": "..."}}} in the metadata of each cell that draws."""
+    missing = []
+    for cell in code_cells(notebook):
+        hidden = {"remove-output", "remove-cell"} & set(cell.metadata.get("tags", []))
+        if DRAWS.search(cell.source) and not hidden:
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            if len(alt) < 10:
+                missing.append(f"{cell.id}: {cell.source.splitlines()[0]}")
+    assert not missing

@@ -1,0 +1,73 @@
+"""Every exercise of every notebook: its check accepts the folded solution, and rejects the stub and known mistakes."""
+
+import importlib
+
+import pytest
+import torch
+
+from a3mini.notebook.checks import ch00_quickstart
+from tools.course import exercises
+
+NOTEBOOKS = exercises.chapters()
+FOUND = [exercise for chapter, notebook in NOTEBOOKS.items() for exercise in exercises.exercises(chapter, notebook)]
+
+
+@pytest.fixture(autouse=True)
+def _undo_global_settings():
+    """The imports cells seed, set threads, and one switches gradients off."""
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(gradients)
+
+
+def answer(name: str, *sources: str):
+    namespace = {}
+    for source in sources:
+        exec(source, namespace)
+    return namespace[name]
+
+
+def checks(chapter: str):
+    return importlib.import_module(f"a3mini.notebook.checks.ch{chapter}")
+
+
+@pytest.mark.parametrize("exercise", FOUND, ids=lambda exercise: f"{exercise.chapter}-{exercise.name}")
+def test_exercise(exercise):
+    name, check = exercise.name, getattr(checks(exercise.chapter), exercise.name)
+    imports = exercises.imports(NOTEBOOKS[exercise.chapter])
+    rejected = check(answer(name, imports, exercise.stub))
+    assert not rejected and "not attempted" in rejected.message
+    accepted = check(answer(name, imports, exercise.stub, exercise.solution))
+    assert accepted, accepted
+    mistakes = exercises.mistakes(exercise)
+    assert len(mistakes) >= 2
+    for wrong, fragment in mistakes:
+        result = check(answer(name, imports, wrong))
+        assert not result and fragment in result.message, f"{wrong}\n{result}"
+
+
+def test_every_notebook_has_exercises_and_every_check_is_used():
+    by_notebook = [exercise.chapter for exercise in FOUND]
+    assert all(by_notebook.count(chapter) >= 3 for chapter in NOTEBOOKS)
+    for chapter in NOTEBOOKS:
+        public = {name: value for name, value in vars(checks(chapter)).items() if not name.startswith("_")}
+        defined = {name for name, value in public.items() if hasattr(value, "__wrapped__")}
+        assert defined == {exercise.name for exercise in FOUND if exercise.chapter == chapter}
+
+
+@pytest.mark.parametrize(
+    "lost", ["<summary>Hint</summary>", "<summary>Solution</summary>", "```python", "### Exercise"]
+)
+def test_an_exercise_with_a_part_missing_is_an_error(lost):
+    notebook = exercises.chapters()["01_factorisation"]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(lost, "")
+    with pytest.raises(ValueError, match="01_factorisation, count_groupings: .* is missing"):
+        exercises.exercises("01_factorisation", notebook)
+
+
+def test_a_check_never_raises():
+    result = ch00_quickstart.perplexity(lambda nats, tokens: 1 / 0)
+    assert not result and "ZeroDivisionError" in result.message
+    assert repr(result).startswith("✗ perplexity")

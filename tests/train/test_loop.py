@@ -1,0 +1,602 @@
+"""train.py: law 7 (resume equals an uninterrupted run), the global loss, a plain loop, precision, refusals."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from places import ROOT
+from training_run import CONFIG, SHAPE, load_run, run_and_save, small_blocks, small_model, small_run
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from a3mini import adapter, groups, objective, runs
+from a3mini.groups import KNOWN_ORDERS
+from a3mini.model import A3MLP
+from a3mini.train import (
+    AnyOrder,
+    Autoregressive,
+    Curriculum,
+    MaskedDiffusion,
+    MaskedDiffusionModel,
+    Part,
+    Stage,
+    TrainConfig,
+    generator_for,
+    resume,
+    train,
+)
+from a3mini.train import loop as train_file
+from a3mini.train.loop import best_precision
+
+BLOCKS = small_blocks()
+RECIPE = AnyOrder(Curriculum.preset("spans"))
+SCRIPT = ROOT / "tests" / "shared" / "training_run.py"
+
+
+def config(**changes) -> TrainConfig:
+    return TrainConfig(**{**CONFIG, "steps": 4, "eval_every": 0, "save_every": 0, **changes})
+
+
+def weights_after(model=None, recipe=RECIPE, blocks=BLOCKS, folder=None, **changes) -> dict:
+    model = model or small_model()
+    train(model, recipe, blocks, config(**changes), folder, quiet=True)
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def distance(first: dict, second: dict) -> float:
+    assert first.keys() == second.keys()
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def without_clock(metrics: list[dict]) -> list[dict]:
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in metrics]
+
+
+def launch(command: list[str]) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+# Law 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_again_and_again_equals_uninterrupted(tmp_path):
+    """SIGKILL at random moments; weights and metrics are equal bit for bit, with all weights trained and with LoRA."""
+    kills = json.loads(launch([sys.executable, str(SCRIPT), str(tmp_path), "--kill"]).splitlines()[-1])
+    assert min(kills) >= 1, "nothing was killed"
+    for kind in ("full", "lora"):
+        (weights, metrics), (again, metrics_again) = (load_run(tmp_path / kind / way) for way in ("whole", "killed"))
+        assert metrics == metrics_again and [line["step"] for line in metrics] == list(range(13))
+        assert distance(weights, again) == 0, kind
+        assert distance(weights, {k: v for k, v in small_model().state_dict().items()}) > 1e-3
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt:
+    """An evaluation that stops the training when it is called for the n-th time."""
+
+    def __init__(self, n: int):
+        self.left = n
+
+    def __call__(self, model) -> dict:
+        self.left -= 1
+        if not self.left:
+            raise Stop
+        return {}
+
+
+def interrupted(folder: Path, **changes) -> dict:
+    """Stopped by an exception while step 8 is evaluated, then started again; the last checkpoint is of step 6."""
+    settings = config(steps=12, save_every=3, eval_every=4, **changes)
+    with pytest.raises(Stop):
+        train(small_model(attention_dropout=0.1), RECIPE, BLOCKS, settings, folder, StopAt(3), quiet=True)
+    assert runs.latest_checkpoint(folder / "checkpoints").name == "step-6"
+    model = small_model(attention_dropout=0.1)
+    train(model, RECIPE, BLOCKS, settings, folder, quiet=True)
+    return model.state_dict()
+
+
+def forget_moments(monkeypatch):
+    right = runs.load_checkpoint
+
+    def wrong(path, names):
+        tensors, state = right(path, names)
+        tensors["optimizer"] = {key: torch.zeros_like(value) for key, value in tensors["optimizer"].items()}
+        return tensors, state
+
+    monkeypatch.setattr(runs, "load_checkpoint", wrong)
+
+
+def forget_the_schedule(monkeypatch):
+    right = runs.load_checkpoint
+    monkeypatch.setattr(
+        runs, "load_checkpoint", lambda *a: (right(*a)[0], right(*a)[1] | {"schedule": {"last_epoch": 0}})
+    )
+
+
+def draw_dropout_anew(monkeypatch):
+    """Dropout goes on with whatever the process's generator holds."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
+
+
+@pytest.mark.parametrize(
+    "mutate", [None, forget_moments, forget_the_schedule, draw_dropout_anew], ids=lambda m: m and m.__name__
+)
+def test_resuming_catches_what_is_forgotten(mutate, tmp_path, monkeypatch):
+    whole = weights_after(small_model(attention_dropout=0.1), steps=12)
+    if mutate:
+        mutate(monkeypatch)
+    difference = distance(whole, interrupted(tmp_path))
+    assert (difference == 0) if mutate is None else (difference > 1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = small_model()
+    metrics = train(first, RECIPE, BLOCKS, config(), tmp_path, quiet=True)
+    again = small_model()
+    assert train(again, RECIPE, BLOCKS, config(), tmp_path, quiet=True) == metrics
+    assert distance(first.state_dict(), again.state_dict()) == 0
+
+
+# The loss of a step is divided by the count of the whole step
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MaskedDiffusion(), Autoregressive()], ids=lambda r: type(r).__name__)
+def test_microbatches_give_the_weights_of_one_batch(recipe, monkeypatch):
+    """The rows are very unequal in length. The mutant averages the means of the microbatches."""
+    torch.manual_seed(0)
+    source = LlamaForCausalLM(LlamaConfig(**SHAPE)).eval()
+    state = source.state_dict()
+
+    def model():
+        if isinstance(recipe, AnyOrder):
+            return small_model()
+        copy = LlamaForCausalLM(LlamaConfig(**SHAPE))
+        copy.load_state_dict(state)
+        return MaskedDiffusionModel.from_autoregressive(copy) if isinstance(recipe, MaskedDiffusion) else copy
+
+    whole = weights_after(model(), recipe)
+    for micro in (1, 2):
+        assert distance(whole, weights_after(model(), recipe, micro_batch_size=micro)) < 1e-4
+    right = type(recipe).batch
+
+    def mean_of_means(self, *arguments):
+        batch = right(self, *arguments)
+        return batch._replace(weights=batch.weights / batch.count, count=1)
+
+    monkeypatch.setattr(type(recipe), "batch", mean_of_means)
+    assert distance(whole, weights_after(model(), recipe, micro_batch_size=1)) > 1e-3
+
+
+def test_two_processes_give_the_result_of_one(tmp_path):
+    """With gloo, on the CPU. ``accelerate launch --cpu`` would start one process; torchrun's launcher starts two."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    with socket.socket() as free:  # an older accelerate does not look for a port by itself
+        free.bind(("", 0))
+        port = str(free.getsockname()[1])
+    settings = ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch([*launcher, *settings, "--main_process_port", port, str(SCRIPT), str(tmp_path / "two")])
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    run_and_save(tmp_path / "one", dropout=0.0)
+    (one, metrics), (two, metrics_two) = load_run(tmp_path / "one"), load_run(tmp_path / "two")
+    assert distance(one, two) < 1e-4
+    assert len(metrics) == len(metrics_two)
+    for first, second in zip(metrics, metrics_two, strict=True):
+        assert first == pytest.approx(second, rel=1e-3)
+
+
+# A step is a plain PyTorch loop
+
+
+def plain_loop(steps: int) -> tuple[dict, list[float]]:
+    """Adam with weight decay, clipping, and the schedule, written out."""
+    model, settings = small_model(), config(steps=steps)
+    order = []
+    for epoch in range(9):
+        order += torch.randperm(len(BLOCKS.lengths), generator=generator_for(0, -1, epoch)).tolist()
+    moments = {name: [torch.zeros_like(w), torch.zeros_like(w)] for name, w in model.named_parameters()}
+    losses = []
+    for step in range(steps):
+        examples = range(step * 4, step * 4 + 4)
+        rows = BLOCKS.rows(torch.tensor(order[step * 4 : step * 4 + 4]))
+        group_ids = RECIPE.curriculum.draw(
+            step / steps, rows.lengths, rows.sentence_ends, [generator_for(0, example) for example in examples]
+        )
+        loss = -objective.log_likelihood(model, rows.input_ids, group_ids).sum() / (group_ids > 0).sum()
+        model.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        norm = torch.cat([w.grad.flatten() for w in model.parameters()]).norm()
+        if step < 2:  # warm-up
+            rate = 1e-2 * step / 2
+        else:
+            rate = 1e-2 * 0.5 * (1 + math.cos(math.pi * (step - 2) / (steps - 2)))
+        for name, weight in model.named_parameters():
+            gradient = weight.grad * min(1.0, settings.clip_norm / (norm.item() + 1e-6))
+            first, second = moments[name]
+            first.mul_(0.9).add_(gradient, alpha=0.1)
+            second.mul_(0.95).add_(gradient**2, alpha=0.05)
+            decay = 0.1 if weight.dim() == 2 and "embed" not in name else 0.0
+            with torch.no_grad():
+                weight.mul_(1 - rate * decay)
+                scaled = (second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8
+                weight.sub_(rate * first / (1 - 0.9 ** (step + 1)) / scaled)
+    return model.state_dict(), losses
+
+
+def test_training_equals_a_plain_loop():
+    model = small_model()
+    metrics = train(model, RECIPE, BLOCKS, config(steps=6), quiet=True)
+    weights, losses = plain_loop(6)
+    assert [line["loss"] for line in metrics] == pytest.approx(losses, rel=1e-4)
+    assert distance(model.state_dict(), weights) < 1e-4
+    assert distance(model.state_dict(), small_model().state_dict()) > 1e-2
+
+
+def test_training_learns():
+    model = small_model()
+    settings = config(steps=60, log_every=60, eval_every=60)
+
+    def evaluate(model):
+        return {"held out": float(model.training or torch.is_grad_enabled())}
+
+    metrics = train(model, RECIPE, BLOCKS, settings, evaluate=evaluate, quiet=True)
+    assert metrics[-1]["loss"] < 2.0 < math.log(14)
+    assert [(line["step"], line["held out"]) for line in metrics] == [(0, 0.0), (60, 0.0)]
+    assert metrics[-1]["tokens"] == sum(
+        int(BLOCKS.lengths[torch.randperm(10, generator=generator_for(0, -1, epoch))].sum()) for epoch in range(24)
+    )
+    assert not model.training
+
+
+def test_the_learning_rate_schedule():
+    metrics = train(small_model(), RECIPE, BLOCKS, config(steps=8, warmup_steps=3), quiet=True)
+    rates = [line["learning_rate"] for line in metrics]
+    warm = [1e-2 * step / 3 for step in range(3)]
+    falling = [1e-2 * 0.5 * (1 + math.cos(math.pi * step / 5)) for step in range(5)]
+    assert rates == pytest.approx([*warm, *falling])
+    assert all(line["gradient_norm"] > 0 for line in metrics)
+
+
+def test_logging_and_evaluation_change_nothing(tmp_path):
+    base = weights_after()
+    assert distance(base, small_run(None, dropout=0.0, steps=4, eval_every=1).state_dict()) == 0
+    assert distance(base, weights_after(log_every=0, folder=tmp_path, save_every=1)) == 0
+    lines = runs.read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [4]
+
+
+def test_every_epoch_has_every_row_once_in_a_new_order():
+    order = train_file.Order(10, seed=0)
+    epochs = [order.rows(list(range(10 * n, 10 * n + 10))).tolist() for n in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    straddling = train_file.Order(10, seed=0).rows([8, 9, 10, 11]).tolist()
+    assert straddling == epochs[0][8:] + epochs[1][:2]
+    assert train_file.Order(10, seed=1).rows(list(range(10))).tolist() != epochs[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["full", "lora"])
+def test_the_callers_random_numbers_stay_as_they_were(changes):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = weights_after(small_model(attention_dropout=0.1), **changes)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)  # and they do not matter
+    assert distance(first, weights_after(small_model(attention_dropout=0.1), **changes)) == 0
+    assert distance(first, weights_after(small_model(attention_dropout=0.1), seed=1, **changes)) > 1e-3
+
+
+# What is trained
+
+
+def test_weight_decay_is_off_for_norms_embeddings_and_vectors():
+    model = small_model(attention_bias=True)
+    decayed, kept = train_file._parameter_groups(model, 0.1)
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0.0
+    assert {names[id(weight)].split(".")[-2] for weight in decayed["params"]} == {
+        *(f"{letter}_proj" for letter in "qkvo"), "gate_proj", "up_proj", "down_proj", "lm_head",
+    }  # fmt: skip
+    assert all(names[id(weight)].endswith("weight") for weight in decayed["params"])
+    assert {names[id(weight)].split(".")[-1] for weight in kept["params"]} == {"weight", "bias", "query_embedding"}
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+    tied = small_model(tie_word_embeddings=True)
+    assert not any(weight is tied.lm_head.weight for weight in train_file._parameter_groups(tied, 0.1)[0]["params"])
+
+
+def test_lora_trains_additions_and_w_alone(monkeypatch):
+    model, before = small_model(), small_model().state_dict()
+    trained = []
+    right = train_file._parameter_groups
+    monkeypatch.setattr(
+        train_file,
+        "_parameter_groups",
+        lambda m, decay: trained.extend(n for n, w in m.named_parameters() if w.requires_grad) or right(m, decay),
+    )
+    train(model, RECIPE, BLOCKS, config(lora_rank=2), quiet=True)
+    assert trained and all("lora_" in name or name.endswith("query_embedding") for name in trained)
+    after = model.state_dict()
+    assert after.keys() == before.keys(), "the additions are merged into the model"
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert all("proj" in name or name == "model.query_embedding" for name in changed)
+    assert {"model.query_embedding", "model.layers.0.self_attn.q_proj.weight"} <= changed
+    difference = after["model.layers.0.mlp.up_proj.weight"] - before["model.layers.0.mlp.up_proj.weight"]
+    assert torch.linalg.matrix_rank(difference, atol=1e-6) <= 2
+    assert all(weight.requires_grad for weight in model.parameters()), "it can be trained on"
+
+
+# Activation checkpointing
+
+
+def test_activation_checkpointing_recomputes_and_changes_no_gradient(monkeypatch):
+    calls, norms = [], []
+    right = A3MLP.forward  # a layer's own forward holds the checkpointing
+
+    def counted(self, x):
+        calls.append(x.shape)
+        return right(self, x)
+
+    monkeypatch.setattr(A3MLP, "forward", counted)
+    results = []
+    for on in (False, True):
+        calls.clear()
+        model = small_model(attention_dropout=0.1)
+        metrics = train(model, RECIPE, BLOCKS, config(activation_checkpointing=on), quiet=True)
+        results.append(model.state_dict())
+        norms.append([line["gradient_norm"] for line in metrics])
+        assert len(calls) == 4 * 2 * (2 if on else 1)  # steps, layers, passes
+        assert not any(layer.gradient_checkpointing for layer in model.model.layers)
+    assert norms[0] == norms[1] and distance(*results) == 0
+
+
+# Precision
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "native", "best"),
+    [
+        ("cuda", (7, 5), False, "fp16"),  # T4
+        ("cuda", (8, 0), False, "bf16"),  # A100
+        ("cuda", (8, 9), False, "bf16"),  # L4
+        ("cuda", (9, 0), False, "bf16"),  # H100
+        ("mps", (0, 0), True, "fp32"),
+        ("cpu", (0, 0), True, "bf16"),
+        ("cpu", (0, 0), False, "fp32"),
+    ],
+)
+def test_best_precision(device, capability, native, best):
+    assert best_precision(device, capability, native) == best
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_asks_the_cpu(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    assert train_file._accelerator(config(precision="auto")).mixed_precision == ("bf16" if native else "no")
+
+
+def test_bf16_keeps_weights_in_float32_and_trains():
+    model = small_model()
+    metrics = train(model, RECIPE, BLOCKS, config(precision="bf16"), quiet=True)
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    exact = train(small_model(), RECIPE, BLOCKS, config(precision="fp32"), quiet=True)
+    losses = [[line["loss"] for line in lines] for lines in (metrics, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
+    assert model(BLOCKS.input_ids[:1, :2], torch.tensor([[0, 1]])).logits.dtype == torch.float32
+
+
+# Refusals and stops
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_needs_a_gpu():
+    with pytest.raises(ValueError, match="precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'"):
+        train(small_model(), RECIPE, BLOCKS, config(precision="fp16"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate and clip_norm must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate and clip_norm must be positive"),
+        ({"weight_decay": -0.1}, "weight_decay not negative"),
+        ({"precision": "int8"}, "precision must be one of auto, fp32, bf16, fp16; got 'int8'"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_a_batch_that_cannot_be_divided():
+    with pytest.raises(ValueError, match="batch_size=4 cannot be divided evenly .* microbatches of 3 rows"):
+        train(small_model(), RECIPE, BLOCKS, config(micro_batch_size=3), quiet=True)
+
+
+def test_rows_that_do_not_fit_the_model(tmp_path):
+    large = BLOCKS._replace(input_ids=BLOCKS.input_ids + 10)
+    with pytest.raises(ValueError, match="vocab_size is 17; use the tokenizer that was saved with the model"):
+        train(small_model(), RECIPE, large, config(), tmp_path, quiet=True)
+    with pytest.raises(ValueError, match="the rows have 12 tokens, but the model allows 8"):
+        train(small_model(max_position_embeddings=8), RECIPE, BLOCKS, config(), tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ({"learning_rate": 2e-2}, "training.learning_rate: 0.01, now 0.02"),
+        ({"seed": 1, "steps": 9}, "training.seed: 0, now 1; training.steps: 4, now 9"),
+        ({"recipe": AnyOrder(Curriculum.preset("stage3"))}, "curriculum.name: 'spans', now 'stage3'"),
+        ({"recipe": Autoregressive()}, "recipe: 'any order', now 'autoregressive'"),
+        ({"model": {"hidden_size": 32}}, "model.hidden_size: 16, now 32"),
+        ({"blocks": small_blocks(rows=9)}, "data.rows: 10, now 9"),
+    ],
+    ids=["learning rate", "two", "curriculum", "recipe", "model", "data"],
+)
+def test_a_folder_with_another_run_is_refused(what, named, tmp_path):
+    weights_after(folder=tmp_path)
+    record = (tmp_path / "run.json").read_text()
+    what = dict(what)
+    recipe, blocks, model = what.pop("recipe", RECIPE), what.pop("blocks", BLOCKS), small_model(**what.pop("model", {}))
+    with pytest.raises(ValueError, match="holds a run of another configuration") as caught:
+        train(model, recipe, blocks, config(**what), tmp_path, quiet=True)
+    assert named in str(caught.value) and "choose another folder" in str(caught.value)
+    assert (tmp_path / "run.json").read_text() == record
+    weights_after(folder=tmp_path)  # the old one can go on
+
+
+def test_lora_goes_on_only_from_the_weights_it_was_added_to(tmp_path):
+    weights_after(folder=tmp_path, lora_rank=2)
+    other = small_model()
+    with torch.no_grad():
+        other.model.norm.weight[0] += 0.01
+    with pytest.raises(ValueError, match="another configuration .base: "):
+        weights_after(other, folder=tmp_path, lora_rank=2)
+    weights_after(folder=tmp_path, lora_rank=2)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_checkpoint_of_lora_holds_trained_weights_alone(tmp_path, tied):
+    model = small_model(tie_word_embeddings=tied)
+    train(model, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True)
+    tensors, _ = runs.load_checkpoint(runs.latest_checkpoint(tmp_path / "checkpoints"), ("trainable",))
+    wanted = set(adapter.read(tmp_path / "adapter")[0])
+    assert {name for name, _ in train_file.additions(tensors["trainable"].items())} == wanted
+    assert len(tensors["trainable"]) == len(wanted)  # and nothing else, the tied head least of all
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_finished_lora_run_leaves_its_adapter(tmp_path, tied):
+    model, fresh = small_model(tie_word_embeddings=tied), small_model(tie_word_embeddings=tied)
+    train(model, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True, source="tiny")
+    record = adapter.apply(fresh, tmp_path / "adapter")
+    assert (record["kind"], record["source"], record["rank"], record["scale"]) == ("any order", "tiny", 2, 2.0)
+    assert record["tokens"] == runs.read_metrics(tmp_path)[-1]["tokens"] and record["steps"] == config().steps
+    untouched = small_model(tie_word_embeddings=tied).state_dict()
+    for name, weight in model.state_dict().items():
+        moved = (weight - untouched[name]).abs().max()  # the file is bfloat16: three digits of each addition
+        assert (fresh.state_dict()[name] - weight).abs().max() <= 0.02 * moved + 1e-7
+
+
+def test_training_goes_on_from_an_adapter(tmp_path):
+    train(small_model(), RECIPE, BLOCKS, config(lora_rank=2), tmp_path / "first", quiet=True)
+    first = tmp_path / "first" / "adapter"
+    # a learning rate of next to nothing: what comes out is what went in
+    still = config(lora_rank=2, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    train(small_model(), RECIPE, BLOCKS, still, tmp_path / "second", quiet=True, start=first)
+    (before, made), (after, again) = adapter.read(first), adapter.read(tmp_path / "second" / "adapter")
+    assert again["steps"] == made["steps"] + 1 and again["tokens"] > made["tokens"], "all trainings count"
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ValueError, match="set lora_rank to the rank that it has"):
+        train(small_model(), RECIPE, BLOCKS, config(), quiet=True, start=first)
+    with pytest.raises(ValueError, match="has rank 2 and scale 2.0"):
+        train(small_model(), RECIPE, BLOCKS, config(lora_rank=3), quiet=True, start=first)
+    other = small_model()
+    with torch.no_grad():
+        other.model.norm.weight[0] += 0.01
+    with pytest.raises(ValueError, match="was trained on other weights with fingerprint"):
+        train(other, RECIPE, BLOCKS, config(lora_rank=2), quiet=True, start=first)
+
+
+def test_given_tokens_in_order_are_known_and_never_predicted():
+    curriculum = Curriculum((Stage("spans", 1, (Part("span"),)),))
+    together, ordered = (AnyOrder(curriculum, order).batch(BLOCKS, 0.5, list(range(10)), 0) for order in KNOWN_ORDERS)
+    assert torch.equal(together.weights, ordered.weights) and together.count == ordered.count
+    expected, known = groups.given_in_order(together.inputs["group_ids"])
+    assert torch.equal(ordered.inputs["group_ids"], expected)
+    assert (ordered.inputs["labels"][known] == -100).all()
+    assert torch.equal(ordered.inputs["labels"] != -100, ordered.weights > 0)
+    with pytest.raises(ValueError, match="known_order must be one of together, left_to_right; got 'right'"):
+        AnyOrder(curriculum, "right")
+
+
+def test_a_model_knows_how_it_read_given_tokens(tmp_path):
+    model = small_model()
+    recipe = AnyOrder(Curriculum((Stage("spans", 1, (Part("span"),)),)), "left_to_right")
+    train(model, recipe, BLOCKS, config(steps=1, lora_rank=2), tmp_path, quiet=True)
+    assert model.config.known_order == "left_to_right"
+    assert adapter.read(tmp_path / "adapter")[1]["known_order"] == "left_to_right"
+
+
+def test_free_settings_may_change(tmp_path):
+    whole = weights_after(steps=6)
+    with pytest.raises(Stop):
+        train(
+            small_model(), RECIPE, BLOCKS, config(steps=6, save_every=2, eval_every=3), tmp_path, StopAt(2), quiet=True
+        )
+    changed = {
+        "eval_every": 5,
+        "save_every": 1,
+        "log_every": 2,
+        "micro_batch_size": 2,
+        "activation_checkpointing": True,
+    }
+    assert changed.keys() == set(resume.FREE_TO_CHANGE)
+    assert distance(whole, weights_after(folder=tmp_path, steps=6, **changed)) < 1e-4
+
+
+def test_a_damaged_checkpoint_says_so(tmp_path):
+    weights_after(folder=tmp_path, save_every=2)
+    file = tmp_path / "checkpoints" / "step-4" / "trainable.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match="step-4 is damaged"):
+        weights_after(folder=tmp_path, save_every=2)
+
+
+class Broken(AnyOrder):
+    """The loss is not finite from the fourth step on."""
+
+    def batch(self, rows, progress, examples, seed):
+        batch = super().batch(rows, progress, examples, seed)
+        return batch._replace(weights=batch.weights * (float("nan") if examples[0] >= 12 else 1.0))
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+    model = small_model()
+    with pytest.raises(FloatingPointError, match="the loss of step 4 is nan .*the last good checkpoint is .*step-2"):
+        train(model, Broken(RECIPE.curriculum), BLOCKS, config(steps=8, save_every=2), tmp_path, quiet=True)
+    assert all(weight.isfinite().all() for weight in model.parameters()), "the broken step must not be taken"
+    assert runs.latest_checkpoint(tmp_path / "checkpoints").name == "step-2"
+    with pytest.raises(FloatingPointError, match="the last good checkpoint is none"):
+        train(small_model(), Broken(RECIPE.curriculum), BLOCKS, config(steps=8), quiet=True)
+
+
+def test_a_full_disk_stops_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+    right = runs.save_file
+
+    def full(contents, path):
+        if "4" in path.parent.name:
+            raise OSError(28, "No space left on device")
+        right(contents, path)
+
+    monkeypatch.setattr(runs, "save_file", full)
+    with pytest.raises(OSError, match="step 4 could not be written.*the last good checkpoint is .*step-2"):
+        weights_after(folder=tmp_path, steps=6, save_every=2)
+    monkeypatch.undo()
+    assert distance(weights_after(steps=6), weights_after(folder=tmp_path, steps=6, save_every=2)) == 0
+
+
+def test_the_record_of_a_run(tmp_path):
+    weights_after(folder=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["training"]["seed"] == 0 and record["processes"] == 1 and record["precision"] == "no"
+    assert record["data"]["tokens"] == int(BLOCKS.lengths.sum())
+    assert torch.__version__.startswith(record["versions"]["torch"])  # the former may name its build, too: 2.9.0+cu130
+    assert Curriculum(**record["curriculum"]) == RECIPE.curriculum
+    assert record["recipe"] == "any order" and record["model"]["hidden_size"] == 16 and record["hardware"]

@@ -1,0 +1,159 @@
+"""Execute the notebooks, each once, and build the site from the executed copies.
+
+The committed notebooks have no outputs and stay as they are. This tool copies the book's sources
+to .book/source (nbmake skips every folder named _build), executes the copies there, and builds the
+site into _build/html. A notebook is executed again only when it, the package, a result or a pin has changed.
+tools/course/student.py builds the edition without solutions from the same copies.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from benchmarks.record import record
+from tools.site import slides
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / ".book" / "source"
+EXECUTED = ROOT / ".book" / "executed"  # one file per notebook: the fingerprint of its last good run
+
+
+def book_files() -> list[Path]:
+    files = [ROOT / "_config.yml", ROOT / "_toc.yml"]
+    for folder in ("book", "notebooks"):
+        files += [
+            f
+            for f in sorted((ROOT / folder).rglob("*"))
+            if f.is_file() and not {".ipynb_checkpoints", "__pycache__"} & {*f.parts}
+        ]
+    return files
+
+
+def fingerprint(notebook: Path) -> str:
+    """Changes with anything that the notebook's outputs depend on."""
+    shared = [f for f in sorted((ROOT / "a3mini").rglob("*")) if f.is_file() and "__pycache__" not in f.parts]
+    shared += [*sorted((ROOT / "book" / "results").rglob("*.json")), ROOT / "constraints.txt"]
+    digest = hashlib.sha256()
+    for file in [notebook, *shared]:
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def mark(name: str) -> Path:
+    return EXECUTED / f"{name}.sha256"
+
+
+def stage() -> list[Path]:
+    """Bring SOURCE up to date. Return the staged notebooks that have to be executed."""
+    stale, wanted = [], set()
+    for file in book_files():
+        copy = SOURCE / file.relative_to(ROOT)
+        wanted.add(copy)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".ipynb":
+            done = mark(file.name)
+            if copy.exists() and done.exists() and done.read_text() == fingerprint(file):
+                continue  # the copy holds the outputs
+            done.unlink(missing_ok=True)
+            stale.append(copy)
+        content = file.read_bytes()
+        if file.name == "_config.yml":  # the copies are executed already
+            content = content.replace(b"execute_notebooks: auto", b'execute_notebooks: "off"')
+            assert b'execute_notebooks: "off"' in content, "_config.yml: expected the line `execute_notebooks: auto`"
+        if not copy.exists() or copy.read_bytes() != content:
+            copy.write_bytes(content)
+    for file in SOURCE.rglob("*"):
+        if file.is_file() and file not in wanted:
+            file.unlink()
+    return stale
+
+
+class MarkExecuted:
+    """A pytest plugin: remembers each notebook that ran to its end, and how long it took."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" and report.passed:
+            name = Path(report.fspath).name
+            EXECUTED.mkdir(parents=True, exist_ok=True)
+            self.seconds[name] = round(report.duration, 1)
+            mark(name).write_text(fingerprint(ROOT / "notebooks" / name))
+
+
+def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
+    """Run the staged notebooks. Return the seconds that each took."""
+    watch = MarkExecuted()
+    jobs = max(1, min(jobs, len(notebooks)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's, not the user's
+    status = pytest.main(
+        [
+            *("--nbmake", "--overwrite", "--nbmake-kernel=python3", "--nbmake-timeout=900"),
+            *("-p", "tools.environments.no_echo"),
+            *(f"-n{jobs}", "--dist=worksteal", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider"),
+            *map(str, notebooks),
+        ],
+        plugins=[watch],
+    )
+    if status != pytest.ExitCode.OK:
+        sys.exit("A notebook failed. Its traceback, with the cell, is above.")
+    return watch.seconds
+
+
+def executed(jobs: int) -> Path:
+    """The staged sources with the outputs of every notebook; executes what has changed."""
+    stale = stage()
+    if stale:
+        execute(stale, jobs)
+    else:
+        print("No notebook has changed: none is executed again.")
+    return SOURCE
+
+
+def forget_widgets(source: Path) -> None:
+    """Jupyter keeps a copy of every widget's state in the notebook. A page reads the HTML face and would carry both."""
+    for path in (source / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        if notebook.metadata.pop("widgets", None):
+            nbformat.write(notebook, path)
+
+
+def build(source: Path, output: Path) -> Path:
+    """Write the site to output/_build/html, from a clean state: else a page with a warning passes at the second try."""
+    forget_widgets(source)
+    site = output / "_build" / "html"
+    for folder in (site, site.with_name(".doctrees"), site.with_name(".jupyter_cache")):
+        shutil.rmtree(folder, ignore_errors=True)
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", source, "--path-output", output, "-W", "-n", "--keep-going", "-q"]
+    if subprocess.run(command).returncode != 0:
+        sys.exit("The site was not built: see the warnings above.")
+    (site / ".nojekyll").touch()  # GitHub Pages would otherwise leave out the folders that begin with _
+    slides.build(source / "notebooks", site)
+    return site
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2, help="how many notebooks run at the same time")
+    parser.add_argument("--record", action="store_true", help="measure every notebook anew, alone, and store the times")
+    options = parser.parse_args()
+    if options.record:
+        shutil.rmtree(EXECUTED, ignore_errors=True)
+        record("notebook_times", seed=0, seconds=dict(sorted(execute(stage(), jobs=1).items())))
+        return
+    site = build(executed(options.jobs), ROOT)
+    print(f"\nThe book is ready. Open {(site / 'index.html').as_uri()}")
+
+
+if __name__ == "__main__":
+    main()
