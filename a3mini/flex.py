@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from a3mini.groups import PADDING
+from a3mini.rows import NOBODY, empty_rows
 
 try:
     from torch.nn.attention.flex_attention import BlockMask, flex_attention
@@ -44,7 +45,6 @@ except ImportError:  # an older PyTorch
 
 KERNEL = "flex_attention"  # as transformers calls it
 BLOCK = 128  # rows and columns of a block; the kernel's own size
-NOBODY = 2**61  # the group of a column that only fills up: no limit reaches it
 INSTEAD = f"use another kernel: model.set_attn_implementation('sdpa'), not {KERNEL!r}"
 
 
@@ -75,10 +75,10 @@ def check(device: torch.device, backward: bool, dropout: float) -> None:
 
 
 class Blocks(NamedTuple):
-    """Who may see whom among slots in the order of generation; takes the place of ``model.Visibility``.
+    """Who may see whom among slots in the order of generation; takes the place of ``attention.Visibility``.
 
     A row that may see nothing has its limit raised to the first group there is, so that the kernel never meets it;
-    ``model.attend`` then sets its output to zero.
+    ``attention.attend`` then sets its output to zero.
     """
 
     limit: Tensor  # (B, N) int64, the last group that a row sees
@@ -90,11 +90,14 @@ class Blocks(NamedTuple):
     @classmethod
     def of(cls, content_groups: Tensor, query_groups: Tensor) -> "Blocks":
         """Content rows, then query rows: from int64 (B, C) and (B, Q), the groups of the slots; -1 if not valid."""
+        return cls.between(content_groups, query_groups, empty_rows(content_groups, query_groups))
+
+    @classmethod
+    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> "Blocks":
+        """The same, where it is known which rows are ``empty``."""
         limit = torch.cat((content_groups, query_groups - 1), dim=1)
         column = content_groups.masked_fill(content_groups == PADDING, NOBODY)
-        first = column.amin(-1, keepdim=True)
-        empty = (limit < first)[..., None]
-        return cls(limit.maximum(first), column, empty if empty.any() else None, {})
+        return cls(limit.maximum(column.amin(-1, keepdim=True)), column, empty, {})
 
     def rows(self, start: int) -> "Blocks":
         empty = None if self.empty is None else self.empty[:, start:]
@@ -139,7 +142,7 @@ def block_mask(limit: Tensor, column: Tensor, block: int = BLOCK) -> "BlockMask"
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Blocks) -> Tensor:
-    """Attention over the visible columns, shapes as in ``model.attend``; compiled on CUDA, plain elsewhere."""
+    """Attention over the visible columns, shapes as in ``attention.attend``; compiled on CUDA, plain elsewhere."""
     kind = query.device.type
     if torch.is_autocast_enabled(kind):  # autocast knows the default kernel, not this one
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))

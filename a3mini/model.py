@@ -17,7 +17,6 @@ V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +28,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
-from a3mini import flex, groups, masks, rows
-from a3mini.decode.cache import ContentCache
-from a3mini.rows import Slots
+from a3mini import flex, rows
+from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Visibility, at_least_float32, attend  # noqa: F401
+from a3mini.rows import Plan, Slots
 
-FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do not depend on the length at hand
 
 
@@ -78,100 +76,6 @@ class A3Output(ModelOutput):
     query_attentions: tuple[Tensor, ...] | None = None
 
 
-class Visibility(NamedTuple):
-    """Who may see whom among the slots, and the rule for rows that may see nothing.
-
-    Kernels disagree about a row whose every column is masked: some give NaN, some zeros, some the mean of all
-    values. So no kernel ever meets one. ``mask`` lets such a row see everything, and ``attend`` then sets its
-    output to zero, which also stops the gradient. This is the only place that knows the rule.
-    """
-
-    mask: Tensor  # (B, N, C) bool, True = may attend; rows that see nothing are all True
-    empty: Tensor | None  # (B, N, 1) bool, True where a row may see nothing; None if there is no such row
-
-    @classmethod
-    def of(cls, mask: Tensor) -> "Visibility":
-        empty = ~mask.any(-1, keepdim=True)
-        return cls(mask | empty, empty) if empty.any() else cls(mask, None)
-
-    def rows(self, start: int) -> "Visibility":
-        return Visibility(self.mask[:, start:], None if self.empty is None else self.empty[:, start:])
-
-
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visible: Visibility | flex.Blocks,
-    kernel: str,
-    dropout: float = 0.0,
-) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention, softmax(q k / sqrt(E)) v, over the visible columns; zero for empty rows.
-
-    Args:
-        query: (B, H, N, E).
-        key, value: (B, H_kv, C, E); each head of these serves H / H_kv consecutive query heads.
-        visible: a ``Visibility``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
-        kernel: "eager" writes the formula out and also returns the weights; any other is fused.
-
-    Returns:
-        the output (B, H, N, E), and the weights (B, H, N, C) or None.
-    """
-    if key.shape[2] == 0:  # there is no content at all: every row is empty
-        return query * 0.0, query.new_zeros(*query.shape[:3], 0) if kernel == "eager" else None
-    weights, by_blocks = None, isinstance(visible, flex.Blocks)
-    shared = query.shape[1] // key.shape[1]
-    # On CUDA the kernels that take a mask want as many key heads as query heads; on a CPU copies only cost time.
-    grouped = by_blocks or (kernel != "eager" and shared > 1 and query.device.type == "cpu")
-    if shared > 1 and not grouped:
-        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
-    if by_blocks:
-        output = flex.attend(query, key, value, visible)
-    elif kernel != "eager":
-        mask = visible.mask[:, None]  # the same for all heads
-        output = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
-        )
-    else:
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        scores = at_least_float32(scores).masked_fill(~visible.mask[:, None], float("-inf"))
-        weights = F.dropout(scores.softmax(-1).to(query.dtype), dropout)
-        output = weights @ value
-    if visible.empty is not None:
-        empty = visible.empty[:, None]
-        output = output.masked_fill(empty, 0.0)
-        weights = weights.masked_fill(empty, 0.0) if weights is not None else None
-    return output, weights
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding: turn each pair (x_i, x_{i+E/2}) of x (B, H, N, E) by its position's angle i."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-class A3Linear(nn.Linear):
-    """A linear layer that is fast for a handful of rows too, as decoding has them.
-
-    On a CPU, x W^T in float32 takes a slow path where x has few rows. W x^T is the same product, up to five times as
-    fast (benchmarks/decoding.py). A single row goes twice, since that is faster still than a matrix times a vector.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // self.in_features
-        few = 0 < rows <= FEW_ROWS and not torch.is_grad_enabled()
-        if not few or x.device.type != "cpu" or x.dtype != torch.float32:
-            return super().forward(x)
-        flat = x.reshape(rows, self.in_features)  # (M, in)
-        out = (self.weight @ (flat if rows > 1 else flat.repeat(2, 1)).T).T[:rows]  # (M, out)
-        out = out if self.bias is None else out + self.bias
-        return out.reshape(*x.shape[:-1], self.out_features)
-
-
 class A3RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, with the statistics in float32 whatever the dtype, as Llama has it."""
 
@@ -184,42 +88,6 @@ class A3RMSNorm(nn.Module):
         x32 = x.float()
         normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * normed.to(x.dtype)
-
-
-class A3Attention(nn.Module):
-    """Two-stream attention: queries from both streams, keys and values from the content stream alone."""
-
-    def __init__(self, config: A3Config, layer: int):
-        super().__init__()
-        self.config, self.head_dim, self.layer = config, config.head_dim, layer
-        wide, narrow = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
-        self.q_proj = A3Linear(config.hidden_size, wide, bias=config.attention_bias)
-        self.k_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
-        self.v_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
-        self.o_proj = A3Linear(wide, config.hidden_size, bias=config.attention_bias)
-
-    def forward(
-        self,
-        x: Tensor,
-        content: Tensor,
-        rope: tuple[Tensor, Tensor],
-        visible: Visibility | flex.Blocks,
-        kernel: str,
-        cache: ContentCache | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        cos, sin = rope  # (B, 1, N, E/2) each: the angles of the content rows, then of the query rows
-        n_content, first_row = content.shape[1], cos.shape[2] - x.shape[1]
-        query, key, value = (
-            projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, rows, E)
-            for projected in (self.q_proj(x), self.k_proj(content), self.v_proj(content))
-        )
-        query = rotate(query, cos[:, :, first_row:], sin[:, :, first_row:])
-        key = rotate(key, cos[:, :, :n_content], sin[:, :, :n_content])
-        if cache is not None:  # keys and values of earlier groups never change: put them before the new ones
-            key, value = cache.update(key, value, self.layer)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        output, weights = attend(query, key, value, visible, kernel, dropout)
-        return self.o_proj(output.transpose(1, 2).flatten(2)), weights
 
 
 class A3MLP(nn.Module):
@@ -253,7 +121,7 @@ class A3DecoderLayer(GradientCheckpointingLayer):
         rope: tuple[Tensor, Tensor],
         visible: Visibility | flex.Blocks,
         kernel: str,
-        cache: ContentCache | None,
+        cache: KeyValueCache | None,
         first_row: int,
     ) -> tuple[Tensor, Tensor | None]:
         """From hidden (B, N, D), content rows first, to the rows from ``first_row`` on, and their attention."""
@@ -315,7 +183,7 @@ class A3Model(A3PreTrainedModel):
         visible: Visibility | flex.Blocks,
         kernel: str,
         keep_content: bool,
-        cache: ContentCache | None = None,
+        cache: KeyValueCache | None = None,
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Run both streams.
 
@@ -392,51 +260,64 @@ class A3ForCausalLM(A3PreTrainedModel):
         config = self.config
         group_ids, counted = rows.check(input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings)
         kernel = "eager" if output_attentions else config._attn_implementation
-        by_blocks = kernel == flex.KERNEL
-        if by_blocks:
+        if kernel == flex.KERNEL:
             trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
             flex.check(self.device, trained, config.attention_dropout if self.training else 0.0)
         if return_logits is None:
             return_logits = labels is None
-        predicted = group_ids > 0 if return_logits else counted
-        last_group = group_ids.masked_fill(~predicted, 0).amax(-1, keepdim=True)  # nothing looks at it, or beyond it
-        keep_content = content_logits or output_attentions
-        needed = group_ids >= 0 if keep_content else (group_ids >= 0) & (group_ids < last_group)
+        plan = Plan.of(
+            input_ids,
+            group_ids,
+            labels,
+            counted,
+            predicted=group_ids > 0 if return_logits else counted,
+            keep_content=content_logits or output_attentions,
+            in_order=kernel == flex.KERNEL,  # blocks that nobody sees exist in the order of generation only
+        )
+        return self.compute(plan, kernel, content_logits, return_logits, output_attentions)
 
-        order = group_ids if by_blocks else None  # blocks that nobody sees exist in the order of generation only
-        content, query = Slots.where(needed, order), Slots.where(predicted, order)
-        n_content, length = content.index.shape[1], input_ids.shape[1]
-        content_groups, query_groups = (slots.take(group_ids, groups.PADDING) for slots in (content, query))
-        if by_blocks and n_content:
-            visible = flex.Blocks.of(content_groups, query_groups)
-        else:
-            content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
-            query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
-            visible = Visibility.of(torch.cat((content_mask, query_mask), dim=1))
+    def compute(
+        self, plan: Plan, kernel: str, content_logits: bool, return_logits: bool, output_attentions: bool
+    ) -> A3Output:
+        """What ``forward`` does once it has checked its arguments and made a plan of them.
+
+        Every shape here is one of the plan's: nothing depends on a value, so a GPU never waits for its host.
+
+        Args:
+            plan: which rows to compute; see ``rows.Plan``.
+            kernel: which attention kernel; see ``attend``.
+            content_logits, return_logits, output_attentions: as in ``forward``.
+        """
+        n_content, n_query = plan.content.index.shape[1], plan.query.index.shape[1]
+        by_blocks = kernel == flex.KERNEL and n_content > 0
+        visible = (flex.Blocks if by_blocks else Visibility).between(plan.content_groups, plan.query_groups, plan.empty)
         hidden, attentions = self.model(
-            content_ids=content.take(input_ids, 0),
-            positions=torch.cat((content.index, query.index), dim=1),
+            content_ids=plan.content_ids,
+            positions=torch.cat((plan.content.index, plan.query.index), dim=1),
             visible=visible,
             kernel=kernel,
-            keep_content=keep_content,
+            keep_content=content_logits or output_attentions,
         )
 
         out = A3Output()
-        hidden_query = hidden[:, hidden.shape[1] - query.index.shape[1] :]  # (B, Q, D)
+        hidden_query = hidden[:, hidden.shape[1] - n_query :]  # (B, Q, D)
         if content_logits:
-            out.content_logits = content.put_back(self.lm_head(hidden[:, :n_content]), length)
+            out.content_logits = plan.content.put_back(self.lm_head(hidden[:, :n_content]), plan.length)
         if return_logits:
-            out.logits = query.put_back(self.lm_head(hidden_query), length)
-        if labels is not None:
-            # the slots may stand in another order than the labels
-            found = out.logits if return_logits else query.put_back(hidden_query, length)
-            logits = found[counted] if return_logits else self.lm_head(found[counted])  # (M, V)
-            log_probs = -F.cross_entropy(at_least_float32(logits), labels[counted], reduction="none")  # (M,)
+            slot_logits = self.lm_head(hidden_query)
+            out.logits = plan.query.put_back(slot_logits, plan.length)
+        if plan.labels is not None:
+            slots = (slot_logits if return_logits else hidden_query).flatten(0, 1)[plan.label_slots]
+            logits = slots if return_logits else self.lm_head(slots)  # (M, V)
+            log_probs = -F.cross_entropy(at_least_float32(logits), plan.labels, reduction="none")  # (M,)
             out.loss = -log_probs.mean()
-            out.log_probs = log_probs.new_zeros(group_ids.shape).masked_scatter(counted, log_probs)
+            nothing = log_probs.new_zeros(len(hidden) * plan.length)
+            out.log_probs = nothing.index_put((plan.label_places,), log_probs).unflatten(0, (-1, plan.length))
         if output_attentions:
-            out.content_attentions = tuple(_unpack(content, content, w[:, :, :n_content], length) for w in attentions)
-            out.query_attentions = tuple(_unpack(query, content, w[:, :, n_content:], length) for w in attentions)
+            rows = (plan.content, lambda w: w[:, :, :n_content]), (plan.query, lambda w: w[:, :, n_content:])
+            out.content_attentions, out.query_attentions = (
+                tuple(_unpack(slots, plan.content, part(w), plan.length) for w in attentions) for slots, part in rows
+            )
         return out
 
 

@@ -1,8 +1,9 @@
-"""Which rows of the two streams are computed: the arguments checked, the positions packed.
+"""Which rows of the two streams are computed: the arguments checked, the positions packed, the pass planned.
 
 The model computes a row of a stream only where something needs it, and each batch row needs its own
 number of them. ``Slots`` packs the needed positions to the left; shorter batch rows are filled up with
-slots that see nothing and are seen by nothing.
+slots that see nothing and are seen by nothing. A ``Plan`` holds all that the computation must know of the
+values in ``group_ids`` and ``labels``; the computation itself (``model``) then depends on shapes alone.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 from a3mini import groups
 
 IGNORED_LABEL = -100
+NOBODY = 2**61  # the group of a slot that only fills up: no row's limit reaches it
 
 
 class Slots(NamedTuple):
@@ -36,9 +38,88 @@ class Slots(NamedTuple):
 
     def put_back(self, values: Tensor, length: int) -> Tensor:
         """Slot values (B, S, ...) at their positions: (B, T, ...), zeros elsewhere."""
-        out = values.new_zeros(values.shape[0], length, *values.shape[2:])
+        out = values.new_zeros(values.shape[0], length + 1, *values.shape[2:])  # one place more, for slots not valid
         row = torch.arange(values.shape[0], device=values.device)[:, None].expand_as(self.index)
-        return out.index_put((row[self.valid], self.index[self.valid]), values[self.valid])
+        place = self.index.masked_fill(~self.valid, length)
+        return out.index_put((row, place), values)[:, :length]
+
+
+class Plan(NamedTuple):
+    """What a pass computes: all that depends on the values of group ids and labels, as tensors of settled shapes.
+
+    Letters: B rows of the batch, T positions, C content slots, Q query slots, M labels.
+    """
+
+    content: Slots  # (B, C)
+    query: Slots  # (B, Q)
+    content_ids: Tensor  # (B, C) int64, tokens
+    content_groups: Tensor  # (B, C) int64, groups.PADDING in slots that only fill up
+    query_groups: Tensor  # (B, Q) int64, likewise
+    empty: Tensor | None  # (B, C + Q, 1) bool, True where a row may see nothing; None if there is no such row
+    length: int  # T
+    labels: Tensor | None  # (M,) int64, the tokens to be predicted, by batch row, then by position
+    label_slots: Tensor | None  # (M,) int64, where their query slots stand among all B * Q
+    label_places: Tensor | None  # (M,) int64, where their positions stand among all B * T
+
+    @classmethod
+    def of(
+        cls,
+        input_ids: Tensor,
+        group_ids: Tensor,
+        labels: Tensor | None,
+        counted: Tensor,
+        predicted: Tensor,
+        keep_content: bool,
+        in_order: bool,
+    ) -> "Plan":
+        """Plan a pass; wherever ``group_ids`` are, and that is best a CPU, since shapes depend on values here.
+
+        Args:
+            input_ids, group_ids, labels: (B, T); see ``A3ForCausalLM.forward``.
+            counted: bool, (B, T), True where there is a label that counts; see ``check``.
+            predicted: bool, (B, T), the positions that get a query row.
+            keep_content: whether every content row is wanted, or only those that a query can see.
+            in_order: the slots stand in the order of generation, not in that of their positions.
+        """
+        last_group = group_ids.masked_fill(~predicted, 0).amax(-1, keepdim=True)  # nothing looks at it, or beyond it
+        needed = group_ids >= 0 if keep_content else (group_ids >= 0) & (group_ids < last_group)
+        order = group_ids if in_order else None
+        content, query = Slots.where(needed, order), Slots.where(predicted, order)
+        content_groups, query_groups = (slots.take(group_ids, groups.PADDING) for slots in (content, query))
+        plan = cls(
+            content=content,
+            query=query,
+            content_ids=content.take(input_ids, 0),
+            content_groups=content_groups,
+            query_groups=query_groups,
+            empty=empty_rows(content_groups, query_groups),
+            length=group_ids.shape[1],
+            labels=None,
+            label_slots=None,
+            label_places=None,
+        )
+        if labels is None:
+            return plan
+        offset = torch.arange(query.index.shape[1], device=group_ids.device).expand_as(query.index)
+        slot_of = query.put_back(offset, plan.length)  # (B, T)
+        row, position = counted.nonzero(as_tuple=True)
+        return plan._replace(
+            labels=labels[counted],
+            label_slots=row * query.index.shape[1] + slot_of[counted],
+            label_places=row * plan.length + position,
+        )
+
+
+def empty_rows(content_groups: Tensor, query_groups: Tensor) -> Tensor | None:
+    """Which rows may see nothing: bool (B, C + Q, 1), content rows first; None if there is none.
+
+    A row sees the groups up to a limit: its own if it is a content row, the one before if it is a query row.
+    """
+    limit = torch.cat((content_groups, query_groups - 1), dim=1)  # (B, C + Q)
+    seen = content_groups.masked_fill(content_groups == groups.PADDING, NOBODY)
+    first = seen.amin(-1, keepdim=True) if seen.shape[1] else torch.full_like(limit[:, :1], NOBODY)
+    empty = (limit < first)[..., None]
+    return empty if empty.any() else None
 
 
 def check(

@@ -10,8 +10,8 @@ from laws import EXACT, in_double, no_leakage, same, strong_model
 from torch.nn.attention import flex_attention as torch_flex
 
 from a3mini import A3ForCausalLM, flex, from_autoregressive, groups, masks
+from a3mini.attention import Visibility, attend
 from a3mini.decode import generate
-from a3mini.model import Visibility, attend
 
 # PyTorch says once that its plain reference is slow; on a CPU we want that one
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -163,8 +163,10 @@ def test_mixed_precision_has_one_dtype():
 
 def mutate_limit(monkeypatch):
     """Queries see their own group."""
-    right = flex.Blocks.of.__func__
-    monkeypatch.setattr(flex.Blocks, "of", classmethod(lambda cls, content, query: right(cls, content, query + 1)))
+    right = flex.Blocks.between.__func__
+    monkeypatch.setattr(
+        flex.Blocks, "between", classmethod(lambda cls, content, query, empty: right(cls, content, query + 1, empty))
+    )
 
 
 def mutate_positions(monkeypatch):
@@ -177,9 +179,9 @@ def mutate_positions(monkeypatch):
 
 def mutate_empty(monkeypatch):
     """Empty rows keep what the kernel made of them."""
-    right = flex.Blocks.of.__func__
+    right = flex.Blocks.between.__func__
     monkeypatch.setattr(
-        flex.Blocks, "of", classmethod(lambda cls, content, query: right(cls, content, query)._replace(empty=None))
+        flex.Blocks, "between", classmethod(lambda cls, content, query, empty: right(cls, content, query, None))
     )
 
 

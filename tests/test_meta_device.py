@@ -18,8 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from a3mini import decode, groups, masks, objective, rows
-from a3mini import model as model_file
+from a3mini import attention, decode, groups, masks, objective, rows
 from a3mini.decode import cache
 from a3mini.model import A3Model
 
@@ -195,13 +194,13 @@ def mutate_mask(monkeypatch):
 
 def mutate_empty_rows(monkeypatch):
     """Zeros for the rows that see nothing come from the CPU."""
-    right = model_file.attend
+    right = attention.attend
 
     def wrong(query, key, value, *rest):
         output, weights = right(query, key, value, *rest)
         return output + torch.zeros(output.shape, dtype=output.dtype), weights
 
-    monkeypatch.setattr(model_file, "attend", wrong)
+    monkeypatch.setattr(attention, "attend", wrong)
 
 
 @pytest.mark.parametrize("mutate", [mutate_rope, mutate_slots, mutate_mask, mutate_empty_rows])

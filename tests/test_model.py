@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import same
 
-from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks
+from a3mini import A3Config, A3ForCausalLM, attention, from_autoregressive, groups, masks
 from a3mini import model as model_file
 
 V = laws.TINY["vocab_size"]
@@ -495,18 +495,18 @@ def test_half_precision_keeps_the_loss_in_float32():
 @pytest.mark.parametrize("shape", [(0,), (1,), (2,), (8,), (9,), (1, 1), (2, 3), (1, 0), (2, 2, 2)])
 def test_few_rows_give_the_same_product(shape, bias, monkeypatch):
     torch.manual_seed(0)
-    layer = model_file.A3Linear(12, 7, bias=bias)
+    layer = attention.A3Linear(12, 7, bias=bias)
     x = torch.randn(*shape, 12)
     turned, right = [], torch.nn.Linear.forward
     monkeypatch.setattr(torch.nn.Linear, "forward", lambda *args: turned.append(False) or right(*args))
     with torch.no_grad():
         found = layer(x)
-        assert (not turned) == (0 < x[..., 0].numel() <= model_file.FEW_ROWS)  # whether the product was turned round
+        assert (not turned) == (0 < x[..., 0].numel() <= attention.FEW_ROWS)  # whether the product was turned round
         torch.testing.assert_close(found, torch.nn.functional.linear(x, layer.weight, layer.bias))
 
 
 def test_training_and_other_types_take_the_usual_product():
-    layer, x = model_file.A3Linear(12, 7), torch.randn(2, 12)
+    layer, x = attention.A3Linear(12, 7), torch.randn(2, 12)
     assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
     for dtype in (torch.bfloat16, torch.float64):
         layer, x = layer.to(dtype), x.to(dtype)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from a3mini import masks
+from a3mini.attention import Visibility, at_least_float32
 from a3mini.decode.cache import ContentCache
 from a3mini.groups import PADDING
-from a3mini.model import A3ForCausalLM, Visibility, at_least_float32
+from a3mini.model import A3ForCausalLM
 from a3mini.rows import Slots
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM
 
 from a3mini import groups
+from a3mini.attention import at_least_float32
 from a3mini.decode.sampling import Sampler
 from a3mini.evaluate.fillers import Filler
 from a3mini.evaluate.rivals import autoregressive_log_likelihood
 from a3mini.evaluate.stories import PREFIX, SUFFIX, Batch, Filled
-from a3mini.model import at_least_float32
 from a3mini.rows import Slots
 
 CHUNK = 256  # rows of logits scored at a time

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from a3mini import decode, groups, objective
+from a3mini.attention import at_least_float32
 from a3mini.decode.sampling import Sampler
 from a3mini.evaluate.rivals import diffusion_log_likelihood
 from a3mini.evaluate.stories import SUFFIX, Batch, Filled, sentences
-from a3mini.model import A3ForCausalLM, at_least_float32
+from a3mini.model import A3ForCausalLM
 from a3mini.train.recipes import MaskedDiffusionModel
 
 SIDES = ("both", "left")

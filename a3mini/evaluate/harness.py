@@ -19,10 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from a3mini import decode, groups, masks
+from a3mini.attention import Visibility, at_least_float32
 from a3mini.decode.steps import Steps
 from a3mini.evaluate.rivals import diffusion_bound
 from a3mini.evaluate.row_lm import Row, RowLM, Scored
-from a3mini.model import A3ForCausalLM, Visibility, at_least_float32
+from a3mini.model import A3ForCausalLM
 from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from a3mini import groups
+from a3mini.attention import at_least_float32
 from a3mini.decode.sampling import Sampler
-from a3mini.model import at_least_float32
 from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel, shifted_log_probs
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import groups
-from a3mini.model import at_least_float32
+from a3mini.attention import at_least_float32
 from a3mini.objective import labels_for
 from a3mini.train.curriculum import Curriculum, generator_for
 from a3mini.train.data import Blocks

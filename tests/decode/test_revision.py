@@ -11,8 +11,8 @@ from laws import same
 from torch import Tensor
 
 from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
+from a3mini.attention import Visibility
 from a3mini.decode import leave_one_out, revise, revision
-from a3mini.model import Visibility
 
 V = 11
 MODEL = laws.strong_model()

@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, objective
+from a3mini.attention import Visibility
 from a3mini.decode import Generation
 from a3mini.decode.steps import Steps
-from a3mini.model import A3RMSNorm, Visibility
+from a3mini.model import A3RMSNorm
 
 TINY = {
     "vocab_size": 11,

@@ -76,8 +76,10 @@ def mutate_cache(monkeypatch):
 
 def mutate_blocks(monkeypatch):
     """Flex rows see one group more."""
-    right = flex.Blocks.of.__func__
-    monkeypatch.setattr(flex.Blocks, "of", classmethod(lambda cls, content, query: right(cls, content, query + 1)))
+    right = flex.Blocks.between.__func__
+    monkeypatch.setattr(
+        flex.Blocks, "between", classmethod(lambda cls, content, query, empty: right(cls, content, query + 1, empty))
+    )
 
 
 def mutate_memory(monkeypatch):

@@ -1,0 +1,161 @@
+"""Two-stream attention: who may see whom, the rule for rows that may see nothing, and the layer's projections.
+
+Shapes: B batch, C content slots, N content and query slots, D hidden size, H heads, E head size.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaConfig
+
+from a3mini import flex, masks
+
+FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round
+
+
+class Visibility(NamedTuple):
+    """Who may see whom among the slots, and the rule for rows that may see nothing.
+
+    Kernels disagree about a row whose every column is masked: some give NaN, some zeros, some the mean of all
+    values. So no kernel ever meets one. ``mask`` lets such a row see everything, and ``attend`` then sets its
+    output to zero, which also stops the gradient. This is the only place that knows the rule.
+    """
+
+    mask: Tensor  # (B, N, C) bool, True = may attend; rows that see nothing are all True
+    empty: Tensor | None  # (B, N, 1) bool, True where a row may see nothing; None if there is no such row
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "Visibility":
+        """Any mask (B, N, C)."""
+        empty = ~mask.any(-1, keepdim=True)
+        return cls(mask | empty, empty) if empty.any() else cls(mask, None)
+
+    @classmethod
+    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> "Visibility":
+        """Content rows, then query rows: the groups (B, C) and (B, Q) of their slots, and ``rows.empty_rows``."""
+        content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
+        query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
+        mask = torch.cat((content_mask, query_mask), dim=1)
+        return cls(mask if empty is None else mask | empty, empty)
+
+    def rows(self, start: int) -> "Visibility":
+        return Visibility(self.mask[:, start:], None if self.empty is None else self.empty[:, start:])
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Visibility | flex.Blocks,
+    kernel: str,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention, softmax(q k / sqrt(E)) v, over the visible columns; zero for empty rows.
+
+    Args:
+        query: (B, H, N, E).
+        key, value: (B, H_kv, C, E); each head of these serves H / H_kv consecutive query heads.
+        visible: a ``Visibility``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
+        kernel: "eager" writes the formula out and also returns the weights; any other is fused.
+
+    Returns:
+        the output (B, H, N, E), and the weights (B, H, N, C) or None.
+    """
+    if key.shape[2] == 0:  # there is no content at all: every row is empty
+        return query * 0.0, query.new_zeros(*query.shape[:3], 0) if kernel == "eager" else None
+    weights, by_blocks = None, isinstance(visible, flex.Blocks)
+    shared = query.shape[1] // key.shape[1]
+    # On CUDA the kernels that take a mask want as many key heads as query heads; on a CPU copies only cost time.
+    grouped = by_blocks or (kernel != "eager" and shared > 1 and query.device.type == "cpu")
+    if shared > 1 and not grouped:
+        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
+    if by_blocks:
+        output = flex.attend(query, key, value, visible)
+    elif kernel != "eager":
+        mask = visible.mask[:, None]  # the same for all heads
+        output = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
+        )
+    else:
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        scores = at_least_float32(scores).masked_fill(~visible.mask[:, None], float("-inf"))
+        weights = F.dropout(scores.softmax(-1).to(query.dtype), dropout)
+        output = weights @ value
+    if visible.empty is not None:
+        empty = visible.empty[:, None]
+        output = output.masked_fill(empty, 0.0)
+        weights = weights.masked_fill(empty, 0.0) if weights is not None else None
+    return output, weights
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding: turn each pair (x_i, x_{i+E/2}) of x (B, H, N, E) by its position's angle i."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class A3Linear(nn.Linear):
+    """A linear layer that is fast for a handful of rows too, as decoding has them.
+
+    On a CPU, x W^T in float32 takes a slow path where x has few rows. W x^T is the same product, up to five times as
+    fast (benchmarks/decoding.py). A single row goes twice, since that is faster still than a matrix times a vector.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.numel() // self.in_features
+        few = 0 < rows <= FEW_ROWS and not torch.is_grad_enabled()
+        if not few or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        flat = x.reshape(rows, self.in_features)  # (M, in)
+        out = (self.weight @ (flat if rows > 1 else flat.repeat(2, 1)).T).T[:rows]  # (M, out)
+        out = out if self.bias is None else out + self.bias
+        return out.reshape(*x.shape[:-1], self.out_features)
+
+
+class KeyValueCache(Protocol):
+    """Keys and values of content that was computed before: ``decode.cache`` has one, transformers another."""
+
+    def update(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Add a layer's new keys and values, (B, H_kv, C, E) each, and return all that it has."""
+
+
+class A3Attention(nn.Module):
+    """Two-stream attention: queries from both streams, keys and values from the content stream alone."""
+
+    def __init__(self, config: LlamaConfig, layer: int):
+        super().__init__()
+        self.config, self.head_dim, self.layer = config, config.head_dim, layer
+        wide, narrow = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
+        self.q_proj = A3Linear(config.hidden_size, wide, bias=config.attention_bias)
+        self.k_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
+        self.v_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
+        self.o_proj = A3Linear(wide, config.hidden_size, bias=config.attention_bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        content: Tensor,
+        rope: tuple[Tensor, Tensor],
+        visible: Visibility | flex.Blocks,
+        kernel: str,
+        cache: KeyValueCache | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        cos, sin = rope  # (B, 1, N, E/2) each: the angles of the content rows, then of the query rows
+        n_content, first_row = content.shape[1], cos.shape[2] - x.shape[1]
+        query, key, value = (
+            projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, rows, E)
+            for projected in (self.q_proj(x), self.k_proj(content), self.v_proj(content))
+        )
+        query = rotate(query, cos[:, :, first_row:], sin[:, :, first_row:])
+        key = rotate(key, cos[:, :, :n_content], sin[:, :, :n_content])
+        if cache is not None:  # keys and values of earlier groups never change: put them before the new ones
+            key, value = cache.update(key, value, self.layer)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        output, weights = attend(query, key, value, visible, kernel, dropout)
+        return self.o_proj(output.transpose(1, 2).flatten(2)), weights
