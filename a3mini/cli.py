@@ -95,12 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     name = f"a3mini {options.command}"
     try:
         from a3mini import commands
-    except ImportError as error:
-        return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
-    try:
+
         commands.run(options, argv)
-    except commands.OutOfMemoryError as error:
-        return _fail(name, f"out of memory: use a smaller --batch-size or --micro-batch-size. {error}")
     except ImportError as error:
         return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
     except (ValueError, OSError, FloatingPointError, commands.SafetensorError) as error:
@@ -114,9 +110,6 @@ def main(argv: list[str] | None = None) -> int:
 def _fail(name: str, error) -> int:
     print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
-
-
-# --- options --------------------------------------------------------------------------------------------------
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

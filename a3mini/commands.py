@@ -17,7 +17,6 @@ from a3mini import adapter, decode, pretrained, runs
 from a3mini.evaluate.held_out import GROUPINGS, HeldOut
 from a3mini.evaluate.rivals import autoregressive_log_likelihood, bound_score
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.pretrained import from_autoregressive
 from a3mini.train import corpus, data
 from a3mini.train.config import TrainConfig
 from a3mini.train.curriculum import Curriculum, Grouping, generator_for
@@ -29,18 +28,16 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def run(options: argparse.Namespace, argv: list[str]) -> None:
-    """Run the command that ``options`` name.
-
-    Args:
-        options: as ``cli.parse`` returns them.
-        argv: what they were read from, for the run's record.
+    """Run the command that ``options`` name; ``argv``, what they were read from, goes into the run's record.
 
     Raises:
-        ValueError, OSError, FloatingPointError, SafetensorError, ImportError, OutOfMemoryError: as what it calls.
+        ValueError, OSError, FloatingPointError, SafetensorError, ImportError: as what it calls.
     """
     logging.disable_progress_bar()  # of reading and writing a model
     try:
         {"train": _train, "adapt": _adapt, "evaluate": _evaluate, "infill": _infill}[options.command](options, argv)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"out of memory: use a smaller --batch-size or --micro-batch-size. {error}") from error
     finally:
         if PartialState._shared_state:  # nothing was started by evaluate and infill
             PartialState().destroy_process_group()
@@ -100,7 +97,7 @@ def _adapt(options: argparse.Namespace, argv: list[str]) -> None:
     if kind != "autoregressive":
         raise ValueError(f"{options.source} is {kind} already; --source is an autoregressive model")
     if options.objective == "any-order":
-        model = from_autoregressive(model)
+        model = pretrained.from_autoregressive(model)
     elif options.objective == "diffusion":
         model = MaskedDiffusionModel.from_autoregressive(model)
     _run(options, argv, model, tokenizer, training, validation, config, recipe, folder)

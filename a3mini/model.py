@@ -29,7 +29,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from a3mini import flex, rows
-from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Visibility, at_least_float32, attend  # noqa: F401
+from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Visibility, at_least_float32
 from a3mini.rows import Plan, Slots
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do not depend on the length at hand

@@ -104,8 +104,8 @@ class Plan(NamedTuple):
         slot_of = query.put_back(offset, plan.length)  # (B, T)
         row, position = counted.nonzero(as_tuple=True)
         return plan._replace(
-            labels=labels[counted],
-            label_slots=row * query.index.shape[1] + slot_of[counted],
+            labels=labels[row, position],
+            label_slots=row * query.index.shape[1] + slot_of[row, position],
             label_places=row * plan.length + position,
         )
 

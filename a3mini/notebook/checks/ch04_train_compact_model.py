@@ -6,7 +6,8 @@ from functools import cache
 
 import torch
 
-from a3mini import A3Config, A3ForCausalLM, groups, objective
+from a3mini import groups, objective
+from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.notebook.checks.base import Mistake, exercise, expect, mixture
 from a3mini.train.curriculum import Curriculum
 
