@@ -43,7 +43,6 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 links: $(READY) ## write the repository's URL, the setup cell and the glossary's links to all the places that need them
-	$(BIN)/python -m tools.site.glossary
 	$(BIN)/python -m tools.site.links
 
 timings: $(READY) ## measure how long each notebook takes, and write it into them

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from places import ROOT
 
 from a3mini.notebook import theme
+from book._ext import chapters
 from tools.environments import colab_check
 from tools.site import cover, links
 
@@ -202,12 +203,12 @@ def lesson(words: int, lines: int):
 
 @pytest.mark.parametrize("words, lines, minutes", [(1982, 0, 10), (1482, 150, 15 + 2.5), (0, 0, 5), (1982, 300, 30)])
 def test_reading_time_is_words_and_lines_that_are_read(words, lines, minutes):
-    found = links.reading_time(lesson(words, lines))
+    found = chapters.reading_time(lesson(words, lines))
     assert found % 5 == 0 and abs(found - minutes) <= 2.5
 
 
 def test_exercise_time_is_the_sum_of_the_headings():
-    assert links.exercise_time(lesson(10, 10)) == 25
+    assert chapters.exercise_time(lesson(10, 10)) == 25
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -218,7 +219,7 @@ def test_each_notebook_says_what_it_takes(path):
 
 def test_the_index_has_every_chapter_and_its_question():
     index = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
-    cards = index.split("<!-- chapters:begin -->")[1].split("<!-- chapters:end -->")[0]
+    cards = chapters.fill_in(index, chapters.facts(ROOT)).split("\n## The chapters")[1]
     described = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))["chapters"]
     assert len(described) == len(NOTEBOOKS)
     for name, chapter in described.items():
@@ -238,7 +239,18 @@ def test_a_step_that_leads_nowhere_is_named(tmp_path):
     described = copy / "book" / "chapters.yml"
     described.write_text(described.read_text(encoding="utf-8").replace("paper_map]", "paper_mop]"), encoding="utf-8")
     with pytest.raises(ValueError, match="paper_mop"):
-        run_links(copy)
+        chapters.facts(copy)
+
+
+def test_the_citation_is_that_of_the_repository():
+    """CITATION.cff, which GitHub reads, and the BibTeX that a reader copies."""
+    page = (ROOT / "book" / "errata.md").read_text(encoding="utf-8").split("```bibtex")[1]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (paper,) = citation["references"]
+    names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    names += [f"{{{author['name']}}}" for author in citation["authors"]]
+    for said in [*names, citation["title"], citation["version"], paper["title"], paper["year"], paper["url"]]:
+        assert str(said) in page
 
 
 # Colours and the cover

@@ -1,15 +1,14 @@
 """The page for instructors: its times come from their sources, and its questions and links from the book as it is."""
 
+import json
 import re
-import shutil
 
 import nbformat
 import pytest
-import yaml
 from myst_parser.mdit_to_docutils.base import default_slugify
 from places import ROOT
 
-from tools.site import syllabus
+from book._ext import chapters
 
 PAGE = (ROOT / "book" / "instructors.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -41,23 +40,28 @@ def test_every_misconception_leads_to_an_experiment():
 
 
 @pytest.fixture
-def course(tmp_path):
-    """A repository with three chapters, and a function that writes its course and returns the page's part."""
-    (tmp_path / "book").mkdir()
-    shutil.copy(ROOT / "book" / "study.md", tmp_path / "book")
+def course(tmp_path, monkeypatch):
+    """A repository with three chapters, and a function that gives it a course and returns the page's part about it."""
     found = {
-        name: {"title": name.upper(), "reading": reading, "exercises": exercises, "needs": needs, "seconds": seconds}
+        name: {"link": f"[{name.upper()}](../notebooks/{name}.ipynb)", "reading": reading, "exercises": exercises}
+        | {"needs": needs, "seconds": seconds}
         for name, reading, exercises, needs, seconds in (
             ("a", 20, 30, [], 5),
             ("b", 25, 100, ["a"], 10),
             ("c", 15, 0, ["b"], None),
         )
     }
+    monkeypatch.setattr(chapters, "chapters", lambda root: found)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "study.md").write_text("# A fair race\n", encoding="utf-8")
+    (tmp_path / "_config.yml").write_text("repository: {}\n", encoding="utf-8")
+    template = PAGE.split("## Courses\n")[1].split("\n## ")[0]
 
     def write(**entry) -> str:
-        text = yaml.safe_dump({"syllabi": [{"name": "Course", "text": "Text.", **entry}]})
-        (tmp_path / "book" / "chapters.yml").write_text(text, encoding="utf-8")
-        return syllabus.syllabi(tmp_path, found)
+        described = {"routes": [], "syllabi": [{"name": "Course", "text": "Text.", **entry}]}
+        (tmp_path / "book" / "chapters.yml").write_text(json.dumps(described), encoding="utf-8")
+        chapters.facts.cache_clear()
+        return chapters.fill_in(template, chapters.facts(tmp_path))
 
     return write
 

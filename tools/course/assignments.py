@@ -19,8 +19,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from book._ext.chapters import heading, prose
 from tools.course.exercises import ROOT, Exercise, chapters, exercises, imports, tagged
-from tools.site.links import KERNEL, title
+from tools.site.links import KERNEL
 
 COURSE = ROOT / "_build" / "assignments"
 CONFIG = """\
@@ -74,7 +75,7 @@ def assignment(chapter: str, notebook: NotebookNode) -> NotebookNode:
     """The instructor's version."""
     found = exercises(chapter, notebook)
     introduction = (
-        f"# {title(notebook)}: exercises\n\n"
+        f"# {heading(prose(notebook))}: exercises\n\n"
         "Run the setup and the imports. Then write your answer into the cell below each task, and run the cell after "
         "it: it says that the answer is correct, or what is wrong. An answer may use the imports and what its own "
         f"cell defines.\n\n*{sum(exercise.stars for exercise in found)} points in all*"

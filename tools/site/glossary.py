@@ -1,25 +1,15 @@
-"""The glossary's words in the notebooks and some pages: the first use of each links to its entry in book/glossary.md.
+"""The glossary's words in notebooks and on some pages: the first use of each links to its entry in book/glossary.md.
 
-    python -m tools.site.glossary            write the links
-    python -m tools.site.glossary --check    change nothing; fail if a link is missing or stands too late
-
-Only running text counts: no headings, code, formulas, folds, directives, written tables, or texts of other links.
+tools/site/links.py writes the links. Only running text counts: no headings, code, formulas, folds, directives, tables
+that a tool writes, or texts of other links.
 """
 
-import argparse
 import re
-import sys
-from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[2]
-GLOSSARY = ROOT / "book" / "glossary.md"
-PAGE = "../book/glossary.md"
 # beside the notebooks: the pages that are read as text
-PAGES = tuple(
-    ROOT / "book" / f"{name}.md" for name in ("adaptation", "decoding", "paper_results", "scaling", "study", "training")
-)
+PAGES = ("adaptation", "decoding", "paper_results", "scaling", "study", "training")
 
 NO_PROSE = re.compile(
     r"```.*?```|<!-- (\w+):begin -->.*?<!-- \1:end -->"
@@ -45,7 +35,7 @@ def read(text: str) -> dict[str, re.Pattern]:
         forms = [heading, *(also[1].split(", ") if also else [])]
         pattern = "|".join(re.escape(form).replace(r"\ ", r"[ \n-]").replace(r"\-", r"[ -]") for form in forms)
         if anchor(heading) in words:
-            raise ValueError(f"{GLOSSARY.name}: {heading!r} stands there twice")
+            raise ValueError(f"glossary.md: {heading!r} stands there twice")
         words[anchor(heading)] = re.compile(rf"(?<![\w-]){OTHER_SENSE}(?:{pattern})(?:e?s)?(?![\w-])", re.IGNORECASE)
     return words
 
@@ -61,77 +51,26 @@ def uses(text: str, words: dict[str, re.Pattern]) -> list[tuple[int, int, str]]:
     ]
 
 
-def first_uses(cells: list[str], words: dict[str, re.Pattern]) -> dict[str, tuple[int, int, int]]:
-    """By anchor: cell, start and end of the first use that is not a link."""
-    first = {}
+def link(cells: list[str], words: dict[str, re.Pattern], page: str = "../book/glossary.md") -> list[str]:
+    """The cells with the first use of each word linked to ``page``, and no other use.
+
+    A bold or italic word takes its stars into the link.
+    """
+    cells, first = [LINK.sub(r"\1", cell) for cell in cells], {}
     for number, cell in enumerate(cells):
         for start, end, name in uses(cell, words):
             first.setdefault(name, (number, start, end))
-    return first
-
-
-def links(cells: list[str]) -> list[tuple[str, int, int, int, str]]:
-    """Anchor, cell, start, end and text of each link to the glossary."""
-    return [(f[2], number, *f.span(), f[1]) for number, cell in enumerate(cells) for f in LINK.finditer(cell)]
-
-
-def unlinked(cells: list[str], words: dict[str, re.Pattern]) -> dict[str, tuple[int, int, int]]:
-    """The words whose first use is not the link to the glossary, and where that use is."""
-    linked = {}
-    for name, number, start, *_ in links(cells):
-        linked.setdefault(name, (number, start))
-    return {name: use for name, use in first_uses(cells, words).items() if name not in linked or use[:2] < linked[name]}
-
-
-def link(cells: list[str], words: dict[str, re.Pattern], page: str = PAGE) -> list[str]:
-    """The cells with each first use linked to ``page``. A bold or italic word takes its stars into the link."""
-    cells, late = list(cells), unlinked(cells, words)
-    for name, number, start, end, text in reversed(links(cells)):
-        if name in late:  # a link that stands too late gives way
-            cells[number] = cells[number][:start] + text + cells[number][end:]
-    new = first_uses(cells, {name: words[name] for name in words})
-    for name, (number, start, end) in sorted(new.items(), key=lambda item: item[1], reverse=True):
-        if name in late:
-            text = cells[number]
-            stars = re.search(r"\*+$", text[:start])
-            if stars and text[end:].startswith(stars[0]):
-                start, end = start - len(stars[0]), end + len(stars[0])
-            cells[number] = f"{text[:start]}[{text[start:end]}]({page}#{name}){text[end:]}"
+    for name, (number, start, end) in sorted(first.items(), key=lambda item: item[1], reverse=True):
+        text = cells[number]
+        stars = re.search(r"\*+$", text[:start])
+        if stars and text[end:].startswith(stars[0]):
+            start, end = start - len(stars[0]), end + len(stars[0])
+        cells[number] = f"{text[:start]}[{text[start:end]}]({page}#{name}){text[end:]}"
     return cells
 
 
-def markdown(notebook) -> list[str]:
-    """The text of each cell, empty for code and for the badge."""
-    return [c.source if c.cell_type == "markdown" and c.get("id") != "badge" else "" for c in notebook.cells]
-
-
-def linked(path: Path, words) -> str:
-    """The text of a notebook or a page, with the links to the glossary that it should have."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".md":
-        return link([text], words, GLOSSARY.name)[0]
-    notebook = nbformat.reads(text, as_version=4)
-    before = markdown(notebook)
-    after = link(before, words)
-    for cell, old, new in zip(notebook.cells, before, after, strict=True):
-        if old != new:
-            cell.source = new
-    return text if after == before else nbformat.writes(notebook, indent=1) + "\n"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
-    check, words = parser.parse_args().check, read(GLOSSARY.read_text(encoding="utf-8"))
-    pages = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *PAGES]
-    stale = {path: text for path in pages if (text := linked(path, words)) != path.read_text(encoding="utf-8")}
-    for path, text in stale.items():
-        print(("out of date: " if check else "written: ") + str(path.relative_to(ROOT)))
-        if not check:
-            path.write_text(text, encoding="utf-8")
-    if check and stale:
-        sys.exit("Run `make links`.")
-
-
-if __name__ == "__main__":
-    main()
+def link_notebook(notebook: nbformat.NotebookNode, words: dict[str, re.Pattern]) -> nbformat.NotebookNode:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "markdown" and cell.get("id") != "badge"]
+    for cell, text in zip(cells, link([cell.source for cell in cells], words), strict=True):
+        cell.source = text
+    return notebook

@@ -10,22 +10,19 @@ elsewhere, and every page in a real browser, under the path /REPO/ that GitHub g
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
-
+from tools import ROOT
 from tools.site.links import repository
 
-ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / ".book"  # `make book` and `make student` put the executed notebooks into its folder source
 EDITIONS = {"complete": ("book", "_build/html"), "student": ("student", "_build/student/html")}
-TESTS = ("tests/test_site.py", "tests/test_browser.py", "tests/test_slides.py")
+TESTS = ("tests/book/test_site.py", "tests/book/test_browser.py", "tests/tools/test_slides.py")
 PLACEHOLDER = "OWNER"
 
 
@@ -56,37 +53,18 @@ def placeholders(site: Path) -> list[str]:
     ]
 
 
-def external_links(site: Path) -> dict[str, str]:
-    """Every address outside the site that a page links to, and one page that does."""
-    link = re.compile(r'<a\s[^>]*href="(https?://[^"#]+)')
-    found = {}
-    for page in sorted(site.rglob("*.html")):
-        if "_static" not in page.parts:
-            for url in link.findall(page.read_text("utf-8")):
-                found.setdefault(url.replace("&amp;", "&"), str(page.relative_to(site)))
-    return found
+def broken(source: Path, output: Path) -> tuple[list[str], list[str]]:
+    """(what is broken, what nobody but a person can check) of the links to other sites on all pages of a book.
 
-
-def broken(links: dict[str, str], tries: int = 3) -> tuple[list[str], list[str]]:
-    """(what is broken, what nobody but a person can check) of ``external_links``."""
-    session = requests.Session()
-    session.headers["User-Agent"] = "Mozilla/5.0 (link check of a book)"
-    patient = Retry(total=tries, backoff_factor=1, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=patient))
-
-    def ask(url: str) -> str | None:
-        try:
-            with session.get(url, timeout=30, stream=True) as answer:
-                return None if answer.ok else f"{answer.status_code}"
-        except requests.RequestException as error:
-            return type(error).__name__
-
-    with ThreadPoolExecutor(8) as workers:
-        answers = dict(zip(links, workers.map(ask, links), strict=True))
-    lines = {url: f"{answer}: {url} (on {links[url]})" for url, answer in answers.items() if answer}
-    refused = [url for url in lines if answers[url] in ("401", "403", "429")]  # to a program, perhaps not to a reader
-    return [lines[url] for url in lines if url not in refused], [lines[url] for url in refused]
+    Sphinx's linkcheck follows them, and leaves its report in a folder below ``output``.
+    """
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    subprocess.run([jupyter_book, "build", source, "--path-output", output, "--builder", "linkcheck", "-q"])
+    report = (output / "_build" / "html" / "output.json").read_text(encoding="utf-8").splitlines()
+    bad = [link for link in map(json.loads, report) if link["status"] in ("broken", "timeout")]
+    lines = {f"{link['info']} (on {link['filename']}): {link['uri']}" for link in bad}
+    refused = {line for line in lines if line.startswith(("401", "403", "429"))}  # a program, perhaps not a reader
+    return sorted(lines - refused), sorted(refused)
 
 
 def check(edition: str, options: argparse.Namespace) -> bool:
@@ -94,27 +72,23 @@ def check(edition: str, options: argparse.Namespace) -> bool:
     print(f"\n== The {edition} edition: make {target}", flush=True)
     if subprocess.run(["make", target, f"JOBS={options.jobs}"], cwd=ROOT).returncode:
         return False
-    good = True
-    left = placeholders(ROOT / folder)
-    if left and not options.draft:
-        print(
-            f"The placeholder {PLACEHOLDER} is still in links of {', '.join(left)}. Run `make links`, and build again."
-        )
-        good = False
+    left = [] if options.draft else placeholders(ROOT / folder)
+    if left:
+        print(f"The placeholder {PLACEHOLDER} is still in links of {', '.join(left)}. Run `make links`, build again.")
     print(f"\n== The {edition} edition: links, accessibility, browser", flush=True)
     environment = os.environ | {"A3_SITE": folder, "A3_SITE_REQUIRED": "1", "A3_BROWSER_REQUIRED": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(options.jobs), "--dist", "loadfile", *TESTS]
-    good &= subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
-    if options.external:
-        links = external_links(ROOT / folder)
-        print(f"\n== The {edition} edition: {len(links)} links to other sites", flush=True)
-        wrong, unsure = broken(links)
-        for line in wrong:
-            print(f"broken: {line}")
-        for line in unsure:
-            print(f"refused a program; look yourself: {line}")
-        good &= not wrong
-    return good
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0 and not left
+
+
+def follow_external() -> bool:
+    print("\n== Links to other sites", flush=True)
+    wrong, unsure = broken(BOOK / "source", BOOK / "links")
+    for line in [f"broken: {line}" for line in wrong] + [
+        f"refused a program; look yourself: {line}" for line in unsure
+    ]:
+        print(line)
+    return not wrong
 
 
 def main() -> None:
@@ -131,9 +105,11 @@ def main() -> None:
     if subprocess.run([sys.executable, "-m", "tools.site.links", "--check"], cwd=ROOT).returncode:
         sys.exit(1)
     editions = EDITIONS if options.edition == "both" else [options.edition]
-    failed = [edition for edition in editions if not check(edition, options)]
+    failed = [f"the edition {edition}" for edition in editions if not check(edition, options)]
+    if options.external and not follow_external():
+        failed.append("links to other sites")
     if failed:
-        sys.exit(f"Not ready to be published: the edition {' and '.join(failed)}. What is wrong stands above.")
+        sys.exit(f"Not ready to be published: {' and '.join(failed)}. What is wrong stands above.")
     for edition in editions:
         print(f"Ready to be published: {EDITIONS[edition][1]} ({edition})")
     if wrong:

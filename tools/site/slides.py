@@ -7,7 +7,6 @@ All other text becomes the speaker's notes. Code is folded if it is long. Soluti
 nbconvert makes the HTML; reveal.js comes with sphinx-revealjs, and MathJax is the site's.
 """
 
-import argparse
 import importlib.util
 import re
 import shutil
@@ -22,11 +21,13 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbconvert import SlidesExporter
 from pygments.formatters import HtmlFormatter
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools import ROOT
+
 DECK = Path(__file__).with_name("deck")
 SKIPPED_TAGS = {"setup", "imports", "remove-cell"}
 SHORT_CODE, SHORT_TEXT = 12, 40  # lines, words
 LINES_PER_SLIDE, LETTERS_PER_LINE = 12, 72  # about
+KINDS = {"math_block": "formula", "table_open": "table", "bullet_list_open": "list", "ordered_list_open": "list"}
 
 
 @cache
@@ -35,41 +36,24 @@ def parser() -> MarkdownIt:
 
 
 def blocks(source: str) -> list[tuple[str, str]]:
-    """The kind and the source of each block: h1, h2, h3, predict, takeaway, formula, list, table, fold, text."""
-    lines = source.splitlines()
-    found = []
+    """The kind and the source of each block: h1, h2, h3, predict, takeaway, formula, list, table, text; no folds."""
+    lines, found, depth = source.splitlines(), [], 0
     for token in parser().parse(re.sub(r"<!--.*?-->", "", source)):
         if token.level or not token.map or token.nesting < 0:
             continue
         text = "\n".join(lines[slice(*token.map)]).strip()
-        kinds = {
-            "math_block": "formula",
-            "table_open": "table",
-            "bullet_list_open": "list",
-            "ordered_list_open": "list",
-        }
-        kind = kinds.get(token.type, "text")
+        kind = KINDS.get(token.type, "text")
         if token.type == "heading_open":
             kind = token.tag
         elif token.type == "blockquote_open":
             kind = "takeaway" if "**Takeaway.**" in text else "predict"
-        elif token.type == "html_block":
-            kind = "fold"
         elif token.type == "paragraph_open" and text.startswith("$$") and text.endswith("$$"):
             kind = "formula"
-        found.append((kind, re.sub(r"<!--.*?-->\s*", "", text)))
-    return without_folds(found)
-
-
-def without_folds(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A fold begins and ends with HTML; what stands between them is hidden, too."""
-    kept, depth = [], 0
-    for kind, text in found:
-        depth += text.count("<details") if kind == "fold" else 0
-        if not depth and kind != "fold":
-            kept.append((kind, text))
-        depth -= text.count("</details>") if kind == "fold" else 0
-    return kept
+        if token.type == "html_block":  # a fold begins and ends with HTML; what stands between them is hidden, too
+            depth += text.count("<details") - text.count("</details>")
+        elif not depth:
+            found.append((kind, re.sub(r"<!--.*?-->\s*", "", text)))
+    return found
 
 
 def on_the_site(text: str) -> str:
@@ -121,30 +105,26 @@ def framed(figure: str) -> str:
 
 def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A code cell with the outputs that a slide can show, and the text for those who do not see them."""
-    outputs = []
+    outputs, alt = [], cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
     for kind, group in groupby(cell.outputs, lambda output: output.output_type):
-        group = list(group)
         if kind == "stream":  # the parts of one text
             text = "".join(output.text for output in group if output.name == "stdout").rstrip()
             outputs += [nbformat.v4.new_output("stream", text=text)] if text else []
             continue
-        if kind == "error":
-            raise ValueError(f"cell {cell.get('id')} ended with {group[0].ename}: {group[0].evalue}")
         for output in group:
+            if kind == "error":
+                raise ValueError(f"cell {cell.get('id')} ended with {output.ename}: {output.evalue}")
             data = {k: v for k, v in output.data.items() if k in ("text/html", "image/png", "image/svg+xml")}
             if "a3-figure" in data.get("text/html", ""):
                 data["text/html"] = framed(data["text/html"])
-            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-            outputs.append(
-                nbformat.v4.new_output(
-                    "display_data", data or output.data, metadata={"image/png": {"alt": alt}} if alt else {}
-                )
-            )
-    drawn = any(output.output_type != "stream" for output in outputs)
-    code = cell.source.splitlines()
-    folded = drawn or len(code) > SHORT_CODE
-    printed = [line for output in outputs for line in output.get("text", "").splitlines()]
-    columns = max(map(len, printed + ([] if folded else code)), default=1)  # the slide fits its letters to them
+            metadata = {"image/png": {"alt": alt}} if alt else {}
+            outputs.append(nbformat.v4.new_output("display_data", data or output.data, metadata=metadata))
+    code, printed = (
+        cell.source.splitlines(),
+        [line for output in outputs for line in output.get("text", "").splitlines()],
+    )
+    folded = len(code) > SHORT_CODE or any(output.output_type != "stream" for output in outputs)
+    columns = max(map(len, printed if folded else printed + code), default=1)  # the slide fits its letters to them
     metadata = {"deck": "fold" if folded else "show", "columns": columns, "lines": len(printed)}
     return nbformat.v4.new_code_cell(cell.source, outputs=outputs, metadata=metadata)
 
@@ -184,16 +164,14 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
             continue
         if cell.cell_type == "code":
             if part != "Exercises" and deck:
-                new = shown(cell)
+                new, slide = shown(cell), deck[-1]
                 if not section and not new.outputs:
                     continue  # more imports
                 if new.outputs or new.metadata.deck == "show":
-                    # A heading is not left alone.
-                    slide = deck[-1] if deck[-1].kind == "heading" and not deck[-1].lines else begin("output")
+                    if slide.kind != "heading" or slide.lines:  # a heading is not left alone
+                        slide = begin("output")
                     slide.kind = "output"
-                    slide.cells.append(new)
-                else:
-                    deck[-1].cells.append(new)
+                slide.cells.append(new)
             continue
         found = blocks(cell.source)
         for number, (kind, text) in enumerate(found):
@@ -211,8 +189,7 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
                 slide.kind = kind
                 slide.write(text, height(kind, text))
             elif kind != "text" or is_short(text) or part == "What you learned":
-                lines = height(kind, text)
-                slide = deck[-1]
+                lines, slide = height(kind, text), deck[-1]
                 # What a paragraph leads to stays with it.
                 both = lines + (height(*found[number + 1]) if text.endswith(":") and found[number + 1 :] else 0)
                 if slide.kind not in ("heading", "text") or slide.lines + both > LINES_PER_SLIDE:
@@ -235,17 +212,13 @@ def as_notebook(deck: list[Slide], title: str) -> nbformat.NotebookNode:
     for slide in deck:
         begins = slide.section is None
         if not begins:
-            running = nbformat.v4.new_markdown_cell(f'<p class="running">{slide.section}</p>')
-            slide.cells.insert(0, running)
-        slide.cells[0].metadata["slideshow"] = {
-            "slide_type": "slide" if begins else "subslide",
-            "data": {"kind": slide.kind},
-        }
+            slide.cells.insert(0, nbformat.v4.new_markdown_cell(f'<p class="running">{slide.section}</p>'))
+        kind = {"slide_type": "slide" if begins else "subslide", "data": {"kind": slide.kind}}
+        slide.cells[0].metadata["slideshow"] = kind
         cells += slide.cells
         if slide.notes:
-            cells.append(
-                nbformat.v4.new_markdown_cell("\n\n".join(slide.notes), metadata={"slideshow": {"slide_type": "notes"}})
-            )
+            notes = {"slideshow": {"slide_type": "notes"}}
+            cells.append(nbformat.v4.new_markdown_cell("\n\n".join(slide.notes), metadata=notes))
     return nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
 
 
@@ -253,8 +226,7 @@ def export(notebook: Path) -> str:
     """The HTML of an executed notebook's slides."""
     exporter = SlidesExporter(extra_template_basedirs=[str(DECK.parent)], template_name=DECK.name)
     exporter.exclude_anchor_links = exporter.exclude_output_prompt = True
-    content = nbformat.read(notebook, as_version=4)
-    deck = slides(content, notebook.stem)
+    deck = slides(nbformat.read(notebook, as_version=4), notebook.stem)
     title = re.search(r"# (.*)", deck[0].cells[0].source)[1]
     return exporter.from_notebook_node(as_notebook(deck, title))[0]
 
@@ -277,14 +249,5 @@ def build(notebooks: Path, site: Path) -> list[Path]:
     return written
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notebooks", type=Path, default=ROOT / ".book" / "source" / "notebooks", help="executed ones")
-    parser.add_argument("--site", type=Path, default=ROOT / "_build" / "html")
-    options = parser.parse_args()
-    for path in build(options.notebooks, options.site):
-        print(path)
-
-
 if __name__ == "__main__":
-    main()
+    print(*build(ROOT / ".book" / "source" / "notebooks", ROOT / "_build" / "html"), sep="\n")
