@@ -1,6 +1,5 @@
 """The rooms of the package: who may import whom, and what ``import a3mini`` does not load."""
 
-import ast
 import subprocess
 import sys
 
@@ -8,39 +7,19 @@ import pytest
 from places import ROOT
 
 import a3mini
+from tools.site import rooms
 
 PACKAGE = ROOT / "a3mini"
-# From the ground up: a room stands on those before it, and on nothing else.
-ROOMS = ("model", "kept", "train", "decode", "evaluate", "notebook", "commands")
-MODEL = {"lazy", "groups", "masks", "rows", "flex", "attention", "model", "objective"}
-KEPT = {"runs", "adapter", "pretrained"}
-COMMANDS = {"cli", "commands", "__main__"}
-FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-
-
-def room(module: str) -> str:
-    """The room of a module, as "decode.cache" or "groups"."""
-    first = module.split(".")[0]
-    for name, files in (("model", MODEL), ("kept", KEPT), ("commands", COMMANDS)):
-        if first in files:
-            return name
-    return first
-
-
-def imported(source: str) -> set[str]:
-    """The modules of the package that a file imports, as "decode.cache" or "groups"."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "a3mini":
-            inside = node.module.partition(".")[2]
-            found |= {inside} if inside else {alias.name for alias in node.names}
-    return found - {"__version__"}
+FILES = sorted(
+    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "lazy.py")
+)
 
 
 def wrong(file: str, source: str) -> list[str]:
     """The imports that go up."""
-    own = ROOMS.index(room(file.removesuffix(".py").replace("/", ".")))
-    return sorted(name for name in imported(source) if ROOMS.index(room(name)) > own)
+    order = list(rooms.ROOMS)
+    own = order.index(rooms.room(file.removesuffix(".py").replace("/", ".")))
+    return sorted(name for name in rooms.imported(source) if order.index(rooms.room(name)) > own)
 
 
 @pytest.mark.parametrize("file", [str(file) for file in FILES])
@@ -53,6 +32,13 @@ def test_an_import_that_goes_up_is_caught():
     assert wrong("train/loop.py", "from a3mini.decode.sampling import Sampler") == ["decode.sampling"]
     assert wrong("decode/steps.py", "def f():\n    from a3mini.notebook import plots") == ["notebook"]
     assert not wrong("decode/infilling.py", "from a3mini.train.data import start_token")
+
+
+def test_the_picture_of_the_rooms_is_up_to_date_and_shows_every_file():
+    rooms.main(["--check"])
+    shown = {file for name in rooms.ROOMS for file in rooms.files(name)}
+    inside = {"explorers", "plots", "checks", "__main__"}  # folders of a room stand for their files
+    assert {file.stem for file in FILES if file.parent.name not in inside} - inside <= shown
 
 
 def loaded(code: str) -> set[str]:

@@ -70,7 +70,6 @@ OTHER_THINGS = {
     ("01_factorisation.ipynb", "train"): "ten lines for two tiny models; notebook 04 builds the real loop",
     ("03_two_stream_attention.ipynb", "rotate"): "a part of two_streams, which is compared as a whole",
     ("03_two_stream_attention.ipynb", "train"): "toy texts of six letters",
-    ("03_two_stream_attention.ipynb", "attention"): "attention itself; the package's draws a figure of it",
     ("03_two_stream_attention.ipynb", "encode"): "one sentence",
     ("06_any_order_decoding.ipynb", "encode"): "one text as one group",
     ("06_any_order_decoding.ipynb", "distinct"): "over many texts at once; the package's is of one text",
@@ -85,7 +84,7 @@ def definitions() -> dict[str, list[ast.AST]]:
     """By name: the public functions and classes of the package; checks have the names of exercises and are left out."""
     found = {}
     for path in (ROOT / "a3mini").rglob("*.py"):
-        if path.name != "checks.py":
+        if "checks" not in path.parts:
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                     found.setdefault(node.name, []).append(node)
@@ -225,7 +224,12 @@ def objects() -> dict[str, object]:
 
 # The usual name of an instance, beside the module of the same name.
 TINY = dict(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-INSTANCES = {"model": a3mini.A3ForCausalLM(a3mini.A3Config(**TINY)), "trace": a3mini.decode.Trace, "plan": devices.Plan}
+INSTANCES = {
+    "model": a3mini.A3ForCausalLM(a3mini.A3Config(**TINY)),
+    "config": a3mini.A3Config(**TINY),
+    "trace": a3mini.decode.Trace,
+    "plan": devices.Plan,
+}
 
 
 def fields(thing: object) -> set[str]:
@@ -261,7 +265,7 @@ def wrong_name(span: str, own: set[str]) -> str | None:
     for dotted in re.findall(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", bare):
         first, *rest = dotted.split(".")
         # In a notebook a variable may have the name of a module.
-        start = [objects().get(first) if first not in own or first in vars(a3mini) else None, INSTANCES.get(first)]
+        start = [objects().get(first) if first not in own or first in dir(a3mini) else None, INSTANCES.get(first)]
         start += [start[1].model] if first == "model" else []  # a parameter's name leaves out the outer model
         if rest and not all(thing is None for thing in start) and not any(has(thing, rest) for thing in start):
             return dotted
