@@ -288,12 +288,13 @@ class A3ForCausalLM(A3PreTrainedModel):
             kernel: which attention kernel; see ``attend``.
             content_logits, return_logits, output_attentions: as in ``forward``.
         """
-        n_content, n_query = plan.content.index.shape[1], plan.query.index.shape[1]
+        content, query, length = plan.content, plan.query, plan.length
+        n_content, n_query = content.index.shape[1], query.index.shape[1]
         by_blocks = kernel == flex.KERNEL and n_content > 0
         visible = (flex.Blocks if by_blocks else Visibility).between(plan.content_groups, plan.query_groups, plan.empty)
         hidden, attentions = self.model(
             content_ids=plan.content_ids,
-            positions=torch.cat((plan.content.index, plan.query.index), dim=1),
+            positions=torch.cat((content.index, query.index), dim=1),
             visible=visible,
             kernel=kernel,
             keep_content=content_logits or output_attentions,
@@ -302,22 +303,20 @@ class A3ForCausalLM(A3PreTrainedModel):
         out = A3Output()
         hidden_query = hidden[:, hidden.shape[1] - n_query :]  # (B, Q, D)
         if content_logits:
-            out.content_logits = plan.content.put_back(self.lm_head(hidden[:, :n_content]), plan.length)
+            out.content_logits = content.put_back(self.lm_head(hidden[:, :n_content]), length)
         if return_logits:
             slot_logits = self.lm_head(hidden_query)
-            out.logits = plan.query.put_back(slot_logits, plan.length)
+            out.logits = query.put_back(slot_logits, length)
         if plan.labels is not None:
             slots = (slot_logits if return_logits else hidden_query).flatten(0, 1)[plan.label_slots]
             logits = slots if return_logits else self.lm_head(slots)  # (M, V)
             log_probs = -F.cross_entropy(at_least_float32(logits), plan.labels, reduction="none")  # (M,)
             out.loss = -log_probs.mean()
-            nothing = log_probs.new_zeros(len(hidden) * plan.length)
-            out.log_probs = nothing.index_put((plan.label_places,), log_probs).unflatten(0, (-1, plan.length))
+            nothing = log_probs.new_zeros(len(hidden) * length)
+            out.log_probs = nothing.index_put((plan.label_places,), log_probs).unflatten(0, (-1, length))
         if output_attentions:
-            rows = (plan.content, lambda w: w[:, :, :n_content]), (plan.query, lambda w: w[:, :, n_content:])
-            out.content_attentions, out.query_attentions = (
-                tuple(_unpack(slots, plan.content, part(w), plan.length) for w in attentions) for slots, part in rows
-            )
+            out.content_attentions = tuple(_unpack(content, content, w[:, :, :n_content], length) for w in attentions)
+            out.query_attentions = tuple(_unpack(query, content, w[:, :, n_content:], length) for w in attentions)
         return out
 
 
