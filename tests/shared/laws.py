@@ -92,7 +92,7 @@ def context_effect(model: A3ForCausalLM, length: int = 6, samples: int = 32) -> 
 @torch.no_grad()
 def parity(model: A3ForCausalLM, llama: LlamaForCausalLM, input_ids: Tensor, tolerance: float = EXACT) -> float:
     """Law 1: at left-to-right singletons the content stream is the source model. Returns the largest difference."""
-    group_ids = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+    group_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     ours = model(input_ids, group_ids, content_logits=True, return_logits=False).content_logits
     difference = (ours - llama(input_ids).logits).abs().max().item()
     assert difference <= tolerance, f"content logits differ from Llama's by {difference}"

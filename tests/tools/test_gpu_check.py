@@ -1,4 +1,6 @@
-"""gpu_check.py: every check runs on the CPU with a tiny model, and can fail; without a GPU it leaves no trace."""
+"""make gpu-check: every check of tests/gpu can fail; a failure is told; without a GPU it leaves no trace."""
+
+import re
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ import torch
 from a3mini import flex, masks
 from a3mini.decode.cache import ContentCache
 from a3mini.model import A3RMSNorm
+from tests.gpu import test_gpu as checks
 from tools.environments import gpu_check
 
 pytestmark = [
@@ -16,14 +19,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def bench():
-    # the precision that this CPU computes natively; emulated bfloat16 is slow
-    return gpu_check.rehearsal_bench()._replace(precisions=("fp32",))
-
-
-@pytest.mark.parametrize("check", gpu_check.CHECKS, ids=lambda check: check.__name__)
-def test_each_check_runs_and_passes(check, bench):
-    found = check(bench)
-    assert found and all(value is not None for name, value in found.items() if name != "gradients")
+    return checks.rehearsal_bench()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -35,18 +31,18 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(monkeypatch, capsys):
     )
 
 
-def test_a_failed_check_is_reported_and_the_others_still_run(monkeypatch, capsys):
-    def wrong(bench):
-        raise AssertionError("the numbers differ")
-
-    def right(bench):
-        return {"number": 1}
-
-    monkeypatch.setattr(gpu_check, "CHECKS", (wrong, right))
+def test_a_failed_check_is_reported_and_the_others_still_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "test_toy.py").write_text(
+        "def test_wrong():\n    assert False, 'the numbers differ'\n\n"
+        "def test_right(record_property):\n    record_property('number', 1)\n"
+    )
+    monkeypatch.setattr(gpu_check, "TESTS", tmp_path)
     monkeypatch.setattr(gpu_check, "record", None)  # a rehearsal writes nothing
+    monkeypatch.setenv("A3_GPU", "")  # and leaves no trace
     assert gpu_check.main(["--rehearse"]) == 1
-    said = capsys.readouterr().out
-    assert "FAIL wrong" in said and "the numbers differ" in said and "ok   right" in said and "failed: wrong" in said
+    wrong, right, last = [line for line in capsys.readouterr().out.splitlines() if re.match("FAIL|ok  |failed", line)]
+    assert wrong.startswith("FAIL wrong: {'passed': False") and "the numbers differ" in wrong
+    assert right.startswith("ok   right: {'passed': True, 'number': 1") and last == "failed: wrong"
 
 
 # The mutants
@@ -84,33 +80,33 @@ def mutate_blocks(monkeypatch):
 
 def mutate_memory(monkeypatch):
     """An estimate without logits."""
-    right = gpu_check.memory.estimate
-    monkeypatch.setattr(gpu_check.memory, "estimate", lambda *a, **k: right(*a, **k)._replace(logits=0))
+    right = checks.memory.estimate
+    monkeypatch.setattr(checks.memory, "estimate", lambda *a, **k: right(*a, **k)._replace(logits=0))
 
 
 def mutate_resume(monkeypatch):
     """A run that goes on from another step."""
-    right = gpu_check.train.__globals__["restore_state"]
+    right = checks.train.__globals__["restore_state"]
 
     def wrong(*arguments):
         step, tokens, seconds = right(*arguments)
         return step + 1, tokens, seconds
 
-    monkeypatch.setitem(gpu_check.train.__globals__, "restore_state", wrong)
+    monkeypatch.setitem(checks.train.__globals__, "restore_state", wrong)
 
 
 @pytest.mark.parametrize(
     ("mutate", "check"),
     [
-        (mutate_norm, gpu_check.parity),
-        (mutate_leak, gpu_check.no_leakage),
-        (mutate_cache, gpu_check.exact_cache),
-        (mutate_blocks, gpu_check.flex_equals_sdpa),
-        (mutate_memory, gpu_check.training),
-        (mutate_resume, gpu_check.resume),
+        (mutate_norm, checks.test_parity),
+        (mutate_leak, checks.test_no_leakage),
+        (mutate_cache, checks.test_exact_cache),
+        (mutate_blocks, checks.test_flex_equals_sdpa),
+        (mutate_memory, checks.test_training),
+        (mutate_resume, checks.test_resume),
     ],
 )
 def test_a_mutant_fails_the_check(mutate, check, bench, monkeypatch):
     mutate(monkeypatch)
     with pytest.raises(AssertionError):
-        check(bench)
+        check(bench, lambda *_: None)
