@@ -1,11 +1,9 @@
-"""Filling the third sentence of ROCStories: A3, masked diffusion and autoregression from one source, and copies.
+"""Who fills the third sentence of ROCStories best: A3, masked diffusion or autoregression from one source, or a copy?
 
 The protocol stands in ``a3mini/evaluate/stories.py``. The stories may not be published, so they are read from a file
-or from the hub, and the result holds numbers alone; its sample completions are of the four stories below, which are
-ours. Differences between systems are paired, story by story.
-
-Each system's scores are kept in checkpoints/infilling as soon as they are there, under a name that depends on the
-system's options, its weights and the stories. So a killed run goes on, and a new adapter is measured anew.
+or from the hub, and the result holds numbers alone; its sample completions are of the four stories of our_stories.json,
+which are ours. Differences between systems are paired, story by story. Each system's scores are kept in
+checkpoints/infilling, under a name that depends on its options, its weights and the stories: a killed run goes on.
 
     python benchmarks/infilling.py --stories cloze_val.csv                 250 stories, all systems
     python benchmarks/infilling.py --stories cloze_val.csv --count 1000 --systems a3-1 ar copy-before
@@ -15,7 +13,7 @@ autoregression the untouched source, and there is no diffusion.
 """
 
 import argparse
-import time
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,36 +22,15 @@ import torch
 from arms import OPTION, add_options, load_arm
 from kept import digest, kept, weights_of
 from record import RESULTS, record
+from timing import clock
 
 from a3mini.evaluate import intervals, stories
 from a3mini.evaluate.continuations import BestOf, LeftOnly
 from a3mini.evaluate.fillers import Copy, Diffusion, Dynamic, Filler, Groupwise
-from a3mini.train import corpus
-from a3mini.train.corpus import Cloze
+from a3mini.train.corpus import Cloze, cloze
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "infilling"
-OURS = [
-    Cloze(
-        "Nadia wanted to bake a cake for her brother. She found an old recipe in a drawer.",
-        "She mixed the flour, the eggs and the sugar in a bowl.",
-        "She put the cake into the oven and waited. Her brother said that it was the best cake ever.",
-    ),
-    Cloze(
-        "The lighthouse keeper woke up in the middle of the night. A storm had put out the lamp.",
-        "He climbed the stairs with a box of matches.",
-        "Soon the light shone over the sea again. A ship turned just in time.",
-    ),
-    Cloze(
-        "Omar lost his red scarf on the way to school. He looked for it everywhere.",
-        "A girl in his class had picked it up.",
-        "He thanked her and gave her an apple. They walked home together.",
-    ),
-    Cloze(
-        "My neighbour has a parrot that can talk. One day the window was open.",
-        "The parrot flew away and sat down in a tall tree.",
-        "We called it for an hour. At last it flew back for a piece of banana.",
-    ),
-]
+OURS = [Cloze(**story) for story in json.loads(Path(__file__).with_name("our_stories.json").read_text())]
 # name: the kind of model that it needs, and how it is made of it
 SYSTEMS: dict[str, tuple[str, Callable[..., Filler]]] = {
     "copy-before": ("autoregressive", lambda _, o: Copy(which="before")),
@@ -72,6 +49,7 @@ SYSTEMS: dict[str, tuple[str, Callable[..., Filler]]] = {
     "diffusion-random": ("diffusion", lambda m, o: Diffusion(m, 1, "random", o.temperature)),
 }
 ON_REQUEST = ("a3-dynamic-2", "a3-dynamic-4", "diffusion-random")
+NO_CHAIN = ("diffusion-4", "diffusion-random")  # diffusion's chain is the same whatever the order in which it fills
 AGAINST = ("ar", "copy-before", "a3-left")  # what differences are taken against
 
 
@@ -85,86 +63,77 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--candidates", type=int, default=8, help="of ar-best")
     parser.add_argument("--chains", type=int, default=32, help="stories whose middle diffusion scores, token by token")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    if options.systems is None:
-        options.systems = [name for name in SYSTEMS if name not in ON_REQUEST]
-        if options.diffusion is None:
-            options.systems = [name for name in options.systems if SYSTEMS[name][0] != "diffusion"]
+    kinds = {"any-order", "autoregressive"} | ({"diffusion"} if options.diffusion else set())
+    options.systems = options.systems or [n for n in SYSTEMS if n not in ON_REQUEST and SYSTEMS[n][0] in kinds]
     return options
 
 
 def measure(name: str, system: Filler, chosen: list[Cloze], tokenizer, options: argparse.Namespace) -> dict:
     """Scores of every story, and what the system puts into our own; no text of the stories."""
-    start = time.perf_counter()
-    filled = stories.fill(system, chosen, tokenizer, options.batch_size, options.seed, options.device)
-    seconds = time.perf_counter() - start
+    where = {"tokenizer": tokenizer, "batch_size": options.batch_size, "device": options.device}
+    seconds, filled = clock(partial(stories.fill, system, chosen, seed=options.seed, **where))
     rouge = stories.rouge(filled.texts, [story.middle for story in chosen])
     found = {
         "seconds": seconds,
         "passes": filled.passes,
         "rouge": {kind: values.tolist() for kind, values in rouge.items()},
-        "ours": stories.fill(system, OURS, tokenizer, options.batch_size, options.seed, options.device).texts,
+        "ours": stories.fill(system, OURS, seed=options.seed, **where).texts,
     }
-    scored = chosen[: options.chains] if isinstance(system, Diffusion) else chosen
-    # diffusion's chain is the same whatever the order in which it fills
-    if type(system).log_probs is not Filler.log_probs and name not in ("diffusion-4", "diffusion-random"):
-        nats, tokens = stories.middle_nats(system.log_probs, scored, tokenizer, options.batch_size, options.device)
+    if type(system).log_probs is not Filler.log_probs and name not in NO_CHAIN:
+        scored = chosen[: options.chains] if isinstance(system, Diffusion) else chosen
+        nats, tokens = stories.middle_nats(system.log_probs, scored, **where)
         found |= {"nats": nats.tolist(), "tokens": tokens.tolist()}
-    return found | {"wall_seconds": time.perf_counter() - start}
+    return found
+
+
+def scores(one: dict) -> dict[str, tuple[torch.Tensor, torch.Tensor | None, int]]:
+    """By name: a number for every story, its weight in a mean, and the digits to show."""
+    found = {kind: (torch.tensor(values, dtype=torch.float64), None, 2) for kind, values in one["rouge"].items()}
+    if "nats" in one:
+        tokens = torch.tensor(one["tokens"])
+        found["nats_per_token"] = torch.tensor(one["nats"], dtype=torch.float64) / tokens, tokens, 4
+    return found
 
 
 def summary(name: str, done: dict[str, dict]) -> dict:
     """A system's numbers with their intervals, and its paired differences from others."""
-    one, count = done[name], len(done[name]["passes"])
-    scores = {kind: torch.tensor(values, dtype=torch.float64) for kind, values in one["rouge"].items()}
-    made = {
-        "model": one["model"],
-        "settings": one["settings"],
-        "seconds": round(one["seconds"], 2),
-        "seconds_per_story": round(one["seconds"] / count, 4),
-        "passes_per_story": round(sum(one["passes"]) / count, 2),
-        "rouge": {kind: intervals.bootstrap(values).rounded() for kind, values in scores.items()},
-        "ours": one["ours"],
-        "minus": {},
-    }
-    if "nats" in one:
-        nats, tokens = torch.tensor(one["nats"], dtype=torch.float64), torch.tensor(one["tokens"])
-        made["nats_per_token"] = intervals.bootstrap(nats / tokens, tokens).rounded(4)
-        made["scored_stories"], made["scored_tokens"] = len(nats), int(tokens.sum())
-    for other in AGAINST:
-        if other == name or other not in done:
-            continue
-        theirs = done[other]
-        made["minus"][other] = {
-            kind: intervals.paired(values, torch.tensor(theirs["rouge"][kind], dtype=torch.float64)).rounded()
-            for kind, values in scores.items()
+    one, mine = done[name], scores(done[name])
+    means = {kind: intervals.bootstrap(values, weights).rounded(n) for kind, (values, weights, n) in mine.items()}
+    scored = {"scored_stories": len(one["nats"]), "scored_tokens": sum(one["tokens"])} if "nats" in one else {}
+    minus = {}
+    for other in (other for other in AGAINST if other != name and other in done):
+        theirs = scores(done[other])
+        minus[other] = {
+            kind: intervals.paired(values, theirs[kind][0][: len(values)], weights).rounded(digits)
+            for kind, (values, weights, digits) in mine.items()
+            if kind in theirs
         }
-        if "nats" in one and "nats" in theirs:
-            per_token = torch.tensor(theirs["nats"][: len(nats)], dtype=torch.float64) / tokens
-            made["minus"][other]["nats_per_token"] = intervals.paired(nats / tokens, per_token, tokens).rounded(4)
-    return made
+    return {
+        "model": one["model"], "settings": one["settings"], "ours": one["ours"], "seconds": round(one["seconds"], 2),
+        "seconds_per_story": round(one["seconds"] / len(one["passes"]), 4),
+        "passes_per_story": round(sum(one["passes"]) / len(one["passes"]), 2),
+        "rouge": {kind: means.pop(kind) for kind in one["rouge"]}, **means, "minus": minus, **scored,
+    }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = stories.subset(corpus.cloze(options.stories), options.count, options.seed)
-    text = digest(repr(chosen).encode(), repr(OURS).encode())
-    same = {"stories": text, "count": len(chosen), "seed": options.seed, "batch_size": options.batch_size}
+    chosen = stories.subset(cloze(options.stories), options.count, options.seed)
+    same = {"stories": digest(chosen, OURS), "seed": options.seed, "batch_size": options.batch_size}
     done = {}
     for kind in dict.fromkeys(SYSTEMS[name][0] for name in options.systems):
         model, tokenizer, called = load_arm(kind, getattr(options, OPTION[kind]))
-        model, weights = model.to(options.device).eval(), weights_of(model)
+        model = model.to(options.device).eval()
+        weights = weights_of(model)
         for name in (name for name in options.systems if SYSTEMS[name][0] == kind):
             system = SYSTEMS[name][1](model, options)
-            settings = same | system.settings()
-            settings |= {"chains": options.chains} if isinstance(system, Diffusion) else {}
-            settings |= {"weights": weights} if system.model is not None else {}
-            found = kept(FOLDER, name, settings, partial(measure, name, system, chosen, tokenizer, options))
-            done[name] = found | {"settings": system.settings(), "model": called if system.model is not None else None}
-            shown = summary(name, done)
-            print(f"{name}: {shown['rouge']} {shown.get('nats_per_token', '')} {shown['seconds']} s", flush=True)
-        del model, system  # half a gigabyte
+            settings = same | system.settings() | ({"weights": weights} if system.model else {})
+            settings |= {"chains": options.chains} if kind == "diffusion" else {}
+            make = partial(measure, name, system, chosen, tokenizer, options)
+            about = {"settings": system.settings(), "model": called if system.model else None}
+            done[name] = kept(FOLDER, name, settings, make) | about
+            print(name, summary(name, done), flush=True)
     source = Path(options.stories)
     record(
         "infilling", seed=options.seed, wall_seconds=sum(one["wall_seconds"] for one in done.values()),

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import clock
 
 from a3mini import runs
 
 
-def digest(*parts: bytes) -> str:
+def digest(*parts) -> str:
+    """A short mark of some values, or of bytes."""
     made = hashlib.sha256()
     for part in parts:
-        made.update(part)
+        made.update(part if isinstance(part, bytes) else repr(part).encode())
     return made.hexdigest()[:16]
 
 
@@ -25,10 +27,11 @@ def weights_of(model) -> str:
 
 
 def kept(folder: Path, name: str, settings: dict, make: Callable[[], dict]) -> dict:
-    """What ``make`` returns, from ``folder`` if it was made before with the same settings."""
+    """What ``make`` returns and its ``wall_seconds``, from ``folder`` if it was made before with the same settings."""
     plain = re.sub("[^a-z0-9]+", "-", name.lower())  # a name that is fit for a file
     path = folder / f"{plain}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_json(path, {"settings": settings, **make()})
+        seconds, made = clock(make)
+        runs.write_json(path, {"settings": settings, "wall_seconds": seconds, **made})
     return json.loads(path.read_text())

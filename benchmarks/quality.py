@@ -1,9 +1,9 @@
-"""Generation quality: beginnings of held-out stories, continued by each system in each order, before a judge.
+"""How good are the texts? Beginnings of held-out stories, continued by each system in each order, before a judge.
 
 For each: the perplexity under the judge, and what a low one may hide: entropy and distinct-n of the texts
 (``a3mini.evaluate.quality``), with 95 % intervals over the texts. How the stories really go on is a row of its own.
 Dynamic resampling at random is not a row: it is "random order", which costs less, since the order is known before
-(tests/test_quality.py). Every row is kept in checkpoints/quality, so a run that was stopped goes on.
+(tests/evaluate/test_quality.py). Every row is kept in checkpoints/quality, so a run that was stopped goes on.
 
     python benchmarks/quality.py --a3 FOLDER --diffusion FOLDER --autoregressive FOLDER
 
@@ -11,25 +11,22 @@ The judge is the untouched source of all systems: not one of them, but their rel
 """
 
 import argparse
-import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from adaptation import HELD_OUT, tinystories
-from arms import add_options, load_arm
+from arms import OPTION, add_options, load_arm
 from kept import digest, kept, weights_of
 from record import RESULTS, record
-from transformers import AutoTokenizer
+from timing import clock
 
-from a3mini import groups
+from a3mini import groups, pretrained
 from a3mini.evaluate.continuations import LeftOnly
 from a3mini.evaluate.fillers import Diffusion, Dynamic, Filler, Groupwise
 from a3mini.evaluate.quality import Openings, Written, judge, openings
 from a3mini.evaluate.stories import Batch, Filled
 from a3mini.model import A3ForCausalLM
-from a3mini.pretrained import SmallModel, load_autoregressive, small_model
 from a3mini.train import MaskedDiffusionModel, generator_for
 
 FOLDER = RESULTS.parents[1] / "checkpoints" / "quality"
@@ -37,14 +34,8 @@ REAL = "the stories themselves"
 SIZES = (1, 2, 4)  # tokens at a time
 
 
-@dataclass(frozen=True)
-class RandomOrder(Filler):
-    """A3 in an order that is drawn before any token, ``size`` at a time; options as ``Groupwise``."""
-
-    model: A3ForCausalLM
-    size: int = 1
-    known: str = "together"
-    temperature: float = 0.0
+class RandomOrder(Groupwise):
+    """A3 in an order that is drawn before any token, ``size`` at a time."""
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
         group_ids = groups.infill(batch.unknown, self.size, "random", batch.padding, generator)
@@ -53,41 +44,39 @@ class RandomOrder(Filler):
 
 def strategies(model, known: str, temperature: float, sizes=SIZES) -> dict[tuple[str, int], Filler]:
     """By order and tokens at a time: how a model of this kind can go on."""
-    if isinstance(model, MaskedDiffusionModel):
-        orders = {"random order": "random", "by confidence": "confidence"}
-        return {
-            (name, size): Diffusion(model, size, order, temperature) for name, order in orders.items() for size in sizes
-        }
-    if not isinstance(model, A3ForCausalLM):
-        return {("left to right", 1): LeftOnly(model, temperature)}
     options = {"known": known, "temperature": temperature}
-    makers = {
-        "left to right": lambda size: Groupwise(model, size, **options),
-        "random order": lambda size: RandomOrder(model, size, **options),
-        "by confidence": lambda size: Dynamic(model, size, "confidence", **options),
-        "by entropy": lambda size: Dynamic(model, size, "entropy", **options),
-    }
+    if isinstance(model, MaskedDiffusionModel):
+        makers = {
+            "random order": lambda size: Diffusion(model, size, "random", temperature),
+            "by confidence": lambda size: Diffusion(model, size, "confidence", temperature),
+        }
+    elif isinstance(model, A3ForCausalLM):
+        makers = {
+            "left to right": lambda size: Groupwise(model, size, **options),
+            "random order": lambda size: RandomOrder(model, size, **options),
+            "by confidence": lambda size: Dynamic(model, size, "confidence", **options),
+            "by entropy": lambda size: Dynamic(model, size, "entropy", **options),
+        }
+    else:
+        return {("left to right", 1): LeftOnly(model, temperature)}
     return {(order, size): make(size) for order, make in makers.items() for size in sizes}
 
 
-def written(filler: Filler, batch: Openings, seed: int) -> dict:
-    started = time.perf_counter()
-    done = filler(batch, generator_for(seed, 1))
-    seconds = (time.perf_counter() - started) / len(done.texts)
-    ids = [text.ids for text in done.texts]
-    return {"texts": done.texts, "ids": ids, "passes": sum(done.passes) / len(done.passes), "seconds": seconds}
-
-
-def measured(model, tokenizer, texts: list[str], prompts: list[str]) -> dict:
+def judged(judging: pretrained.SmallModel, texts: list[Written], prompts: list[str]) -> dict:
     digits = {"perplexity": 2, "entropy": 3}
-    found = judge(model, tokenizer, texts, prompts).summary()
+    found = judge(*judging[:2], texts, prompts).summary()
     return {"measured": {name: one.rounded(digits.get(name, 4)) for name, one in found.items()}}
 
 
-def judge_of(source: str | None) -> SmallModel:
-    if source is None:
-        return small_model()
-    return SmallModel(load_autoregressive(source), AutoTokenizer.from_pretrained(source), source)
+def written(filler: Filler, batch: Openings, seed: int, judging: pretrained.SmallModel) -> dict:
+    """What a system writes, and what the judge thinks of it."""
+    seconds, (texts, passes) = clock(partial(filler, batch, generator_for(seed, 1)))
+    about = {"passes": round(sum(passes) / len(texts), 3), "seconds": round(seconds / len(texts), 3)}
+    return {**about, **judged(judging, texts, batch.prompts), "texts": texts}
+
+
+def judge_of(source: str | None) -> pretrained.SmallModel:
+    return pretrained.adapter_source({"source": source}) if source else pretrained.small_model()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,45 +89,36 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--given", type=int, default=32, help="tokens, with the start token")
     parser.add_argument("--new", type=int, default=48, help="tokens")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
     stories = tinystories(options.tinystories)[-HELD_OUT:]  # never trained on
     about = {key: getattr(options, key) for key in ("count", "given", "new", "seed")}
-    wanted = {"any-order": options.a3}  # the shipped adapter, if no folder is named
-    wanted |= {"diffusion": options.diffusion} if options.diffusion else {}
-    wanted |= {"autoregressive": options.autoregressive}  # the untouched source, if no folder is named
-    rows, batch = {}, None
-    for kind, folder in wanted.items():
+    judging = judge_of(options.judge)
+    judging.autoregressive.to(options.device)
+    about["judge"] = weights_of(judging.autoregressive)
+    rows, wall = {}, 0.0
+    for kind, option in OPTION.items():
+        folder = vars(options)[option]
+        if kind == "diffusion" and folder is None:
+            continue  # an untouched source does not know masks
         model, tokenizer, title = load_arm(kind, folder)
         model = model.to(options.device).eval()
         batch = openings(stories, tokenizer, options.given, options.new, options.count, options.seed, model.device)
-        same = {**about, "weights": weights_of(model), "text": digest(repr(batch.prompts + batch.real).encode())}
-        fillers = strategies(model, options.known_order, options.temperature, options.sizes)
-        for (order, size), filler in fillers.items():
+        about["text"] = digest(batch.prompts + batch.real)
+        weights = weights_of(model)
+        for (order, size), filler in strategies(model, options.known_order, options.temperature, options.sizes).items():
             name = f"{kind}, {order}, {size}"
-            make = partial(written, filler, batch, options.seed)
-            made = kept(FOLDER, name, same | filler.settings(), make)
-            rows[name] = {"kind": kind, "model": title, "order": order, "tokens_per_step": size, "made": made}
-            print(f"{name}: {made['passes']:.0f} passes, {made['seconds']:.2f} s a text", flush=True)
-        del model, filler, fillers, make  # half a gigabyte
-    rows[REAL] = {"made": {"texts": batch.real, "ids": [text.ids for text in batch.real]}}
-
-    judging, judging_tokenizer, judge_name = judge_of(options.judge)
-    judging, weights = judging.to(options.device), weights_of(judging)
-    for name, row in rows.items():
-        texts = [Written(*both) for both in zip(row["made"]["texts"], row["made"]["ids"], strict=True)]
-        settings = {"judge": weights, "texts": digest(repr((batch.prompts, texts, row["made"]["ids"])).encode())}
-        make = partial(measured, judging, judging_tokenizer, texts, batch.prompts)
-        row["measured"] = kept(FOLDER, f"{name}, judged", settings, make)["measured"]
-        print(name, row["measured"], flush=True)
-    seconds = [row["made"]["seconds"] * options.count for row in rows.values() if "seconds" in row["made"]]
-    for row in rows.values():
-        made = row.pop("made")
-        row |= {key: round(made[key], 3) for key in ("passes", "seconds") if key in made}
+            settings = {**about, "weights": weights, **filler.settings()}
+            made = kept(FOLDER, name, settings, partial(written, filler, batch, options.seed, judging))
+            rows[name] = {"kind": kind, "model": title, "order": order, "tokens_per_step": size}
+            rows[name] |= {key: made[key] for key in ("passes", "seconds", "measured")}
+            wall += made["wall_seconds"]
+            print(name, rows[name], flush=True)
+    made = kept(FOLDER, REAL, about, partial(judged, judging, batch.real, batch.prompts))
+    rows[REAL] = {"measured": made["measured"]}
     record(
-        "quality", wall_seconds=sum(seconds), judge=judge_name, text="TinyStories, held out",
-        device=options.device, temperature=options.temperature, known_order=options.known_order, **about, rows=rows,
+        "quality", wall_seconds=wall, device=options.device, temperature=options.temperature,
+        known_order=options.known_order, rows=rows, **about | {"judge": judging.name, "text": "TinyStories, held out"},
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Weigh every page of the built site, and let Lighthouse judge it.
+"""What does each page of the built site weigh, and what does Lighthouse think of it?
 
     python benchmarks/site.py                          all pages; writes book/results/site.json
     python benchmarks/site.py --only index --runs 1    pages whose name contains "index"; prints, and writes nothing
@@ -16,19 +16,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
 from record import record
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-# The newest version that runs on Node 20; 13 needs Node 22.19.
-LIGHTHOUSE = "12.8.2"
+SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+LIGHTHOUSE = "12.8.2"  # the newest version that runs on Node 20; 13 needs Node 22.19
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 METRICS = {
     "first_contentful_paint_ms": "first-contentful-paint",
     "largest_contentful_paint_ms": "largest-contentful-paint",
@@ -42,58 +40,29 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def chromium() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    found = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        sys.exit("No Chromium found: set A3_CHROMIUM to its path.")
-    return found
+def lighthouse(address: str, chromium: str) -> dict:
+    """The report of one visit."""
+    command = ["npx", "--yes", f"lighthouse@{LIGHTHOUSE}", address, "--preset=desktop", "--quiet", "--output=json"]
+    command += ["--only-categories=performance,accessibility"]
+    command += ["--chrome-flags=--headless=new --no-sandbox --disable-gpu"]
+    environment = os.environ | {"CHROME_PATH": chromium}
+    done = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, env=environment)
+    return json.loads(done.stdout)
 
 
-def weigh(browser, address: str) -> dict[str, int]:
-    """Bytes by type of all that one visit loads."""
-    context = browser.new_context(viewport={"width": 1350, "height": 940})
-    page, requests, weights = context.new_page(), [], {}
-    page.on("requestfinished", lambda request: requests.append(request))
-    page.goto(address, wait_until="networkidle")
-    for request in requests:
-        if request.url.startswith("http"):  # explorers import their own module as a blob:
-            weights[request.resource_type] = weights.get(request.resource_type, 0) + request.sizes()["responseBodySize"]
-    context.close()
-    return dict(sorted(weights.items()))
-
-
-def judge(address: str, executable: str) -> dict:
-    """Lighthouse's scores, 0 to 100, its metrics, and what it finds wrong for accessibility."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = ["npx", "--yes", f"lighthouse@{LIGHTHOUSE}", address, "--preset=desktop", "--quiet"]
-        command += ["--only-categories=performance,accessibility", "--output=json", f"--output-path={report}"]
-        command += ["--chrome-flags=--headless=new --no-sandbox --disable-gpu"]
-        subprocess.run(
-            command, check=True, timeout=300, capture_output=True, env={**os.environ, "CHROME_PATH": executable}
-        )
-        result = json.loads(report.read_text(encoding="utf-8"))
-    audits = result["audits"]
-    names = [ref["id"] for ref in result["categories"]["accessibility"]["auditRefs"] if ref["weight"]]
+def judged(report: dict) -> dict:
+    """Bytes by type, scores from 0 to 100, the metrics, and what is wrong for accessibility."""
+    audits, weights = report["audits"], Counter()
+    for request in audits["network-requests"]["details"]["items"]:
+        if request["url"].startswith("http"):  # explorers import their own module as a blob:
+            weights[request["resourceType"].lower()] += request["resourceSize"]
+    names = [ref["id"] for ref in report["categories"]["accessibility"]["auditRefs"] if ref["weight"]]
     return {
-        **{name: round(100 * result["categories"][name]["score"]) for name in ("performance", "accessibility")},
+        "bytes": dict(sorted(weights.items())),
+        **{name: round(100 * report["categories"][name]["score"]) for name in ("performance", "accessibility")},
         **{ours: round(audits[theirs]["numericValue"], 3) for ours, theirs in METRICS.items()},
         "accessibility_findings": [name for name in names if audits[name]["score"] not in (1, None)],
     }
-
-
-def table(pages: dict[str, dict]) -> str:
-    rows = [f"{'page':42} {'perf.':>5} {'acc.':>5} {'FCP':>6} {'LCP':>6} {'TBT':>6} {'CLS':>6} {'kB':>7}  of which"]
-    for name, page in pages.items():
-        parts = ", ".join(f"{kind} {size / 1000:.0f}" for kind, size in page["bytes"].items())
-        first, largest, blocked, shift = (page[name] for name in METRICS)
-        rows.append(
-            f"{name:42} {page['performance']:5} {page['accessibility']:5} {first / 1000:5.1f}s {largest / 1000:5.1f}s "
-            f"{blocked / 1000:5.2f}s {shift:6.3f} {sum(page['bytes'].values()) / 1000:7.0f}  {parts}"
-        )
-        rows += [f"    accessibility: {finding}" for finding in page["accessibility_findings"]]
-    return "\n".join(rows)
 
 
 def main() -> None:
@@ -102,39 +71,29 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of Lighthouse for each page")
     parser.add_argument("--site", type=Path, default=SITE, help="the built site")
     options = parser.parse_args()
-    found = {
-        str(page.relative_to(options.site)) for page in options.site.glob("*/*.html") if page.parent.name[0] != "_"
-    }
-    names = sorted(name for name in found if options.only in name)
+    found = [page.relative_to(options.site) for page in options.site.glob("*/*.html") if page.parent.name[0] != "_"]
+    names = sorted(str(page) for page in found if options.only in str(page))
     if not names:
         sys.exit(f"No page of {options.site} has {options.only!r} in its name. Build the site first: `make book`.")
-
+    chromium = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        sys.exit("No Chromium found: set A3_CHROMIUM to its path.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=options.site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    executable, pages = chromium(), {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        for name in names:
-            pages[name] = {"bytes": weigh(browser, f"http://127.0.0.1:{server.server_port}/{name}")}
-        version = browser.version
-        browser.close()
+    pages = {}
     for name in names:
-        runs = [judge(f"http://127.0.0.1:{server.server_port}/{name}", executable) for _ in range(options.runs)]
-        pages[name] |= sorted(runs, key=lambda run: run["performance"])[len(runs) // 2]
-        print(name, pages[name]["performance"], pages[name]["accessibility"], flush=True)
+        address = f"http://127.0.0.1:{server.server_port}/{name}"
+        reports = [lighthouse(address, chromium) for _ in range(options.runs)]
+        reports.sort(key=lambda report: report["categories"]["performance"]["score"])
+        pages[name] = judged(reports[len(reports) // 2])
+        print(name, json.dumps(pages[name], indent=1), flush=True)
     server.shutdown()
-    print(table(pages))
     if not options.only:
+        version = reports[0]["environment"]["hostUserAgent"].partition("Chrome/")[2].split()[0]
         record(
-            "site",
-            seed=0,
-            lighthouse=LIGHTHOUSE,
-            preset="desktop",
-            runs=options.runs,
-            chromium=version,
-            server="Python's http.server, without compression",
-            pages=pages,
-        )
+            "site", seed=0, lighthouse=LIGHTHOUSE, preset="desktop", runs=options.runs, chromium=version,
+            server="Python's http.server, without compression", pages=pages,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

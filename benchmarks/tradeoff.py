@@ -1,4 +1,4 @@
-"""Quality against forward passes: what each way of decoding gives on the shipped compact model.
+"""What does quality cost in forward passes? Each way of decoding, on the shipped compact model.
 
 Each strategy continues the same held-out prompts, with three seeds, at temperature 1. For each: forward passes and
 seconds per sample, the perplexity under an independent judge, and what a low perplexity may hide: the entropy of the
@@ -12,83 +12,67 @@ import statistics
 from functools import partial
 
 import torch
-from decoding import clock
 from record import record
-from study import SEEDS, interval, judge
+from study_report import SEEDS, interval, judge
 from texts import held_out
+from timing import clock
+from torch import Tensor
 
 from a3mini import decode, groups, objective, speculative
 from a3mini.pretrained import compact_model
 from a3mini.train import generator_for
 
 GIVEN, NEW, SAMPLES = 16, 64, 24
-SIZES = (1, 2, 4, 8, 16)
+LENGTH = GIVEN + NEW
+SIZES, DRAFTS = (1, 2, 4, 8, 16), (4, 8, 16)  # tokens at a time
+UNKNOWN = (torch.arange(LENGTH) >= GIVEN).expand(SAMPLES, -1)
 
 
-def strategies(model) -> dict[str, tuple[str, int, object]]:
-    """By name: the family, the tokens per step, and a function of (input_ids, generator) that decodes."""
-    made = {}
-    length = GIVEN + NEW
-    unknown = (torch.arange(length) >= GIVEN).expand(SAMPLES, -1)
+def in_order(size: int) -> Tensor:
+    return groups.blocks(LENGTH, size, GIVEN).expand(SAMPLES, -1)
 
-    def add(family: str, size: int, run) -> None:
-        made[f"{family}, {size}"] = (family, size, run)
 
-    def random_order(run, size: int):
-        def decoded(ids, generator):
-            orders = [groups.shuffled(length, size, GIVEN, generator) for _ in range(SAMPLES)]
-            return run(ids, torch.stack(orders), generator=generator)
+def at_random(size: int, generator: torch.Generator) -> Tensor:
+    return torch.stack([groups.shuffled(LENGTH, size, GIVEN, generator) for _ in range(SAMPLES)])
 
-        return decoded
 
-    for size in SIZES:
-        in_order = groups.blocks(length, size, GIVEN).expand(SAMPLES, -1)
-        add("left to right", size, lambda ids, g, order=in_order: decode.generate(model, ids, order, generator=g))
-        add("random order", size, random_order(partial(decode.generate, model), size))
-        for criterion in ("confidence", "entropy"):
-            run = partial(decode.resample, model, unknown=unknown, per_step=size, criterion=criterion)
-            add(f"by {criterion}", size, lambda ids, g, run=run: run(input_ids=ids, generator=g))
-    for size in (1, 4):
-        run = partial(decode.resample, model, unknown=unknown, per_step=size, context="refreshed")
-        add("by confidence, refreshed", size, lambda ids, g, run=run: run(input_ids=ids, generator=g))
-    for draft in (4, 8, 16):
-        in_order = groups.left_to_right(length, GIVEN).expand(SAMPLES, -1)
-        run = partial(speculative.generate, model, draft=draft)
-        add("speculative, left to right", draft, lambda ids, g, r=run, order=in_order: r(ids, order, generator=g))
-        add("speculative, random order", draft, random_order(run, 1))
-    return made
+FAMILIES = {  # family: the tokens at a time that are tried, and how it decodes
+    "left to right": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, in_order(size), generator=g)),
+    "random order": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, at_random(size, g), generator=g)),
+    "by confidence": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, generator=g)),
+    "by entropy": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, "entropy", generator=g)),
+    "by confidence, refreshed": (
+        (1, 4), lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, context="refreshed", generator=g)
+    ),
+    "speculative, left to right": (
+        DRAFTS, lambda m, ids, size, g: speculative.generate(m, ids, in_order(1), draft=size, generator=g)
+    ),
+    "speculative, random order": (
+        DRAFTS, lambda m, ids, size, g: speculative.generate(m, ids, at_random(1, g), draft=size, generator=g)
+    ),
+}  # fmt: skip
 
 
 @torch.no_grad()
 def main() -> None:
-    compact = compact_model()
-    model, tokenizer = compact.model, compact.tokenizer
-    ids = held_out(tokenizer, GIVEN + NEW, SAMPLES)  # what follows the beginnings is never read
-    left_to_right = groups.left_to_right(GIVEN + NEW, GIVEN).expand(SAMPLES, -1)
-    rows, texts = {}, {}
-    for name, (family, size, run) in strategies(model).items():
-        passes, seconds, own, texts[name] = [], [], [], []
-        run(ids, generator_for(0))  # to warm up
-        for seed in SEEDS:
-            done = []
-            seconds.append(clock(lambda run=run, seed=seed, done=done: done.append(run(ids, generator_for(seed)))))
-            passes.append(statistics.mean(done[0].trace.passes))
-            own.append(-objective.log_likelihood(model, done[0].sequences, left_to_right).mean().item() / NEW)
-            texts[name].append(tokenizer.batch_decode(done[0].sequences, skip_special_tokens=True))
-        rows[name] = {
-            "family": family, "tokens_per_step": size, "passes": round(statistics.mean(passes), 1),
-            "ms_per_sample": round(1e3 * statistics.median(seconds) / SAMPLES, 1), "own_loss": interval(own),
-        }  # fmt: skip
+    model, tokenizer, model_name = compact_model()
+    ids = held_out(tokenizer, LENGTH, SAMPLES)  # what follows the beginnings is never read
+    rows, sequences = {}, {"held-out text": [ids] * len(SEEDS)}
+    for family, size, run in ((family, size, run) for family, (sizes, run) in FAMILIES.items() for size in sizes):
+        run(model, ids, size, generator_for(0))  # to warm up
+        seconds, done = zip(*(clock(partial(run, model, ids, size, generator_for(s))) for s in SEEDS), strict=True)
+        name, passes = f"{family}, {size}", statistics.mean(statistics.mean(one.trace.passes) for one in done)
+        rows[name] = {"family": family, "tokens_per_step": size, "passes": round(passes, 1),
+                      "ms_per_sample": round(1e3 * statistics.median(seconds) / SAMPLES, 1)}  # fmt: skip
+        sequences[name] = [one.sequences for one in done]
         print(name, rows[name], flush=True)
-    texts["held-out text"] = [tokenizer.batch_decode(ids, skip_special_tokens=True)] * len(SEEDS)
-    judged = judge(texts)
-    for name in texts:
-        rows.setdefault(name, {})["judged"] = judged[name]
-    rows["held-out text"]["own_loss"] = interval(
-        [-objective.log_likelihood(model, ids, left_to_right).mean().item() / NEW] * len(SEEDS)
-    )
+    text = partial(tokenizer.batch_decode, skip_special_tokens=True)
+    judged = judge({name: list(map(text, by_seed)) for name, by_seed in sequences.items()})
+    for name, by_seed in sequences.items():
+        losses = [-objective.log_likelihood(model, one, in_order(1)).mean().item() / NEW for one in by_seed]
+        rows.setdefault(name, {}).update(own_loss=interval(losses), judged=judged[name])
     record(
-        "tradeoff", seed=0, seeds=SEEDS, model=compact.name, judge=judged["judge"], given=GIVEN, new_tokens=NEW,
+        "tradeoff", seed=0, seeds=SEEDS, model=model_name, judge=judged["judge"], given=GIVEN, new_tokens=NEW,
         samples=SAMPLES, strategies=rows,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import pytest
 import study
+import study_report
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -10,7 +11,7 @@ from a3mini.train import data
 
 
 def test_interval_is_students():
-    assert study.interval([1.0, 2.0, 3.0]) == pytest.approx([2.0, 4.303 / 3**0.5], abs=1e-4)
+    assert study_report.interval([1.0, 2.0, 3.0]) == pytest.approx([2.0, 4.303 / 3**0.5], abs=1e-4)
 
 
 def test_differences_are_paired_by_seed_and_document():
@@ -18,7 +19,7 @@ def test_differences_are_paired_by_seed_and_document():
     tokens = [10, 20, 30]
     second = [{"nats": {"x": [seed * 100.0 + 7 * n for n in tokens]}, "tokens": {"x": tokens}} for seed in range(3)]
     first = [{**s, "nats": {"x": [v - 0.5 * n for v, n in zip(s["nats"]["x"], tokens, strict=True)]}} for s in second]
-    found = study.difference(first, second, "x")
+    found = study_report.difference(first, second, "x")
     assert found == {"mean": -0.5, "over_seeds": 0.0, "over_documents": [-0.5, -0.5]}
 
 

@@ -15,6 +15,7 @@ from laws import same, strong_llama
 from a3mini import decode, from_autoregressive, groups
 from a3mini.evaluate import quality
 from a3mini.evaluate.stories import Batch
+from a3mini.pretrained import SmallModel
 from a3mini.train import MaskedDiffusionModel, data, generator_for
 from a3mini.train.corpus import Story
 
@@ -242,7 +243,7 @@ def test_the_whole_benchmark(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "FOLDER", tmp_path)
     monkeypatch.setattr(benchmark, "load_arm", load_arm)
     monkeypatch.setattr(benchmark, "tinystories", lambda path: STORIES)
-    monkeypatch.setattr(benchmark, "judge_of", lambda source: (LLAMA, TOKENIZER, "a judge"))
+    monkeypatch.setattr(benchmark, "judge_of", lambda source: SmallModel(LLAMA, TOKENIZER, "a judge"))
     monkeypatch.setattr(benchmark, "record", lambda name, seed, **data: written.append({"seed": seed, **data}))
     options = "--diffusion folder --count 3 --given 6 --new 8 --sizes 2 4".split()
     benchmark.main(options)
