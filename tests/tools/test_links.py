@@ -17,7 +17,7 @@ from places import ROOT
 from a3mini.notebook import theme
 from book._ext import chapters
 from tools.environments import colab_check
-from tools.site import cover, links
+from tools.site import links
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SKIPPED = {".git", ".venv", ".book", "_build", "build", "checkpoints", "__pycache__"}
@@ -253,7 +253,7 @@ def test_the_citation_is_that_of_the_repository():
         assert str(said) in page
 
 
-# Colours and the cover
+# Colours
 
 
 @pytest.mark.parametrize("name, tokens", [("light", theme.LIGHT), ("dark", theme.DARK)])
@@ -265,7 +265,3 @@ def test_the_site_has_the_colours_of_the_figures(name, tokens):
     assert {key: value.upper() for key, value in colours.items()} == {key: tokens[key] for key in colours}
     rest = css.split("/* What the theme calls them */")[1]
     assert not re.findall(r"(?m)^ .*: .*#[0-9a-fA-F]{3,8}\b.*;", rest), "a colour that is not one of the figures'"
-
-
-def test_the_cover_is_what_the_package_says():
-    cover.main(["--check"])

@@ -2,22 +2,18 @@
 
 Groups, masks and colours are the package's own, so the picture cannot say anything else than the code.
 
-    python -m tools.site.cover            write
-    python -m tools.site.cover --check    change nothing; fail if something would change
+`make links` writes it, and the picture of the rooms (rooms.py), which has its colours and its frame from here.
 """
 
-import argparse
 import re
-import sys
 from html import escape
-from pathlib import Path
+from itertools import groupby
 
 import torch
 
 from a3mini import groups, masks
 from a3mini.notebook import theme
 
-COVER = Path(__file__).resolve().parents[2] / "book" / "_static" / "cover.svg"
 WORDS = "Tom lost his red toy car".split()
 GROUPS = torch.tensor([1, 1, 1, 3, 2, 2])
 BLANK = torch.tensor([False, False, True, True, False, False])
@@ -83,19 +79,21 @@ def predicted(group: int | None = None) -> str:
 UNKNOWN = 'class="hidden line" stroke-dasharray="3 3"'
 
 
-def spans(group_ids: list[int]):
-    """First and last position of each run of equal groups."""
-    first = 0
-    for position in range(1, len(group_ids) + 1):
-        if position == len(group_ids) or group_ids[position] != group_ids[first]:
-            yield first, position - 1, group_ids[first]
-            first = position
-
-
-def names(numbers: list[int]) -> str:
-    if not numbers:
-        return "nothing"
-    return f"group{'s' if len(numbers) > 1 else ''} " + " and ".join(map(str, numbers))
+def picture(name: str, title: str, description: str, height: int, parts: list[str]) -> str:
+    """A whole SVG file of the parts."""
+    drawn = "\n".join(parts)
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" \
+role="img" aria-labelledby="{name}-title {name}-desc">
+<title id="{name}-title">{title}</title>
+<desc id="{name}-desc">{escape(description)}</desc>
+{style()}
+<rect class="ground" width="{WIDTH}" height="{height}"/>
+<g font-family="{FONT}">
+{drawn}
+</g>
+</svg>
+"""
 
 
 def draw() -> str:
@@ -106,8 +104,9 @@ def draw() -> str:
     parts.append(text(LEFT, y + 24, "1. Put the words into groups", 17, bold=True))
     for x, word, group in zip(at, WORDS, ids, strict=True):
         parts.append(cell(x, y + 36, box, 34, word, seen(group)))
-    for first, last, group in spans(ids):
-        left, right = at[first], at[last] + box
+    for group, run in groupby(zip(at, ids, strict=True), key=lambda pair: pair[1]):
+        places = [x for x, _ in run]
+        left, right = places[0], places[-1] + box
         path = f"M{left + 2} {y + 75}v5H{right - 2}v-5"
         parts.append(f'<path d="{path}" fill="none" stroke="{colour(group)}" stroke-width="2.5"/>')
         parts.append(text((left + right) / 2, y + 97, f"group {group}", middle=True))
@@ -119,7 +118,8 @@ def draw() -> str:
         row = y + 38 + 62 * step
         visible = sees[ids.index(group)].tolist()
         known = sorted({other for other, shown in zip(ids, visible, strict=True) if shown})
-        parts.append(text(LEFT, row + 12, f"Group {group} sees {names(known)}:", look='class="muted"'))
+        names = f"group{'s' * (len(known) > 1)} {' and '.join(map(str, known))}" if known else "nothing"
+        parts.append(text(LEFT, row + 12, f"Group {group} sees {names}:", look='class="muted"'))
         for position, (x, word) in enumerate(zip(at, WORDS, strict=True)):
             if ids[position] == group:
                 parts.append(cell(x, row + 20, box, 32, word, predicted(group), 1.5))
@@ -147,35 +147,4 @@ def draw() -> str:
         parts.append(text(LEFT + 162, top + 16.5, name, 15))
     y += 37 + 29 * len(OTHERS)
     parts.append(text(LEFT, y + 15, "The number is the group. 0: given, not predicted.", look='class="muted"'))
-    height = y + 28
-
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-            'role="img" aria-labelledby="cover-title cover-desc">',
-            '<title id="cover-title">A3 in one picture</title>',
-            f'<desc id="cover-desc">{escape(DESCRIPTION)}</desc>',
-            style(),
-            f'<rect class="ground" width="{WIDTH}" height="{height}"/>',
-            f'<g font-family="{FONT}">',
-            *parts,
-            "</g>",
-            "</svg>",
-            "",
-        ]
-    )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
-    new = draw()
-    if parser.parse_args(arguments).check:
-        if not COVER.exists() or COVER.read_text(encoding="utf-8") != new:
-            sys.exit("Run `python -m tools.site.cover`.")
-        return
-    COVER.write_text(new, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return picture("cover", "A3 in one picture", DESCRIPTION, y + 28, parts)

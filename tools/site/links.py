@@ -5,7 +5,8 @@ README.md, one line of CITATION.cff, and two cells of each notebook: the badge t
 cell. What a chapter takes comes from book/_ext/chapters.py, which also tells the pages of the site when it is built.
 
 It links the first use of each word of the glossary, on pages too (glossary.py), and brings each notebook into the one
-form in which notebooks are committed: no outputs, no counts, the same kernel, stable cell ids.
+form in which notebooks are committed: no outputs, no counts, the same kernel, stable cell ids. It also draws two
+pictures from the code: cover.py, rooms.py.
 
     python -m tools.site.links            write
     python -m tools.site.links --check    change nothing; fail if something would change
@@ -24,7 +25,7 @@ import yaml
 
 from book._ext.chapters import chapters
 from tools import ROOT
-from tools.site import glossary
+from tools.site import cover, glossary, rooms
 
 # What a notebook needs and cannot install: it is what runs the notebook.
 FRONT_END = {"ipykernel", "jupyterlab"}
@@ -173,6 +174,9 @@ def generated(root: Path) -> dict[Path, str]:
     for name in glossary.PAGES:
         path = root / "book" / f"{name}.md"
         files[path] = glossary.link([path.read_text(encoding="utf-8")], words, "glossary.md")[0]
+
+    files[root / "book" / "_static" / "cover.svg"] = cover.draw()
+    files[root / "book" / "_static" / "rooms.svg"] = rooms.draw()
 
     workflow = f"{url}/actions/workflows/test.yml"
     badges = f"[![tests]({workflow}/badge.svg?branch={branch})]({workflow})"

@@ -1,24 +1,17 @@
 """Draw book/_static/rooms.svg: the rooms of the package, what is in each, and which others it uses.
 
 Files and arrows are read off the package's own imports, so the picture cannot say anything else than the code;
-tests/test_house.py holds the imports to the order of ``ROOMS``.
-
-    python -m tools.site.rooms            write
-    python -m tools.site.rooms --check    change nothing; fail if something would change
+tests/test_house.py holds the imports to the order of ``ROOMS``. `make links` writes the picture.
 """
 
-import argparse
 import ast
-import sys
 import textwrap
-from html import escape
-from pathlib import Path
 
 from a3mini.notebook import theme
-from tools.site.cover import FONT, WIDTH, style, text
+from tools import ROOT
+from tools.site.cover import WIDTH, picture, text
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE, PICTURE = ROOT / "a3mini", ROOT / "book" / "_static" / "rooms.svg"
+PACKAGE = ROOT / "a3mini"
 # From the ground up: a room uses those under it and no others. Name, what it is for, and the files that stand in no
 # folder of their own; in reading order.
 ROOMS = {
@@ -103,33 +96,4 @@ def draw() -> str:
         said.append(f"{name}, {about}: {', '.join(files(name))}; {stands_on}.")
         y += height + 8
     description = " ".join(["From the top down, each room uses only rooms under it.", *said])
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" '
-            'role="img" aria-labelledby="rooms-title rooms-desc">',
-            '<title id="rooms-title">The rooms of a3mini</title>',
-            f'<desc id="rooms-desc">{escape(description)}</desc>',
-            style(),
-            f'<rect class="ground" width="{WIDTH}" height="{y}"/>',
-            f'<g font-family="{FONT}">',
-            *parts,
-            "</g>",
-            "</svg>",
-            "",
-        ]
-    )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
-    new = draw()
-    if parser.parse_args(arguments).check:
-        if not PICTURE.exists() or PICTURE.read_text(encoding="utf-8") != new:
-            sys.exit("Run `python -m tools.site.rooms`.")
-        return
-    PICTURE.write_text(new, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return picture("rooms", "The rooms of a3mini", description, y, parts)
