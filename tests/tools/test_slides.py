@@ -9,6 +9,7 @@ from built_site import SITE, decks, is_local, problem, read, require_site
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from places import ROOT
 
+pytest.importorskip("mdit_py_plugins", reason="needs the extra `book`")
 from tools.site import slides
 
 CUT_OFF = """() => Reveal.getSlides().flatMap((slide, number) => {

@@ -5,8 +5,10 @@ import re
 
 import nbformat
 import pytest
-from myst_parser.mdit_to_docutils.base import default_slugify
 from places import ROOT
+
+pytest.importorskip("myst_parser", reason="needs the extra `book`")
+from myst_parser.mdit_to_docutils.base import default_slugify
 
 from book._ext import chapters
 

@@ -20,7 +20,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from book._ext.chapters import heading, prose
-from tools.course.exercises import ROOT, Exercise, chapters, exercises, imports, tagged
+from tools import ROOT
+from tools.course.exercises import Exercise, chapters, exercises, imports, tagged
 from tools.site.links import KERNEL
 
 COURSE = ROOT / "_build" / "assignments"
@@ -87,7 +88,6 @@ def assignment(chapter: str, notebook: NotebookNode) -> NotebookNode:
         *(cell for exercise in found for cell in of_exercise(exercise)),
     ]
     made = nbformat.from_dict(new_notebook(cells=cells, metadata=KERNEL))
-    made.metadata.kernelspec.language = "python"
     nbformat.validate(made)
     return made
 

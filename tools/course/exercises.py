@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools import ROOT
+
 HEADING = re.compile(r"(?m)^### Exercise \d+: (?P<title>.+) \(\d+ minutes, (?P<stars>★+)☆*\)$")
 SOLUTION_FOLD = re.compile(r"<details>\n<summary>Solution</summary>\n.*?\n</details>", re.DOTALL)
 HINT_FOLD = re.compile(r"<details>\n<summary>Hint</summary>\n.*?\n</details>", re.DOTALL)

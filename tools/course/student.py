@@ -15,8 +15,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tools import ROOT
 from tools.course.exercises import SOLUTION_FOLD, exercises
-from tools.site.book import ROOT, build, executed
+from tools.site.book import build, executed
 
 OUTPUT = ROOT / "_build" / "student"
 WORK = ROOT / ".book" / "student"

@@ -12,18 +12,18 @@ text, for its tasks come from the hub. What cannot be seen here: Colab's front e
 """
 
 import argparse
-import csv
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+from datasets import Dataset
+from packaging.utils import canonicalize_name
 
 from a3mini.train import corpus
 from benchmarks.record import record
-from tools.environments.environments import Workplace, pieces, python
+from tools.environments.environments import Workplace, pieces, python, with_place
 from tools.site.links import repository
 
 COLAB = Path(__file__).with_name("colab.txt")
@@ -48,10 +48,7 @@ def stand_in(folder: Path) -> None:
     target = folder / corpus.HUB["tinystories"]
     target.mkdir(parents=True, exist_ok=True)
     for split, part in (("train", stories[400:]), ("validation", stories[:400])):
-        with (target / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["text"])
-            writer.writerows([story] for story in part)
+        Dataset.from_dict({"text": part}).to_csv(target / f"{split}.csv")
 
 
 def copy_notebooks(place: Workplace, folder: Path) -> tuple[list[Path], str]:
@@ -72,34 +69,25 @@ def copy_notebooks(place: Workplace, folder: Path) -> tuple[list[Path], str]:
     return copies, cell
 
 
-def kernel(place: Workplace) -> str:
-    """A kernel of the environment; returns the folder under which Jupyter finds it."""
-    folder = place.folder / "jupyter" / "kernels" / "colab"
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = [str(place.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Colab", "language": "python"}))
-    return str(place.folder / "jupyter")
-
-
 def changed(before: dict[str, str], after: dict[str, str]) -> dict[str, list[str]]:
     return {name: [old, after.get(name, "gone")] for name, old in before.items() if after.get(name) != old}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--folder", type=Path, default="/tmp/a3-colab", help="where to work; what is found there goes on"
-    )
     parser.add_argument("--hub", action="store_true", help="there is a network: take texts and tasks from the hub")
-    parser.add_argument("--wrap", default="", help="a command that starts each notebook, such as `nice -n 19`")
-    options = parser.parse_args()
+    options = with_place(parser, "/tmp/a3-colab")
     place = Workplace(options.folder, options.wrap)
     wanted = COLAB.read_text(encoding="utf-8")
     place.create(python(re.search(r"(?m)^# python (\S+)", wanted)[1]), ["-r", str(COLAB)])
 
     notebooks, cell = copy_notebooks(place, place.folder / "content")
-    environ = {"JUPYTER_PATH": kernel(place)} | ({"HF_HUB_OFFLINE": "0"} if options.hub else {})
-    if not options.hub:
+    kernel = [place.python, "-m", "ipykernel", "install", "--name", "colab", "--prefix", place.folder]
+    subprocess.check_call(kernel)
+    environ = {"JUPYTER_PATH": str(place.folder / "share" / "jupyter")}
+    if options.hub:
+        environ["HF_HUB_OFFLINE"] = "0"
+    else:
         stand_in(place.folder / "content")
     last = [path for path in notebooks if path.stem == HUB_TASKS]
     for group in [*pieces([path for path in notebooks if path not in last]), last]:
@@ -135,9 +123,8 @@ def main() -> None:
 
 def differences(wanted: str, packages: dict[str, str]) -> dict[str, list[str]]:
     """Where the environment has another version than Colab, or a package that colab.txt does not name."""
-    pins = {name.lower(): version for name, version in re.findall(r"(?m)^([\w-]+)==(\S+)$", wanted)}
-    have = {name.lower().replace("_", "-"): version for name, version in packages.items()}
-    pins = {name.replace("_", "-"): version for name, version in pins.items()}
+    pins = {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w-]+)==(\S+)$", wanted)}
+    have = {canonicalize_name(name): version for name, version in packages.items()}
     return {n: [pins.get(n, "not named"), v] for n, v in have.items() if pins.get(n, "") != v.split("+")[0]}
 
 

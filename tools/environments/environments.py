@@ -4,6 +4,7 @@ A workplace is a folder outside the project: the last commit in ``repository``, 
 ``environment``, and what has been found so far in ``state.json``. A check that was stopped goes on where it was.
 """
 
+import argparse
 import json
 import os
 import re
@@ -14,7 +15,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools import ROOT
+
 NOT_STARTED = {"passed": 0, "failed": 1, "skipped": 0, "seconds": 0.0, "failures": ["pytest did not start"]}
 
 
@@ -29,9 +31,15 @@ def pieces(files: list[Path], size: int = 3) -> list[list[Path]]:
     return [files[start : start + size] for start in range(0, len(files), size)]
 
 
+def with_place(parser: argparse.ArgumentParser, folder: str) -> argparse.Namespace:
+    """The options of a command, with those of a workplace."""
+    parser.add_argument("--folder", type=Path, default=folder, help="where to work; what is found there goes on")
+    parser.add_argument("--wrap", default="", help="a command that starts each piece, such as `nice -n 19`")
+    return parser.parse_args()
+
+
 class Workplace:
     def __init__(self, folder: Path, wrap: str = ""):
-        """``wrap``: a command that starts each piece, such as ``nice -n 19``, where others use the machine, too."""
         self.folder, self.wrap = folder.resolve(), shlex.split(wrap)
         if ROOT in self.folder.parents:
             raise ValueError(f"{folder} lies in the project: what is checked there could find the project's own files")

@@ -2,8 +2,8 @@
 
 For each of the two it makes a fresh environment, outside the project, and runs in it the tests of the last commit
 (those of the site and of browsers apart: no_browser.py) and every notebook. The result goes to
-book/results/version_matrix.json, and `make results` writes it into book/versions.md. The extra `book` is not part of
-it: the site is built with the pinned versions only.
+book/results/version_matrix.json, which book/versions.md shows. The extra `book` is not part of it: the site is built
+with the pinned versions only.
 
     python -m tools.environments.matrix              both; one that was stopped goes on, and what failed runs again
     python -m tools.environments.matrix oldest       one of them
@@ -16,9 +16,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from benchmarks.record import record
-from tools.environments.environments import ROOT, Workplace, pieces, python
-from tools.environments.no_browser import OF_THE_SITE
+from tools import ROOT
+from tools.environments.environments import Workplace, pieces, python, with_place
 
 READERS, TOOLS = ("train", "notebooks", "eval"), ("test",)
 PYTHONS = {"oldest": "3.11", "newest": "3.13"}
@@ -47,8 +49,7 @@ def run(which: str, place: Workplace, jobs: int) -> None:
     for files in pieces(sorted((place.repository / "notebooks").glob("*.ipynb"))):
         place.notebooks(files, place.python, place.repository, "python3", JUPYTER_PREFER_ENV_PATH="1")
     for number, files in enumerate(test_pieces(place), 1):
-        names = [str(file) for file in files if file.name not in OF_THE_SITE]
-        arguments = [*names, "-p", "tools.environments.no_browser", f"-n{jobs}", "--dist=loadfile"]
+        arguments = [*map(str, files), "-p", "tools.environments.no_browser", f"-n{jobs}", "--dist=loadfile"]
         place.piece(f"tests-{number:02}", place.python, arguments, place.repository)
 
 
@@ -58,7 +59,7 @@ def test_pieces(place: Workplace) -> list[list[Path]]:
 
 def column(place: Workplace) -> dict:
     """What is stored of one of the two."""
-    have = {name.lower().replace("_", "-"): version for name, version in place.versions().items()}
+    have = {canonicalize_name(name): version for name, version in place.versions().items()}
     found = {"python": have["python"]} | {name: have[name] for name in ranges(*READERS, *TOOLS) if name in have}
     notebooks = sorted((place.repository / "notebooks").glob("*.ipynb"))
     complete = len(place.state["pieces"]) == len(test_pieces(place)) + len(pieces(notebooks))
@@ -74,13 +75,9 @@ def column(place: Workplace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("which", nargs="*", choices=[*PYTHONS, []], help="default: both")
-    parser.add_argument(
-        "--folder", type=Path, default="/tmp/a3-matrix", help="where to work; what is found there goes on"
-    )
     parser.add_argument("--jobs", type=int, default=2, help="how many test files run at the same time")
-    parser.add_argument("--wrap", default="", help="a command that starts each piece, such as `nice -n 19`")
     parser.add_argument("--record", action="store_true", help="run nothing; store what has been found")
-    options = parser.parse_args()
+    options = with_place(parser, "/tmp/a3-matrix")
     places = {which: Workplace(options.folder / which, options.wrap) for which in PYTHONS}
     for which in options.which or PYTHONS:
         if not options.record:

@@ -3,9 +3,6 @@
 Both are the same whatever versions of PyTorch or transformers are installed; `make test` has them.
 """
 
-# What these import comes with the extra `book`; matrix.py does not even name them.
-OF_THE_SITE = ("test_syllabus.py", "test_slides.py")
-
 
 def apart(item) -> bool:
     # an explorer's test needs a browser, test_directive.py the extra `book`

@@ -18,22 +18,11 @@ import nbformat
 import pytest
 
 from benchmarks.record import record
+from tools import ROOT
 from tools.site import slides
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / ".book" / "source"
 EXECUTED = ROOT / ".book" / "executed"  # one file per notebook: the fingerprint of its last good run
-
-
-def book_files() -> list[Path]:
-    files = [ROOT / "_config.yml", ROOT / "_toc.yml"]
-    for folder in ("book", "notebooks"):
-        files += [
-            f
-            for f in sorted((ROOT / folder).rglob("*"))
-            if f.is_file() and not {".ipynb_checkpoints", "__pycache__"} & {*f.parts}
-        ]
-    return files
 
 
 def fingerprint(notebook: Path) -> str:
@@ -52,26 +41,24 @@ def mark(name: str) -> Path:
 
 def stage() -> list[Path]:
     """Bring SOURCE up to date. Return the staged notebooks that have to be executed."""
-    stale, wanted = [], set()
-    for file in book_files():
-        copy = SOURCE / file.relative_to(ROOT)
-        wanted.add(copy)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".ipynb":
-            done = mark(file.name)
-            if copy.exists() and done.exists() and done.read_text() == fingerprint(file):
-                continue  # the copy holds the outputs
+    folder, stale = SOURCE / "notebooks", []
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(SOURCE / "book", ignore_errors=True)
+    shutil.copytree(ROOT / "book", SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copyfile(ROOT / "_toc.yml", SOURCE / "_toc.yml")
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert "execute_notebooks: auto" in config, "_config.yml: expected the line `execute_notebooks: auto`"
+    config = config.replace("execute_notebooks: auto", 'execute_notebooks: "off"')  # the copies are executed already
+    (SOURCE / "_config.yml").write_text(config, encoding="utf-8")
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copy, done = folder / file.name, mark(file.name)
+        if not (copy.exists() and done.exists() and done.read_text() == fingerprint(file)):
             done.unlink(missing_ok=True)
+            shutil.copyfile(file, copy)
             stale.append(copy)
-        content = file.read_bytes()
-        if file.name == "_config.yml":  # the copies are executed already
-            content = content.replace(b"execute_notebooks: auto", b'execute_notebooks: "off"')
-            assert b'execute_notebooks: "off"' in content, "_config.yml: expected the line `execute_notebooks: auto`"
-        if not copy.exists() or copy.read_bytes() != content:
-            copy.write_bytes(content)
-    for file in SOURCE.rglob("*"):
-        if file.is_file() and file not in wanted:
-            file.unlink()
+    for copy in folder.glob("*.ipynb"):
+        if not (ROOT / "notebooks" / copy.name).exists():
+            copy.unlink()
     return stale
 
 
