@@ -17,7 +17,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book student assignments test lint lab links timings results gpu-check colab-check matrix publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links timings gpu-check colab-check matrix publish-check slides clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,10 +48,6 @@ links: $(READY) ## write the repository's URL, the setup cell and the glossary's
 timings: $(READY) ## measure how long each notebook takes, and write it into them
 	$(BIN)/python -m tools.site.book --record
 	$(BIN)/python -m tools.site.links
-	$(BIN)/python -m tools.tables.results
-
-results: $(READY) ## write the tables of book/results.md from book/results/*.json
-	$(BIN)/python -m tools.tables.results
 
 publish-check: $(READY) ## build what would be published, serve it under /REPO/ and check it (EDITION=student: without solutions)
 	$(BIN)/python -m tools.site.publish_check --edition $(EDITION) --jobs $(JOBS) $(ARGS)

@@ -5,7 +5,7 @@ import re
 import nbformat
 from places import ROOT
 
-GENERATED = re.compile(r"<!-- (\w+):begin -->.*?<!-- \1:end -->|<!-- timings -->[^\n]*", re.DOTALL)
+GENERATED = re.compile(r"<!-- timings -->[^\n]*")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 
 

@@ -1,0 +1,46 @@
+"""Sphinx extension: the directive ``{result} NAME`` puts a table or a figure on a page, made from book/results/*.json.
+
+NAME is a function of one of the modules below. A figure takes the options and the caption of ``{figure}``.
+"""
+
+import os
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.directives.patches import Figure
+from sphinx.util.docutils import SphinxDirective
+
+from . import decoding, machines, study, tasks
+from .common import made, reads, save
+
+MODULES = (decoding, machines, study, tasks)
+SHOWN = {
+    name: make
+    for module in MODULES
+    for name, make in vars(module).items()
+    if name[0] != "_" and getattr(make, "__module__", None) == module.__name__
+}
+
+
+class ResultDirective(SphinxDirective, Figure):
+    def run(self) -> list[nodes.Node]:
+        name, results = self.arguments[0], Path(self.env.srcdir) / "book" / "results"
+        if name not in SHOWN:
+            raise self.error(f"result: there is no {name!r}, only {', '.join(sorted(SHOWN))}")
+        for file in [*Path(__file__).parent.glob("*.py"), *reads(SHOWN[name], results).values()]:
+            self.env.note_dependency(str(file))  # the page is read again when one of them has changed
+        try:
+            shown = made(SHOWN[name], results)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self.error(f"result {name}: {type(error).__name__}: {error}") from error
+        if isinstance(shown, str):
+            return self.parse_text_to_nodes(shown)
+        picture = Path(self.env.doctreedir) / "results" / f"{name}.svg"  # it lives as long as the page that was read
+        save(shown, picture)
+        self.arguments = ["/" + Path(os.path.relpath(picture, self.env.srcdir)).as_posix()]
+        return Figure.run(self)
+
+
+def setup(app) -> dict:
+    app.add_directive("result", ResultDirective)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

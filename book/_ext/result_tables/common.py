@@ -1,0 +1,108 @@
+"""What all tables share: how results are found, and how a table, a number and the line about its source are written.
+
+A table, or a figure, is a function. Its parameters are the results that it reads; one with a default may be missing.
+"""
+
+import inspect
+import json
+import string
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+COMMANDS = {  # what makes a result, where that is not the benchmark of its name alone
+    "adaptation": "python benchmarks/adaptation.py losses",
+    "adaptation_search": "python benchmarks/adaptation.py search",
+    "adaptation_search_short": "python benchmarks/adaptation.py search --record adaptation_search_short",
+    "colab_check": "make colab-check",
+    "gpu": "make gpu-check",
+    "infilling": "python benchmarks/infilling.py --stories FILE",
+    "notebook_times": "make timings",
+    "version_matrix": "make matrix",
+}
+
+
+def reads(make: Callable, results: Path) -> dict[str, Path]:
+    names = inspect.signature(make).parameters
+    return {name: (results.parent if name == "paper" else results) / f"{name}.json" for name in names}
+
+
+def made(make: Callable, results: Path) -> str | Figure:
+    """Markdown or a figure, from the folder of the results."""
+    found = {name: json.loads(file.read_text("utf-8")) for name, file in reads(make, results).items() if file.exists()}
+    for name, parameter in inspect.signature(make).parameters.items():
+        if name not in found and parameter.default is parameter.empty:
+            return not_yet(name)
+    with plt.rc_context():
+        return make(**found)
+
+
+def not_yet(result: str) -> str:
+    return f"Not measured yet: run `{COMMANDS.get(result, f'python benchmarks/{result}.py')}`."
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The same bytes for the same figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context({"svg.hashsalt": "a3"}):
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+
+
+class _Filler(string.Formatter):
+    def get_field(self, name, args, kwargs):
+        try:
+            return super().get_field(name, args, kwargs)
+        except KeyError:
+            return None, name
+
+    def format_field(self, value, spec: str) -> str:
+        if isinstance(value, list):
+            text = f"{format(value[0], spec)} ± {format(value[1], spec.lstrip('+'))}"
+        elif isinstance(value, dict):
+            text = "{} [{}, {}]".format(*(format(value[key], spec) for key in ("mean", "low", "high")))
+        else:
+            return "" if value is None else format(value, spec)
+        return text.replace("%", "").replace("-", "−").replace(" ", "\u202f")  # a narrow space that does not break
+
+
+def fill(template: str, row: dict) -> str:
+    """``str.format`` for cells. What is missing stays empty, and a mean brings its interval.
+
+    That is [mean, half], 1.23 ± 0.04, or {mean, low, high}, 12.3 [11.0, 13.5]; without the % of a spec: titles have it.
+    """
+    return _Filler().vformat(template, (), row)
+
+
+def table(columns: str, rows: Iterable[dict] | dict[str, dict], *below: str) -> str:
+    """``columns``: "title: cell | title: cell"; a row of a dict knows its key as ``name``; ``below``: sentences."""
+    titles, cells = zip(*(column.rsplit(": ", 1) for column in columns.split(" | ")), strict=True)
+    rows = [{"name": name, **row} for name, row in rows.items()] if isinstance(rows, dict) else rows
+    lines = [titles, ["---"] * len(titles), *([fill(cell, row) for cell in cells] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + " ".join(below)
+
+
+def pairs(left: str, right: str, cells: dict[str, str], *below: str) -> str:
+    rows = [{"left": name, "right": cell} for name, cell in cells.items()]
+    return table(f"{left}: {{left}} | {right}: {{right}}", rows, *below)
+
+
+def across(column: str, names: Iterable) -> str:
+    """The same column for each of some names, which stand where it has $."""
+    return " | ".join(column.replace("$", str(name)) for name in names)
+
+
+def listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def models(systems: dict[str, dict]) -> str:
+    return f"Models: {'; '.join(dict.fromkeys(one['model'] for one in systems.values() if one.get('model')))}."
+
+
+def source(result: dict, about: str = "") -> str:
+    """How a result was made, and what a template says about it."""
+    made = "Measured by `{command}` on {date}: {hardware}, {threads} threads, {all}, seed {seed}, {wall_seconds:.0f} s."
+    return f"{made} {about}".format(**result, all=listed(result["versions"])).strip()

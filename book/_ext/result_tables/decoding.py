@@ -1,0 +1,97 @@
+"""The tables of book/decoding.md."""
+
+from collections.abc import Iterable
+from itertools import product
+
+from .common import across, source, table
+
+_AR, _GROUPS = "transformers generate", [f"groups of {size}" for size in (1, 2, 4, 8)]
+_BATCHES, _LENGTHS, _ORDERS = (1, 8), (128, 512), ("left to right", "random order")
+_SPEEDS = (
+    "$ tokens: tokens/s: {n$[mark]}{n$[tokens_per_second]:.1f} | ms per sample: {n$[ms_per_sample]:,.0f} "
+    "| times AR: {n$[times]:.2f}"
+)
+
+
+def _cells(result: dict, dtype: str = "float32") -> dict[tuple[str, int, int], dict]:
+    """By strategy, batch and length; with its speed against ``generate``, and against itself without the cache."""
+    cells = {(c["what"], c["batch"], c["new_tokens"]): c for c in result["cells"] if c["dtype"] == dtype}
+    for (name, *size), cell in cells.items():
+        anew = cells.get((f"{name}, no cache", *size), cell)
+        cell |= {"mark": "≈ " * cell["extrapolated"], "anew": anew["ms_per_sample"]}
+        cell["gain"] = anew["seconds"] / cell["seconds"]
+        cell["times"] = cell["tokens_per_second"] / cells[_AR, *size]["tokens_per_second"]
+    return cells
+
+
+def _table(first: str, columns: str, cells: dict, which: Iterable[tuple[int, str]], *below: str) -> str:
+    """A line for each batch and strategy, the columns once for each length."""
+    rows = [
+        {"name": name.replace(_AR, "AR"), "batch": batch} | {f"n{new}": cells[name, batch, new] for new in _LENGTHS}
+        for batch, name in which
+    ]
+    return table(f"{first}: {{name}} | batch: {{batch}} | " + across(columns, _LENGTHS), rows, *below)
+
+
+def decoding_groups(decoding: dict) -> str:
+    about = source(decoding, "Load average before the run {load_before}. Prompt of {prompt_tokens} tokens.")
+    half = _table("how", _SPEEDS, _cells(decoding, "bfloat16"), product((1,), [_AR, *_GROUPS]), about)
+    which = product(_BATCHES, [_AR, f"{_AR}, our products", *_GROUPS])
+    return _table("how", _SPEEDS, _cells(decoding), which, f"The same in bfloat16:\n\n{half}")
+
+
+def decoding_cache(decoding: dict) -> str:
+    which = [(batch, groups) for groups in ("groups of 1", "groups of 4") for batch in _BATCHES]
+    columns = "$ tokens: cached, ms per sample: {n$[ms_per_sample]:,.0f} | uncached: ≈ {n$[anew]:,.0f} "
+    return _table("groups", columns + "| ratio: {n$[gain]:.1f}", _cells(decoding), which)
+
+
+def decoding_dynamic(decoding: dict) -> str:
+    names = ["groups of 4", *(f"confidence, 4 a step, {context}" for context in ("committed", "refreshed"))]
+    return _table("how", _SPEEDS, _cells(decoding), product(_BATCHES, names))
+
+
+def decoding_speculative(decoding: dict) -> str:
+    cells, compact, rows = _cells(decoding), {cell["what"]: cell for cell in decoding["compact_cells"]}, []
+    for *size, order in product(_BATCHES, _LENGTHS, _ORDERS):
+        cell = cells[f"speculative, {order}, drafts of 8", *size]
+        rows.append(cell | {"model": "SmolLM2, not adapted", "one": cells["groups of 1", *size]})
+    for order, drafts in product(_ORDERS, (1, 2, 4, 8, 16)):
+        cell, one = (compact[f"compact model, {order}, drafts of {size}"] for size in (drafts, 1))
+        rows.append(cell | {"model": "compact", "one": one})
+    for row in rows:
+        _, row["order"], row["drafts"] = row["what"].replace("drafts of ", "").split(", ")
+        row["ratio"] = row["one"]["seconds"] / row["seconds"]
+    return table(
+        "model: {model} | order: {order} | batch: {batch} | drafted at a time: {drafts} | tokens: {new_tokens} "
+        "| passes per row: {mean_passes} | ms per sample: {ms_per_sample:,.0f} | times one by one: {ratio:.2f}",
+        rows,
+    )
+
+
+def decoding_bounds(decoding: dict) -> str:
+    columns = "groups: groups of {group_size} | ms per pass: {ms_per_pass} | ms to read all weights once: "
+    columns += "{ms_to_read_the_weights} | " + across("$: {share[$]:.0%}", decoding["bounds"][0]["share"])
+    return table(columns, decoding["bounds"])
+
+
+def known_order(known_order: dict) -> str:
+    losses = [(model, *item) for model, by_order in known_order["losses"].items() for item in by_order.items()]
+    return table(
+        "model: {model} | what is known, and how: {order} | nats per token: {nats_per_token:.3f} "
+        "| minus the first (95 % interval over rows): {minus_the_first:+.3f} ± {half:.3f}",
+        [loss | {"model": m, "order": order, "half": 1.96 * loss["standard_error"]} for m, order, loss in losses],
+        source(known_order, "{rows} rows of {length} tokens."),
+    )
+
+
+def tradeoff(tradeoff: dict) -> str:
+    about = f"{{samples}} samples for each of {len(tradeoff['seeds'])} seeds, {{new_tokens}} tokens after {{given}} "
+    about += "held-out ones, temperature 1, mean ± 95 % interval over seeds. Judge: {judge}."
+    return table(
+        "order: {family} | at a time: {tokens_per_step} | passes: {passes} | ms per sample: {ms_per_sample} "
+        "| judge's perplexity: {judged[perplexity]:.0f} | entropy of words, bits: {judged[entropy]:.1f} "
+        "| distinct pairs: {judged[distinct_pairs]:.2f} | own loss, nats: {own_loss:.2f}",
+        [{"family": name, **row} for name, row in tradeoff["strategies"].items()],
+        source(tradeoff, about),
+    )

@@ -1,0 +1,359 @@
+"""The tables and figures of results (book/_ext/result_tables): what they say, on which page, and how it gets them."""
+
+import inspect
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import adaptation
+import pytest
+from places import ROOT
+
+pytest.importorskip("myst_parser", reason="needs the extra `book`")
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from result_tables import SHOWN, common, study
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+RESULTS = ROOT / "book" / "results"
+FIGURES = [name for name, make in SHOWN.items() if make.__annotations__["return"] is common.Figure]
+TABLES = [name for name in SHOWN if name not in FIGURES]
+OURS = sorted({read for make in SHOWN.values() for read in common.reads(make, RESULTS)} - {"paper"})
+N = "\u202f"  # between the parts of an interval
+
+# The stored results
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_result_says_how_it_was_made(path):
+    result = json.loads(path.read_text())
+    assert result.keys() >= {"command", "seed", "versions", "hardware", "threads", "date", "wall_seconds"}
+    _, file, *rest = result["command"].split()
+    assert (ROOT / (f"{rest[0].replace('.', '/')}.py" if file == "-m" else file)).is_file()
+
+
+def test_the_limit_of_the_benchmark_counts_every_multiplication():
+    """By hand for one length: 5 full content layers, the last content layer's k and v, 6 query layers, one head."""
+    from two_stream import SHAPE, limit
+
+    width, mlp, scores, head = 256, 3 * 256 * 1024, 2 * 128 * 256, 256 * 4096
+    assert SHAPE["num_hidden_layers"] == 6
+    autoregressive = 128 * (6 * (4 * width**2 + mlp + scores) + head)
+    content = 127 * (5 * (4 * width**2 + mlp + scores) + 2 * width**2)
+    query = 127 * (6 * (2 * width**2 + mlp + scores) + head)
+    assert limit(128) == pytest.approx((content + query) / autoregressive)
+
+
+def test_the_papers_numbers():
+    theirs = json.loads((ROOT / "book" / "paper.json").read_text())
+    for part in ("main", "curriculum"):
+        assert all(len(row) == len(theirs["columns"]) for row in theirs[part].values())
+    # sums over the tables of the paper: a digit that is changed by accident changes one of them
+    assert sum(map(sum, theirs["main"].values())) == pytest.approx(1834.4)
+    assert sum(map(sum, theirs["curriculum"].values())) == pytest.approx(497.5)
+    quality = theirs["quality"]["perplexity"]
+    assert sum(value for row in quality.values() for pair in row.values() for value in pair) == pytest.approx(564.6)
+
+
+# Names and pages
+
+
+def directives() -> list[tuple[str, str]]:
+    """Name and content of each {result} on a page."""
+    pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "book").glob("*.md"))]
+    return [found for page in pages for found in re.findall(r"(?ms)^```\{result\} (\w+)\n(.*?)```$", page)]
+
+
+def test_each_table_is_on_one_page_and_each_name_on_a_page_is_one():
+    assert sorted(name for name, _ in directives()) == sorted(SHOWN)
+    assert {"two_stream", "tasks_main", "study_curves"} <= SHOWN.keys()
+    assert all(inspect.isfunction(make) for make in SHOWN.values())
+
+
+def test_a_figure_has_an_alternative_in_words_and_a_caption_and_a_table_has_no_text():
+    for name, content in directives():
+        assert bool(re.fullmatch(r":alt: \w.*\n:width: \d+%\n\n\w.*", content, re.DOTALL)) == (name in FIGURES), name
+        assert name in FIGURES or not content
+
+
+# What a table says
+
+
+def grid(text: str) -> list[list[str]]:
+    """The cells of the first table; the line below the header is left out."""
+    rows = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("|")]
+    found = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return found[:1] + found[2:]
+
+
+def cells(text: str, row: str) -> list[str]:
+    return next(line for line in grid(text) if line[0].startswith(row))
+
+
+def empty_columns(text: str) -> list[str]:
+    return [column[0] for column in zip(*grid(text), strict=True) if not any(column[1:])]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_made_from_what_is_stored(name):
+    """A cell whose key is misspelt would be empty in every row."""
+    text = common.made(SHOWN[name], RESULTS)
+    assert "Not measured yet" not in text and "{" not in text
+    if name != "tasks_samples":  # a list
+        assert len(grid(text)) > 2 and not empty_columns(text)
+
+
+def test_an_empty_column_is_noticed():
+    rows = [{"ms": 1.5, "seconds": 2}, {"ms": None, "seconds": 3}]
+    assert empty_columns(common.table("ms: {ms:.1f} | s: {seconds}", rows)) == []
+    assert empty_columns(common.table("ms: {ms:.1f} | s: {sec}", rows)) == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (1.25, ".1f", "1.2"),
+        (0.255, ".0%", "26%"),
+        (None, ".1f", ""),
+        ([1.234, 0.056], ".2f", f"1.23{N}±{N}0.06"),
+        ([-1.234, 0.056], "+.2f", f"−1.23{N}±{N}0.06"),
+        ([0.0916, 0.015], ".1%", f"9.2{N}±{N}1.5"),
+        ({"mean": 0.5, "low": -0.25, "high": 1.75}, "+.2f", f"+0.50{N}[−0.25,{N}+1.75]"),
+        ({"mean": 0.358, "low": 0.278, "high": 0.447}, ".1%", f"35.8{N}[27.8,{N}44.7]"),
+    ],
+)
+def test_a_mean_comes_with_its_interval(value, spec, text):
+    assert common.fill(f"{{x:{spec}}}", {"x": value}) == text
+    assert common.fill(f"{{a[b c]:{spec}}} {{a[d]:{spec}}}", {"a": {"b c": value}}) == f"{text} "
+
+
+def test_certain_differences_are_bold():
+    """Both intervals have to leave out zero."""
+    pair = {"first": "a3_paper", "second": "ar"}
+    rows = [
+        {"grouping": "left to right", "mean": 0.4, "over_seeds": 0.1, "over_documents": [0.2, 0.6]},
+        {"grouping": "random order", "mean": 0.4, "over_seeds": 0.1, "over_documents": [-0.2, 0.6]},
+        {"grouping": "a span", "mean": -0.4, "over_seeds": 0.5, "over_documents": [-0.6, -0.2]},
+    ]
+    text = study.study_differences({"differences": [pair | row for row in rows]})
+    header, row = grid(text)
+    found = dict(zip(header, row, strict=True))
+    assert found["left to right"] == f"**+0.40{N}±{N}0.10**" and found["random order"] == f"+0.40{N}±{N}0.10"
+    assert found["a span"] == f"−0.40{N}±{N}0.50" and found["a sentence"] == ""
+
+
+def test_the_stages_in_the_figure_are_those_of_the_training():
+    shares = [stage.share for stage in adaptation.STAGES]
+    assert pytest.approx([sum(shares[:1]) / sum(shares), sum(shares[:2]) / sum(shares)]) == study._STAGES
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_the_same_each_time(name, tmp_path):
+    for file in ("one", "two"):
+        common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert (tmp_path / "one.svg").read_text().count('<g id="line2d') > 20
+
+
+# What is not measured, and what is measured in part
+
+ABOUT = {
+    "command": "python benchmarks/x.py", "seed": 0, "versions": {"python": "3.11"}, "hardware": "a CPU", "threads": 1,
+    "date": "2026-01-01", "wall_seconds": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A book without results: a function that puts one there, and with a name alone makes that table."""
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "book" / "paper.json", tmp_path)
+
+    def put_or_make(name: str, **data) -> str | None:
+        if not data:
+            return common.made(SHOWN[name], tmp_path / "results")
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(ABOUT | data))
+
+    return put_or_make
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_is_not_measured_says_so(results, name):
+    reads = set(inspect.signature(SHOWN[name]).parameters) - {"paper"}
+    assert ("Not measured yet: run `" in str(results(name))) == bool(reads)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_command_that_it_names_exists(name):
+    command = re.search("`(.*)`", common.not_yet(name))[1].split()
+    targets = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert command[1] in targets if command[0] == "make" else (ROOT / command[1]).is_file()
+
+
+def interval(mean: float) -> dict:
+    return {"mean": mean, "low": mean - 1, "high": mean + 1}
+
+
+def system(**more) -> dict:
+    rouge = {kind: interval(n) for kind, n in (("rouge1", 15.0), ("rouge2", 2.0), ("rougeL", 13.0))}
+    return {"model": "m", "passes_per_story": 9.5, "rouge": rouge, "ours": ["A cat came."], "minus": {}, **more}
+
+
+def test_infilling_with_and_without_all_its_parts(results):
+    full = system(
+        minus={"ar": {"rouge1": interval(0.5)}, "a3-left": {"nats_per_token": interval(-0.1)}},
+        nats_per_token=interval(3.25),
+    )
+    results(
+        "infilling", count=7, first=1000, systems={"a3-1": full, "copy-before": system(model=None)},
+        our_stories=[{"prefix": "One. Two.", "middle": "Three.", "suffix": "Four. Five."}],
+    )  # fmt: skip
+    text = results("tasks_infilling")
+    row = cells(text, "A3, 1 at a time")
+    assert row[1] == f"15.0{N}[14.0,{N}16.0]" and row[4].startswith("+0.5") and "−0.5" in row[4]
+    assert row[5].startswith("3.25") and row[6].startswith("−0.10") and row[7] == "9.5"
+    assert cells(text, "copy the sentence before")[4:6] == ["", ""]
+    assert "7 stories, drawn from the first 1,000" in text and text.endswith("Models: m.")
+    samples = results("tasks_samples")
+    assert "*One. Two.* **[...]** *Four. Five.*" in samples and "our sentence: Three." in samples
+    assert "A3, 1 at a time: A cat came." in samples
+    main = results("tasks_main")
+    assert cells(main, "**A3, 1 at a time** (ours)")[1:7] == ["", "", "", "", "", row[1]]
+    assert "benchmarks/likelihood.py" in main and "benchmarks/infilling.py" not in main
+    assert cells(main, "A3, 8B (paper)")[1:3] == ["19.4", "58.4"]
+
+
+def test_quality(results):
+    measured = {name: interval(2.0) for name in ("perplexity", "entropy", "distinct_1", "distinct_2", "distinct_3")}
+    row = {"kind": "any-order", "model": "m", "order": "by entropy", "tokens_per_step": 2, "passes": 24.0}
+    results(
+        "quality", count=3, given=8, new=48, text="t", temperature=1.0, judge="j",
+        rows={"x": {**row, "measured": measured}, "the stories themselves": {"measured": measured}},
+    )  # fmt: skip
+    text = results("tasks_quality")
+    assert cells(text, "A3, by entropy")[1:3] == ["2", "24"]
+    assert cells(text, "the stories themselves")[1:3] == ["", ""]
+
+
+def answers(metric: str, value: float, **minus) -> dict:
+    return {"questions": 9, "metrics": {metric: interval(value)}, "minus": minus}
+
+
+def test_likelihood(results):
+    source = {
+        "model": "the source",
+        "tasks": {"piqa": answers("acc_token", 0.6), "triviaqa": answers("exact_match", 0)},
+    }
+    less = {"source": {"acc_token": interval(-0.05)}}
+    a3 = {"model": "A3 (9 tokens)", "tasks": {"piqa": answers("acc_token", 0.55, **less)}}
+    asked = {"piqa": {"questions": 9, "chance": 0.5}, "triviaqa": {"questions": 9, "chance": None}}
+    metric = {"piqa": "acc_token", "triviaqa": "exact_match"}
+    results(
+        "likelihood", tasks=asked, paper_metric=metric, systems={"source": source, "a3": a3, "new": a3},
+        parity={"piqa": {"choices": 18, "largest_difference_nats": 2e-5}},
+    )  # fmt: skip
+    results("infilling", count=7, first=1000, systems={"ar": system(model="the source"), "a3-1": system()})
+    text = results("tasks_likelihood")
+    assert cells(text, "A3, left to right")[5].startswith("55.0") and "; −5.0" in cells(text, "A3, left to right")[5]
+    assert cells(text, "AR, the source")[1].startswith("0.0") and "2.0e-05 nats over 18 choices" in text
+    main = results("tasks_main")
+    assert cells(main, "**guessing**")[1:6] == ["", "", "", "", "50.0"]
+    # one line for one model, whatever the two results call it; the untouched source is not the AR that was trained on
+    assert cells(main, "**A3, 1 at a time**")[5].startswith("55.0")
+    assert cells(main, "**A3, 1 at a time**")[6].startswith("15.0")
+    assert cells(main, "**AR, the source, untouched**")[6].startswith("15.0") and "trained on" not in main
+    results("infilling", count=7, first=1000, systems={"ar": system(model="AR (9 tokens)")})
+    main = results("tasks_main")
+    assert cells(main, "**AR, the source, untouched**")[6] == "" and "**AR, trained on**" in main
+
+
+# The directive, in a book of one page
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A function that builds a page with some Markdown, and returns the application."""
+    source = tmp_path / "source"
+    shutil.copytree(RESULTS, source / "book" / "results")
+    (source / "conf.py").write_text('extensions = ["myst_parser", "result_tables"]\n')
+
+    def build(text: str, builder: str = "html") -> Sphinx:
+        page, text = source / "index.md", f"# A page\n\n{text}\n"
+        if not page.exists() or page.read_text() != text:  # else it would count as changed
+            page.write_text(text)
+        with patch_docutils(), docutils_namespace():
+            folders = [str(folder) for folder in (source, source, tmp_path / builder, tmp_path / "doctrees")]
+            app = Sphinx(*folders, builder, status=None, warning=io.StringIO())
+            app.build()
+        return app
+
+    return build
+
+
+def shown(app) -> str:
+    return next(Path(app.outdir).glob("index.*")).read_text(encoding="utf-8")
+
+
+def warnings(app) -> str:
+    return app._warning.getvalue()
+
+
+TWO_STREAM = "```{result} two_stream\n```"
+CURVES = "```{result} study_curves\n:alt: Two panels.\n:width: 80%\n\nA *caption*.\n```"
+
+
+def test_a_page_shows_a_table_and_a_figure(book):
+    app = book(f"{TWO_STREAM}\n\n{CURVES}")
+    page = shown(app)
+    assert not warnings(app)
+    stored = json.loads((RESULTS / "two_stream.json").read_text())["rows"]
+    assert page.count("<tr") == len(stored) + 1 and "<th" in page and "<code" in page  # the command below
+    image = re.search(r'<img[^>]*alt="Two panels\."[^>]*>', page)[0]
+    assert "width: 80%" in image and "<em>caption</em>" in page
+    picture = Path(app.outdir) / re.search(r'src="([^"]+)"', image)[1]
+    assert picture.read_text(encoding="utf-8").startswith("<?xml") and "held-out" not in page
+
+
+def test_other_builders_show_the_table_too(book):
+    app = book(TWO_STREAM, builder="text")
+    assert not warnings(app) and "| 1.59 " in shown(app) and "Measured by" in shown(app)
+
+
+def test_an_unknown_name_is_said_to_be_one(book):
+    said = warnings(book("```{result} two-stream\n```"))
+    assert "result: there is no 'two-stream', only adaptation_arms, " in said and ", two_stream, " in said
+    assert said.count("WARNING") + said.count("ERROR") == 1
+
+
+def test_a_bad_or_missing_result_is_said_to_be_one(book):
+    app = book(CURVES)
+    data = Path(app.srcdir) / "book" / "results" / "study.json"
+    data.write_text("{}")
+    assert "result study_curves: KeyError: 'arms'" in warnings(book(CURVES))
+    data.unlink()
+    app = book(CURVES)
+    assert not warnings(app) and "Not measured yet: run <code" in shown(app)
+
+
+def test_the_page_is_written_again_when_its_data_or_its_code_changes(book):
+    app = book(TWO_STREAM)
+    known = {Path(app.srcdir, file).resolve() for file in app.env.dependencies["index"]}
+    data = Path(app.srcdir) / "book" / "results" / "two_stream.json"
+    assert {data.resolve(), *Path(common.__file__).parent.glob("*.py")} <= known
+    assert (data.parent / "study.json").resolve() not in known
+    data.write_text(json.dumps(json.loads(data.read_text()) | {"hardware": "another machine"}))
+    assert "another machine" in shown(book(TWO_STREAM))
+
+
+def test_pages_may_be_read_in_parallel(book):
+    extension = book(TWO_STREAM).extensions["result_tables"]
+    assert extension.parallel_read_safe and extension.parallel_write_safe
+
+
+def test_the_book_loads_it():
+    config = (ROOT / "_config.yml").read_text()
+    assert "result_tables: book/_ext\n" in config and "      - result_tables\n" in config
