@@ -163,7 +163,7 @@ def test_a_task_links_to_no_other_file():
 
 def check_cell(answer) -> None:
     """Run the check of one exercise as the notebook does."""
-    from a3mini.notebook import checks
+    from a3mini.notebook.checks import ch01_factorisation as checks
 
     exercise = FOUND[CHAPTER][0]
     cell = assignments.of_exercise(exercise)[-1]
