@@ -18,7 +18,10 @@ def command_line() -> str:
     """How this process was started; of the files outside the repository only the names, for they lie elsewhere."""
     root = RESULTS.parents[1]
     arguments = [Path(one).name if Path(one).is_absolute() else one for one in sys.argv[1:]]
-    return shlex.join(["python", str(Path(sys.argv[0]).resolve().relative_to(root)), *arguments])
+    spec = sys.modules["__main__"].__spec__  # ``python -m tools.site.book`` has one, a script has none
+    as_module = spec is not None and spec.name.startswith("tools.")
+    program = ["-m", spec.name] if as_module else [str(Path(sys.argv[0]).resolve().relative_to(root))]
+    return shlex.join(["python", *program, *arguments])
 
 
 def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> None:
