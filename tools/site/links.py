@@ -30,8 +30,9 @@ from tools.site import cover, glossary, rooms
 # What a notebook needs and cannot install: it is what runs the notebook.
 FRONT_END = {"ipykernel", "jupyterlab"}
 SETUP = Template("""\
-# Setup. Does nothing where a3mini is installed. Elsewhere (Colab) it installs a3mini and what is missing; what is there
-# keeps its version. Where PyTorch is missing, or a version does not fit, it installs nothing and says what to do.
+# Setup. Does nothing where a3mini is installed. Elsewhere (Colab) it installs
+# a3mini and what is missing; what is there keeps its version. Where PyTorch is
+# missing, or a version does not fit, it installs nothing and says what to do.
 import importlib.util
 
 if importlib.util.find_spec("a3mini") is None:
@@ -49,26 +50,34 @@ $wanted
     missing, unfit = [], []
     for one in map(Requirement, wanted.split()):
         try:
-            if not one.specifier.contains(metadata.version(one.name), prereleases=True):
+            version = metadata.version(one.name)
+            if not one.specifier.contains(version, prereleases=True):
                 unfit.append(str(one))
         except metadata.PackageNotFoundError:
             (unfit if one.name == "torch" else missing).append(str(one))
     if unfit:
+        quoted = " ".join(f'"{one}"' for one in unfit)
         raise RuntimeError(
-            f"a3mini needs {', '.join(unfit)}; this runtime has another version, or none. On Colab choose the newest "
-            "runtime version (Runtime > Change runtime type). Or install it in a cell of its own, restart the session, "
-            "and begin again:  %pip install " + " ".join(f'"{one}"' for one in unfit)
+            f"a3mini needs {', '.join(unfit)}; this runtime has another "
+            "version, or none. On Colab choose the newest runtime version "
+            "(Runtime > Change runtime type). Or install it in a cell of its "
+            "own, restart the session, and begin again:  "
+            f"%pip install {quoted}"
         )
     pip = [sys.executable, "-m", "pip"]
+    install = [*pip, "install", "--quiet"]
     if missing:  # the constraints keep pip from exchanging what is there
+        freeze = [*pip, "list", "--format=freeze"]
         present = Path(tempfile.mkdtemp(), "present.txt")
-        present.write_text(subprocess.check_output([*pip, "list", "--format=freeze"], text=True))
-        subprocess.check_call([*pip, "install", "--quiet", "--constraint", str(present), *missing])
+        present.write_text(subprocess.check_output(freeze, text=True))
+        subprocess.check_call(
+            [*install, "--constraint", str(present), *missing]
+        )
     packages = [
         "$model",
         "git+$url@$branch",
     ]
-    subprocess.check_call([*pip, "install", "--quiet", "--no-deps", *packages])
+    subprocess.check_call([*install, "--no-deps", *packages])
     importlib.invalidate_caches()""")
 
 SETUP_METADATA = {  # on the site: a closed fold that says what it is
@@ -127,7 +136,7 @@ def requirements() -> list[str]:
 
 
 def setup_source(url: str, branch: str) -> str:
-    wanted = textwrap.fill(" ".join(requirements()), 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    wanted = textwrap.fill(" ".join(requirements()), 80, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return SETUP.substitute(url=url, branch=branch, model=packaged_model(), wanted=wanted)
 
 
