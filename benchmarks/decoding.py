@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from a3mini import decode, from_autoregressive, groups, speculative
+from a3mini.attention import A3Linear
 from a3mini.decode import Trace
-from a3mini.model import A3Linear
 from a3mini.pretrained import compact_model, small_model
 from a3mini.train import generator_for
 from a3mini.train.data import start_token

@@ -18,7 +18,7 @@ from timing import turns
 from torch import Tensor
 
 from a3mini import flex, groups, masks
-from a3mini.model import Visibility, attend
+from a3mini.attention import Visibility, attend
 from a3mini.rows import Slots
 
 HEADS, KEY_HEADS, HEAD_DIM = 9, 3, 64
