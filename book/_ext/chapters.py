@@ -18,7 +18,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 PAGES = ("book/index", "book/instructors", "book/errata")
-WORDS_PER_MINUTE, CODE_LINES_PER_MINUTE = 200, 15
+WORDS_PER_MINUTE, SIGNS_PER_MINUTE = 200, 740  # of text; of code: letters and signs, so that wrapping changes nothing
 FOLD = re.compile(r"<details>.*?</details>", re.DOTALL)
 
 
@@ -36,14 +36,14 @@ def prose(notebook: nbformat.NotebookNode) -> str:
 
 
 def reading_time(notebook: nbformat.NotebookNode) -> int:
-    """Minutes, rounded to 5: words at 200 and lines of code at 15 a minute.
+    """Minutes, rounded to 5: words at 200 and letters and signs of code at 740 a minute.
 
-    Left out are folds (hints, solutions), empty lines, and what is generated.
+    Left out are folds (hints, solutions), blanks, and what is generated.
     """
     words = len(FOLD.sub("", prose(notebook)).split())
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.get("id") != "setup"]
-    lines = sum(bool(line.strip()) for source in code for line in source.splitlines())
-    return max(5, 5 * round((words / WORDS_PER_MINUTE + lines / CODE_LINES_PER_MINUTE) / 5))
+    signs = sum(len("".join(source.split())) for source in code)
+    return max(5, 5 * round((words / WORDS_PER_MINUTE + signs / SIGNS_PER_MINUTE) / 5))
 
 
 def exercise_time(notebook: nbformat.NotebookNode) -> int:

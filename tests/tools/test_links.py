@@ -194,7 +194,7 @@ def lesson(words: int, lines: int):
             markdown("badge " * 900, id="badge"),
             markdown(f"{'word ' * words}\n\n{time}\n\n{fold}"),
             code("setup\n" * 900, id="setup"),
-            code("line\n\n" * lines),
+            code(f"{'sign' * 10} {'of' * 4} x\n\n" * lines),  # 49 signs a line, blanks aside
             markdown("### Exercise 1: one (5 minutes, ★☆☆)"),
             markdown("### Exercise 2: two (20 minutes, ★★★)"),
         ]
@@ -202,7 +202,7 @@ def lesson(words: int, lines: int):
 
 
 @pytest.mark.parametrize("words, lines, minutes", [(1982, 0, 10), (1482, 150, 15 + 2.5), (0, 0, 5), (1982, 300, 30)])
-def test_reading_time_is_words_and_lines_that_are_read(words, lines, minutes):
+def test_reading_time_is_words_and_signs_that_are_read(words, lines, minutes):
     found = chapters.reading_time(lesson(words, lines))
     assert found % 5 == 0 and abs(found - minutes) <= 2.5
 
