@@ -4,9 +4,19 @@ The screenshots are left in _build/screenshots, for people to look at.
 """
 
 import pytest
+from browser_window import Window
 from built_site import SITE, pages
 
 SCREENSHOTS = SITE.parent / "screenshots"
+CHAPTERS = [name for name in pages() if name.startswith("notebooks/")]
+CODE = {
+    "a cell": "div.cell:not(.tag_setup) div.cell_input pre",
+    "what a cell prints": "div.cell_output .stream pre",
+    "what a cell ends with": "div.cell_output .text_plain pre",
+    "a fold": "details:not(.hide) div.highlight pre",
+    "the setup cell": "div.tag_setup div.cell_input pre",
+}
+MARGIN = 1  # pixels: sizes are rounded
 
 
 def unread_formulas(page) -> list[str]:
@@ -41,6 +51,49 @@ def test_page(name, window, site):
     assert not problems
     if window.look.startswith("desktop"):  # the same elements and colours on a phone
         assert not window.violations("main")
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def desktop(request, browser, site):
+    """A window in which a chapter's column shows 80 characters of code."""
+    found = Window(browser, "desktop", request.param, allowed=(site,))
+    yield found.page
+    found.context.close()
+
+
+def open_chapter(page, address: str) -> None:
+    """With its folds open: the setup cell, hints, solutions."""
+    page.goto(address, wait_until="load")
+    page.evaluate("document.querySelectorAll('main details').forEach(fold => fold.open = true)")
+
+
+def cut(page) -> list[str]:
+    """The longest line of each block of code, or of output, that does not fit its box."""
+    return page.evaluate(
+        f"""() => [...document.querySelectorAll("main :is({", ".join(CODE.values())})")]
+              .filter(e => !e.clientWidth || e.scrollWidth > e.clientWidth + {MARGIN})
+              .map(e => e.textContent.split('\\n').reduce((a, b) => b.length > a.length ? b : a, ''))"""
+    )
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_code_and_output_fit_the_column(name, desktop, site):
+    open_chapter(desktop, f"{site}/{name}")
+    assert desktop.locator(CODE["a cell"]).count() > 10 and desktop.locator(CODE["what a cell prints"]).count() > 5
+    assert not cut(desktop)
+
+
+@pytest.mark.parametrize("place", CODE)
+def test_80_characters_fit_and_more_are_noticed(place, desktop, site):
+    open_chapter(desktop, f"{site}/notebooks/00_quickstart.html")
+    add = "(e, count) => e.append('\\n' + 'x'.repeat(count))"
+    block = desktop.locator(CODE[place]).first
+    if place == "a fold" and not block.count():
+        pytest.skip("the student edition has no solutions")
+    block.evaluate(add, 80)
+    assert not cut(desktop)
+    block.evaluate(add, 90)
+    assert cut(desktop) == ([] if place == "what a cell ends with" else ["x" * 90])  # these words may break
 
 
 def test_search_finds_a_page(browser, site):

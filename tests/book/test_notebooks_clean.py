@@ -1,12 +1,17 @@
-"""Notebooks are committed without outputs, in one form, and their figures have a text alternative."""
+"""Notebooks are committed without outputs, in one form, with code that fits the page, and their figures have a text
+alternative."""
 
+import copy
 import re
+import tomllib
 
 import nbformat
 import pytest
 from places import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WIDEST = 80  # characters: the site's column; test_browser.py measures that they fit
+PYTHON = re.compile(r"(?ms)^```python\n(.*?)^```")  # a solution, or code that a text shows
 DRAWS = re.compile(r"\bplots\.(?!use_style|group_colours)\w+\(|\bplt\.(show|figure|subplots)\(|\bfig\b")
 
 
@@ -49,3 +54,33 @@ def test_figures_have_a_text_alternative(notebook):
             if len(alt) < 10:
                 missing.append(f"{cell.id}: {cell.source.splitlines()[0]}")
     assert not missing
+
+
+def too_wide(notebook) -> list[str]:
+    """The lines of code, in code cells and in Markdown, that are longer than the column."""
+    code = [cell.source for cell in code_cells(notebook)]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            code += PYTHON.findall(cell.source)
+    return [line for part in code for line in part.splitlines() if len(line) > WIDEST]
+
+
+def test_code_fits_the_column(notebook):
+    assert not too_wide(notebook)
+
+
+@pytest.mark.parametrize(
+    "kind, source",
+    [("code", "x = 1\n# {}"), ("markdown", "<details>\n\n```python\n# {}\n```\n\n</details>")],
+)
+def test_a_line_that_is_too_long_is_found(kind, source):
+    longer = copy.deepcopy(nbformat.read(NOTEBOOKS[0], as_version=4))
+    cell = next(cell for cell in longer.cells if cell.cell_type == kind)
+    for length, found in ((WIDEST, 0), (WIDEST + 1, 1)):
+        cell.source = source.format("x" * (length - len("# ")))
+        assert len(too_wide(longer)) == found
+
+
+def test_the_formatter_has_the_same_width():
+    settings = tomllib.loads((ROOT / "notebooks" / "ruff.toml").read_text(encoding="utf-8"))
+    assert settings["line-length"] == WIDEST and settings["extend"] == "../pyproject.toml"
