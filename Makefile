@@ -1,7 +1,7 @@
 # The pinned environment, the book and the checks. `make` alone lists the targets.
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
-            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null && { echo $$p; break; }; done)
 # How many notebooks, or test files, run at the same time. Each takes up to 3 GB of memory.
 JOBS ?= 2
 # The exact versions. Empty: the newest that the ranges in pyproject.toml allow.
@@ -72,7 +72,7 @@ distclean: clean ## remove the environment too
 	rm -rf .venv
 
 $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11.5 or newer is needed. Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned packages into .venv (some minutes the first time) ..."
 	$(BIN)/pip install --quiet $(CONSTRAINTS) -e '.[notebooks,book,test,eval,grading]'
