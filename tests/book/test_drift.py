@@ -367,10 +367,6 @@ SETTINGS = {
         ("05_progressive_adaptation.ipynb", "2 billion"),
         ("09_evaluate.ipynb", "8 billion"),
     ],
-    "the version of a program, or a model's name": [
-        ("troubleshooting.md", "3.11"),
-        ("instructors.md", "3.11"),
-    ],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
     "the rules of an exercise": [
         ("00_quickstart.ipynb", "100 times"),
