@@ -31,7 +31,7 @@ def test_each_explorer_is_one_module_that_says_what_it_is(explorer):
 def test_a_module_without_the_shared_part_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "HERE", tmp_path)
     (tmp_path / "alone.js").write_text("export default { render() {} };\n")
-    with pytest.raises(ValueError, match=r"alone\.js must import from \./common\.js exactly once"):
+    with pytest.raises(ValueError, match=r"alone\.js must import from \./base\.js exactly once"):
         base.bundle("alone")
 
 
@@ -114,7 +114,7 @@ MODULE = "import(URL.createObjectURL(new Blob([code], {type: 'text/javascript'})
 
 @pytest.fixture(scope="module")
 def common(browser):
-    """A page on which `common` is the module common.js."""
+    """A page on which `common` is the module base.js."""
     page = browser.new_page()
     page.evaluate(f"async (code) => {{ window.common = await {MODULE} }}", base.bundle("mask"))
     yield page
