@@ -297,7 +297,7 @@ class A3ForCausalLM(A3PreTrainedModel):
             positions=torch.cat((content.index, query.index), dim=1),
             visible=visible,
             kernel=kernel,
-            keep_content=content_logits or output_attentions,
+            keep_content=plan.keep_content,
         )
 
         out = A3Output()

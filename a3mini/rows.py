@@ -57,9 +57,10 @@ class Plan(NamedTuple):
     query_groups: Tensor  # (B, Q) int64, likewise
     empty: Tensor | None  # (B, C + Q, 1) bool, True where a row may see nothing; None if there is no such row
     length: int  # T
-    labels: Tensor | None  # (M,) int64, the tokens to be predicted, by batch row, then by position
-    label_slots: Tensor | None  # (M,) int64, where their query slots stand among all B * Q
-    label_places: Tensor | None  # (M,) int64, where their positions stand among all B * T
+    keep_content: bool  # whether every content row is wanted, also after the last layer
+    labels: Tensor | None = None  # (M,) int64, the tokens to be predicted, by batch row, then by position
+    label_slots: Tensor | None = None  # (M,) int64, where their query slots stand among all B * Q
+    label_places: Tensor | None = None  # (M,) int64, where their positions stand among all B * T
 
     @classmethod
     def of(
@@ -94,9 +95,7 @@ class Plan(NamedTuple):
             query_groups=query_groups,
             empty=empty_rows(content_groups, query_groups),
             length=group_ids.shape[1],
-            labels=None,
-            label_slots=None,
-            label_places=None,
+            keep_content=keep_content,
         )
         if labels is None:
             return plan

@@ -78,13 +78,7 @@ def train(
         OSError: a checkpoint cannot be written; names the last good one.
     """
     accelerator = _accelerator(config)
-    share, rest = divmod(config.batch_size, accelerator.num_processes)
-    micro = config.micro_batch_size or share
-    if rest or share % micro:
-        raise ValueError(
-            f"batch_size={config.batch_size} cannot be divided evenly into {accelerator.num_processes} processes "
-            f"with microbatches of {micro} rows; change batch_size or micro_batch_size"
-        )
+    parts = own_parts(config, accelerator)
     check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
     if start is not None and not config.lora_rank:
@@ -142,7 +136,7 @@ def train(
     with torch.random.fork_rng():  # dropout is seeded below; the caller's random numbers stay as they were
         for step in range(first, config.steps):
             started = time.perf_counter()
-            rows, batches = draw_batches(blocks, order, recipe, step, config, accelerator)
+            rows, batches = draw_batches(blocks, order, recipe, step, config, parts)
             torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
             loss, norm = loss_and_gradient(model, recipe, batches, config.clip_norm, accelerator)
             if not math.isfinite(loss) or (not math.isfinite(norm) and accelerator.scaler is None):
@@ -200,16 +194,29 @@ def train(
     return metrics
 
 
+def own_parts(config: TrainConfig, accelerator: Accelerator) -> list[slice]:
+    """Which rows of a step this process computes: its microbatches, the same in every step.
+
+    Raises:
+        ValueError: the batch cannot be divided so.
+    """
+    share, rest = divmod(config.batch_size, accelerator.num_processes)
+    micro = config.micro_batch_size or share
+    if rest or share % micro:
+        raise ValueError(
+            f"batch_size={config.batch_size} cannot be divided evenly into {accelerator.num_processes} processes "
+            f"with microbatches of {micro} rows; change batch_size or micro_batch_size"
+        )
+    first = accelerator.process_index * share
+    return [slice(at, at + micro) for at in range(first, first + share, micro)]
+
+
 def draw_batches(
-    blocks: Blocks, order: Order, recipe: Recipe, step: int, config: TrainConfig, accelerator: Accelerator
+    blocks: Blocks, order: Order, recipe: Recipe, step: int, config: TrainConfig, parts: list[slice]
 ) -> tuple[Blocks, list[Batch]]:
-    """All rows of a step, and this process's share of them, in microbatches."""
+    """All rows of a step, and the batches of this process's ``parts`` of them."""
     examples = list(range(step * config.batch_size, (step + 1) * config.batch_size))
     rows = blocks.rows(order.rows(examples))
-    share = config.batch_size // accelerator.num_processes
-    micro = config.micro_batch_size or share
-    first = accelerator.process_index * share
-    parts = [slice(at, at + micro) for at in range(first, first + share, micro)]
     progress = step / config.steps
     return rows, [recipe.batch(rows.rows(at).trimmed(), progress, examples[at], config.seed) for at in parts]
 
