@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import yaml
+from safetensors import SafetensorError
 
 from a3mini import __version__
 from a3mini.train.config import PRECISIONS, TrainConfig
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         commands.run(options, argv)
     except ImportError as error:
         return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
-    except (ValueError, OSError, FloatingPointError, commands.SafetensorError) as error:
+    except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
         return _fail(name, error)
     except KeyboardInterrupt:
         _fail(name, "interrupted; the same command goes on from the last checkpoint, if there is one")
