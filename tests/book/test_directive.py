@@ -1,46 +1,27 @@
 """The directive that puts explorers on Markdown pages (book/_ext/explorer_directive.py), in a book of one page."""
 
-import io
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from places import ROOT
 
 pytest.importorskip("myst_parser", reason="needs the extra `book`")
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from small_book import one_page, warnings  # isort: split
 
 from explorer_directive import EXPLORERS
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 
 @pytest.fixture
 def book(tmp_path):
     """A function that builds a page with the directives of ``names``, and returns the application."""
-    source = tmp_path / "source"
-    (source / "book").mkdir(parents=True)
-    shutil.copytree(ROOT / "book" / "results", source / "book" / "results")
-    (source / "conf.py").write_text('extensions = ["myst_parser", "explorer_directive"]\n')
+    build = one_page(tmp_path, "explorer_directive")
 
-    def build(*names: str, builder: str = "html") -> Sphinx:
-        parts = [f"```{{explorer}} {name}\n```\n" for name in names]
-        page, text = source / "index.md", "# A page\n\n" + "\n".join(parts)
-        if not page.exists() or page.read_text() != text:  # else it would count as changed
-            page.write_text(text)
-        with patch_docutils(), docutils_namespace():
-            folders = [str(folder) for folder in (source, source, tmp_path / builder, tmp_path / "doctrees")]
-            app = Sphinx(*folders, builder, status=None, warning=io.StringIO())
-            app.build()
-        return app
+    def with_explorers(*names: str, builder: str = "html"):
+        return build("\n".join(f"```{{explorer}} {name}\n```\n" for name in names), builder)
 
-    return build
-
-
-def warnings(app) -> str:
-    return app._warning.getvalue()
+    return with_explorers
 
 
 def test_a_page_shows_every_explorer(book, browser):

@@ -1,11 +1,9 @@
 """The tables and figures of results (book/_ext/result_tables): what they say, on which page, and how it gets them."""
 
 import inspect
-import io
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import adaptation
@@ -13,11 +11,10 @@ import pytest
 from places import ROOT
 
 pytest.importorskip("myst_parser", reason="needs the extra `book`")
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from small_book import one_page, warnings  # isort: split
 
 from result_tables import SHOWN, common, study
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 RESULTS = ROOT / "book" / "results"
 FIGURES = [name for name, make in SHOWN.items() if make.__annotations__["return"] is common.Figure]
@@ -32,8 +29,6 @@ N = "\u202f"  # between the parts of an interval
 def test_a_result_says_how_it_was_made(path):
     result = json.loads(path.read_text())
     assert result.keys() >= {"command", "seed", "versions", "hardware", "threads", "date", "wall_seconds"}
-    _, file, *rest = result["command"].split()
-    assert (ROOT / (f"{rest[0].replace('.', '/')}.py" if file == "-m" else file)).is_file()
 
 
 def test_the_limit_of_the_benchmark_counts_every_multiplication():
@@ -276,30 +271,11 @@ def test_likelihood(results):
 
 @pytest.fixture
 def book(tmp_path):
-    """A function that builds a page with some Markdown, and returns the application."""
-    source = tmp_path / "source"
-    shutil.copytree(RESULTS, source / "book" / "results")
-    (source / "conf.py").write_text('extensions = ["myst_parser", "result_tables"]\n')
-
-    def build(text: str, builder: str = "html") -> Sphinx:
-        page, text = source / "index.md", f"# A page\n\n{text}\n"
-        if not page.exists() or page.read_text() != text:  # else it would count as changed
-            page.write_text(text)
-        with patch_docutils(), docutils_namespace():
-            folders = [str(folder) for folder in (source, source, tmp_path / builder, tmp_path / "doctrees")]
-            app = Sphinx(*folders, builder, status=None, warning=io.StringIO())
-            app.build()
-        return app
-
-    return build
+    return one_page(tmp_path, "result_tables")
 
 
 def shown(app) -> str:
     return next(Path(app.outdir).glob("index.*")).read_text(encoding="utf-8")
-
-
-def warnings(app) -> str:
-    return app._warning.getvalue()
 
 
 TWO_STREAM = "```{result} two_stream\n```"

@@ -5,8 +5,8 @@ Both are the same whatever versions of PyTorch or transformers are installed; `m
 
 
 def apart(item) -> bool:
-    # an explorer's test needs a browser, test_directive.py the extra `book`
-    files = ("built_site", "explorer_directive", "sphinx")
+    # an explorer's test needs a browser, a small book the extra `book`
+    files = ("built_site", "small_book", "sphinx")
     return "browser" in item.fixturenames or any(name in item.path.read_text(encoding="utf-8") for name in files)
 
 
