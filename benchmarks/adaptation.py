@@ -74,11 +74,11 @@ def book(path: Path) -> corpus.Story:
 def rows(options, tokenizer) -> tuple[data.Blocks, data.Blocks]:
     """The rows that are trained on, and the held-out ones that are measured."""
     stories = tinystories(options.tinystories)
-    texts = [stories[:-HELD_OUT]] * 2 + [corpus.documents("andersen")] + [[book(path)] for path in options.books]
+    texts = [stories[:-HELD_OUT], corpus.documents("andersen"), *([book(path)] for path in options.books)]
     packed = [data.pack(text, tokenizer, LENGTH) for text in texts]
     held_out = data.pack(stories[-HELD_OUT:], tokenizer, LENGTH)
     chosen = torch.randperm(len(held_out.input_ids), generator=train.generator_for(0))[:HELD_OUT_ROWS]
-    blocks = data.Blocks(*(torch.cat(parts) for parts in zip(*packed, strict=True)))
+    blocks = data.Blocks(*(torch.cat(parts) for parts in zip(packed[0], *packed, strict=True)))  # TinyStories twice
     return blocks, held_out.rows(chosen.sort().values[: options.eval_rows])
 
 
