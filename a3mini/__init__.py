@@ -1,7 +1,7 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The model, to be read first, from top to bottom:
-groups, masks, rows, flex, model, objective.
+groups, masks, rows, flex, attention, model, objective.
 How it is kept and loaded: runs, adapter, pretrained; ``models`` holds the two that ship.
 
 The rooms, each of which uses only what stands before it:
@@ -12,7 +12,7 @@ The rooms, each of which uses only what stands before it:
 from a3mini import lazy
 
 __version__ = "0.1.0"
-# A name is loaded when it is first used: ``import a3mini`` takes no longer than ``import torch``.
+# A name is loaded when it is first used, so that ``import a3mini`` alone does not even load torch.
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,
     ["adapter", "decode", "evaluate", "groups", "masks", "objective", "pretrained", "runs", "train"],

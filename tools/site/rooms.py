@@ -5,6 +5,7 @@ tests/test_house.py holds the imports to the order of ``ROOMS``. `make links` wr
 """
 
 import ast
+import re
 import textwrap
 
 from a3mini.notebook import theme
@@ -46,15 +47,16 @@ def imported(source: str) -> set[str]:
 
 
 def files(name: str) -> list[str]:
-    """What stands in a room: the reading order of its docstring where it has a folder, folders last."""
+    """What stands in a room: the reading order of its docstring, where it has a folder."""
     if listed := ROOMS[name][1].split():
         return [file for file in listed if not file.startswith("__")]
     folder = PACKAGE / name
     found = {path.stem for path in folder.glob("[a-z]*.py")} | {
         path.parent.name for path in folder.glob("*/__init__.py")
     }
-    order = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
-    return sorted(found, key=lambda file: (order.find(f"``{file}``") % len(order), order.find(f"\n    {file} ")))
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    order = ["".join(either) for either in re.findall(r"``(\w+)``|^    (\w+) ", said, re.MULTILINE)]
+    return sorted(found, key=order.index)  # a file that the docstring leaves out is an error
 
 
 def uses(name: str) -> list[str]:
