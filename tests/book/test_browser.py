@@ -31,8 +31,7 @@ def unread_formulas(page) -> list[str]:
 @pytest.mark.parametrize("name", pages())
 def test_page(name, window, site):
     page, problems = window.page, window.problems
-    problems.clear()
-    page.goto(f"{site}/{name}", wait_until="load")
+    window.open(f"{site}/{name}")
     if page.locator(".math").count():
         page.wait_for_function("window.MathJax?.startup?.promise", timeout=20_000)
         page.evaluate("MathJax.startup.promise")

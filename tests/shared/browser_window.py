@@ -25,6 +25,12 @@ class Window:
         self.problems.append(f"external request: {route.request.url}")
         return route.abort()
 
+    def open(self, address: str, until: str = "load") -> None:
+        """Go to a page. Its problems are its own: what the page before asked for, and loses now, is not among them."""
+        self.page.goto("about:blank")
+        self.problems.clear()
+        self.page.goto(address, wait_until=until)
+
     def too_wide(self) -> list[str]:
         """If the page is wider than the screen, the elements that stick out."""
         return self.page.evaluate(

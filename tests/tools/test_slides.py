@@ -122,9 +122,7 @@ def test_links_hold_and_nothing_is_loaded_from_elsewhere(name):
 
 
 def show(window, site, name: str, query: str = ""):
-    window.page.goto("about:blank")  # ends what the page before still asked for, such as its icon
-    window.problems.clear()
-    window.page.goto(f"{site}/{name}{query}", wait_until="networkidle")
+    window.open(f"{site}/{name}{query}", until="networkidle")
     window.page.wait_for_selector("[data-ready=true]", state="attached", timeout=60_000)
     return window.page
 

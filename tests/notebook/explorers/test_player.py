@@ -230,6 +230,15 @@ def test_the_history_of_a_position(open_explorer):
     )
 
 
+LONG = 700  # milliseconds: more than a tick at normal speed
+
+
+def stop_the_clock(page) -> None:
+    """From here on time passes in ``page.clock.run_for`` alone: a busy machine changes nothing."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
+
+
 COUNT = """() => { window.timers = 0; const real = setTimeout;
   window.setTimeout = (...args) => (window.timers++, real(...args)) }"""
 
@@ -238,29 +247,35 @@ def test_playing_ends(open_explorer):
     explorer = player(names=["groups", "confidence"])
     explorer.speed = "fast"
     page = open_explorer(explorer).page
+    stop_the_clock(page)
     page.evaluate(COUNT)
-    page.wait_for_timeout(200)
+    page.clock.run_for(LONG)
     assert page.evaluate("timers") == 0  # nothing runs before Play
     page.locator(".a3-play").click()
     assert "Pause" in page.locator(".a3-play").inner_text()
-    page.wait_for_function("document.querySelector('.a3-play').textContent.includes('Play')")
+    page.clock.run_for(60_000)
+    assert "Play" in page.locator(".a3-play").inner_text()
     check(panel(page, "confidence"), TRACES["confidence"], 99)
     assert page.evaluate("timers") == TRACES["confidence"].passes[0] - 1
     assert "finished: groups, confidence" in page.locator(".a3-spoken").inner_text()
     page.locator(".a3-play").click()  # once more, from the start; then it is taken away
     page.evaluate("document.querySelector('.a3-figure').remove()")
     before = page.evaluate("timers")
-    page.wait_for_timeout(400)
+    page.clock.run_for(60_000)
     assert page.evaluate("timers") == before
 
 
 def test_a_pause_lasts(open_explorer):
     page = open_explorer(player(names=["confidence", "refreshed"])).page
-    page.locator(".a3-play").click()
+    stop_the_clock(page)
     page.locator(".a3-play").click()
     assert panel(page, "confidence")["passes"] == 1
-    page.wait_for_timeout(700)
-    assert panel(page, "confidence")["passes"] == 1
+    page.clock.run_for(LONG)
+    assert panel(page, "confidence")["passes"] > 1
+    page.locator(".a3-play").click()
+    paused = panel(page, "confidence")["passes"]
+    page.clock.run_for(LONG)
+    assert panel(page, "confidence")["passes"] == paused
 
 
 def test_another_unit_keeps_the_place_and_boxes_open_texts(open_explorer):
