@@ -59,3 +59,11 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "perplexity": [],
+    "ends_first": [],
+    "only_from": [],
+    "better_order": [],
+}

@@ -161,3 +161,11 @@ MISTAKES = {
         ("falling_table = [0.5, 0.5]", "give a tensor"),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "count_groupings": [],
+    "parallel_kl": [],
+    "best_two_groups": [],
+    "falling_table": [],
+}

@@ -100,3 +100,12 @@ MISTAKES = {
         ("deep_leak = torch.eye(6).bool()", "give a pair"),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "my_query_mask": [],
+    "seven_tokens": [],
+    "leak_depth": [],
+    "outside_in": [],
+    "deep_leak": [],
+}

@@ -159,3 +159,11 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "rows_needed": [],
+    "repaired_layer": [],
+    "packed_layer": [],
+    "told_next": [],
+}

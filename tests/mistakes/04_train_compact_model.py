@@ -99,3 +99,12 @@ MISTAKES = {
         ('toy_curriculum = Stage("all", 1, (Part("shuffled", (1,)),))', "make a Curriculum"),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "learning_rate": [],
+    "blank_curriculum": [],
+    "microbatch_losses": [],
+    "rows_of_step": [],
+    "toy_curriculum": [],
+}

@@ -103,3 +103,11 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "growing_groups": [],
+    "backwards_span": [],
+    "bound_from_sets": [],
+    "rehearsed": [],
+}

@@ -175,3 +175,11 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "passes_and_rows": [],
+    "choose_positions": [],
+    "fit_of_each": [],
+    "bounded_group": [],
+}

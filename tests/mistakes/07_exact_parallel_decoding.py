@@ -143,3 +143,12 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "pair_tv": [],
+    "tokens_per_round": [],
+    "all_accepted": [],
+    "verify": [],
+    "draft_order": [],
+}

@@ -87,3 +87,12 @@ MISTAKES = {
         ("fair_runs = {}", "make a list"),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "training_bytes": [],
+    "lora_weights": [],
+    "split_batch": [],
+    "save_every": [],
+    "fair_runs": [],
+}

@@ -119,3 +119,12 @@ MISTAKES = {
         ),
     ],
 }
+
+# Right answers that are not the solution's.
+UNUSUAL = {
+    "distinct_share": [],
+    "choose_ending": [],
+    "questions_needed": [],
+    "paired_interval": [],
+    "gap_score": [],
+}

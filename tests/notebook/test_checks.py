@@ -40,6 +40,9 @@ def test_exercise(exercise):
     assert not rejected and "not attempted" in rejected.message
     accepted = check(answer(name, imports, exercise.stub, exercise.solution))
     assert accepted, accepted
+    for code in exercises.unusual(exercise):
+        accepted = check(answer(name, imports, code))
+        assert accepted, f"{code}\n{accepted}"
     mistakes = exercises.mistakes(exercise)
     assert len(mistakes) >= 2
     for wrong, fragment in mistakes:
@@ -71,3 +74,9 @@ def test_a_check_never_raises():
     result = ch00_quickstart.perplexity(lambda nats, tokens: 1 / 0)
     assert not result and "ZeroDivisionError" in result.message
     assert repr(result).startswith("✗ perplexity")
+
+
+def test_what_pytorch_has_not_implemented_is_no_stub():
+    result = ch00_quickstart.perplexity(lambda nats, tokens: torch.ones(2, 2).bool() @ torch.ones(2, 2).bool())
+    assert not result and "your code raised" in result.message
+    assert "not attempted" in ch00_quickstart.perplexity(None).message

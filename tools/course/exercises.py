@@ -7,6 +7,7 @@ student edition and for the assignments. An exercise with a part missing is an e
 import re
 import runpy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -83,4 +84,14 @@ def exercises(chapter: str, notebook: NotebookNode) -> list[Exercise]:
 
 def mistakes(exercise: Exercise) -> list[tuple[str, str]]:
     """Known wrong answers: the code, and a part of what the check must say about it."""
-    return runpy.run_path(str(ROOT / "tests" / "mistakes" / f"{exercise.chapter}.py"))["MISTAKES"][exercise.name]
+    return _answers(exercise.chapter)["MISTAKES"][exercise.name]
+
+
+def unusual(exercise: Exercise) -> list[str]:
+    """Right answers that are not the solution's: the code of each."""
+    return _answers(exercise.chapter)["UNUSUAL"][exercise.name]
+
+
+@cache
+def _answers(chapter: str) -> dict:
+    return runpy.run_path(str(ROOT / "tests" / "mistakes" / f"{chapter}.py"))
