@@ -11,7 +11,7 @@ fingerprint of those weights, and other weights are refused.
 """
 
 import hashlib
-import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ def save(
     """Write an adapter, whole or not at all.
 
     Args:
-        folder: is replaced if it holds an adapter.
+        folder: is replaced if it holds an adapter and nothing else.
         trained: what was trained, by name: "model.layers.0.mlp.up_proj.lora_A" (rank, in), the same with "lora_B"
             (out, rank), and the added vector.
         scale: alpha / rank.
@@ -58,15 +58,17 @@ def save(
 
     Raises:
         ValueError: additions without a partner.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or holds something else.
     """
     _pairs(trained)
     folder = Path(folder)
     copies = {name: value.detach().cpu().to(dtype).clone() for name, value in trained.items()}
     try:
-        with runs.whole_folder(folder) as partial:
-            save_file(copies, partial / WEIGHTS)
-            runs.write_json(partial / RECORD, {"scale": scale, "source_fingerprint": source, **record})
+        with runs.whole_folder(folder, partial(runs.holds_only, names=(WEIGHTS, RECORD))) as written:
+            save_file(copies, written / WEIGHTS)
+            runs.write_json(written / RECORD, {"scale": scale, "source_fingerprint": source, **record})
+    except FileExistsError:
+        raise
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"the adapter could not be written to {folder}: {error}; free some space and try again"
@@ -86,7 +88,8 @@ def read(folder: str | Path) -> tuple[dict[str, Tensor], dict]:
     if missing:
         raise FileNotFoundError(f"{folder} holds no adapter: {' and '.join(missing)} not found")
     try:
-        return load_file(folder / WEIGHTS), json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = runs.read_json(folder / RECORD, {"scale": (int, float), "source_fingerprint": str})
+        return load_file(folder / WEIGHTS), record
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"the adapter {folder} is damaged ({error}); get it again") from error
 

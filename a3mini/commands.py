@@ -1,8 +1,10 @@
 """What the commands train, adapt, evaluate and infill do, once ``cli`` has read their options."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from a3mini.train.config import TrainConfig
 from a3mini.train.curriculum import Curriculum, Grouping, generator_for
 from a3mini.train.loop import train
 from a3mini.train.recipes import AnyOrder, Autoregressive, MaskedDiffusion, MaskedDiffusionModel
+from a3mini.train.resume import MARK, RECORD, check_folder, check_made, held_run
 
 SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -94,12 +97,15 @@ def _adapt(options: argparse.Namespace, argv: list[str]) -> None:
     config, recipe, folder = _check_run(options)
     training, validation = _documents(options)
     model, tokenizer, kind = _load(options.source, options.gguf_file)
-    if kind != "autoregressive":
-        raise ValueError(f"{options.source} is {kind} already; --source is an autoregressive model")
-    if options.objective == "any-order":
-        model = pretrained.from_autoregressive(model)
-    elif options.objective == "diffusion":
-        model = MaskedDiffusionModel.from_autoregressive(model)
+    if kind not in ("autoregressive", options.objective):
+        raise ValueError(
+            f"{options.source} is {kind} already; --source is autoregressive, or --objective is {kind} too"
+        )
+    if kind != "autoregressive" and options.lora_rank:
+        raise ValueError(f"{options.source} is {kind}; additions belong to an autoregressive source: --lora-rank 0")
+    if kind != options.objective:  # else it is trained further
+        make = {"any-order": pretrained.from_autoregressive, "diffusion": MaskedDiffusionModel.from_autoregressive}
+        model = make[options.objective](model)
     _run(options, argv, model, tokenizer, training, validation, config, recipe, folder)
 
 
@@ -112,10 +118,10 @@ def _check_run(options: argparse.Namespace):
     else:
         recipe = Autoregressive() if options.objective == "autoregressive" else MaskedDiffusion()
     folder = Path(options.folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"the folder {folder} cannot be made ({error}); choose another --folder") from error
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OSError(f"nothing can be written to {folder}: {above} is no folder of yours; choose another --folder")
+    check_folder(folder)
     return config, recipe, folder
 
 
@@ -158,8 +164,13 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
     # both None in a3mini train, which has neither option
     source, start = getattr(options, "source", None), getattr(options, "adapter", None)
     about = {"command": command, "source": source or "", "start": start}
-    metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **about)
-    _save(model, tokenizer, folder / "model")
+    about |= {"about": {"tokenizer": data.tokenizer_fingerprint(tokenizer)}}
+    with held_run(folder):
+        last = runs.latest_checkpoint(folder / "checkpoints")
+        if last and last.name == f"step-{config.steps}":
+            say(f"the run in {folder} is finished: nothing is trained. To train its model further: a3mini adapt")
+        metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **about)
+        _save(model, tokenizer, folder / "model", folder / RECORD)
     if held_out:
         first, last = metrics[0], metrics[-1]
         say("held-out loss, nats per token" + " " * 8 + "before    after")
@@ -170,20 +181,24 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
         say(f"adapter: {folder / 'adapter'}")
 
 
-def _save(model, tokenizer, final: Path) -> None:
-    """Model and tokenizer in one folder, whole or not there."""
+def _save(model, tokenizer, final: Path, record: Path) -> None:
+    """Model and tokenizer in one folder, whole or not there; in place of what the run of this record has saved."""
     sharded = any(isinstance(weight, DTensor) for weight in model.parameters())
     weights = get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict()  # every process takes part
     if PartialState().is_main_process:
         # a plain model: transformers does not save one that it has read from a GGUF file, nor one in shards
         with torch.device("meta"):
-            plain = type(model)(model.config)
+            plain = type(model)(model.config if sharded else pretrained.own_config(model))
         plain.load_state_dict(weights, assign=True)
         plain.tie_weights()
+        run = runs.read_json(record)["run"]
         try:
-            with runs.whole_folder(final) as partial:
-                plain.save_pretrained(partial)
-                tokenizer.save_pretrained(partial)
+            with runs.whole_folder(final, partial(check_made, name="model", run=run)) as written:
+                plain.save_pretrained(written)
+                tokenizer.save_pretrained(written)
+                runs.write_json(written / MARK, {"run": run})
+        except FileExistsError:
+            raise
         except (OSError, SafetensorError) as error:
             raise OSError(
                 f"the model could not be written to {final}: {error}. Free some space and start the same command "

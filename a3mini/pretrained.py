@@ -4,6 +4,7 @@ A3 has Llama's weights plus w, the vector that every query row starts from. At l
 the content stream then computes exactly what the source model computes, before any training (law 1).
 """
 
+import copy
 import importlib.util
 from contextlib import contextmanager
 from dataclasses import fields
@@ -71,7 +72,7 @@ def from_autoregressive(
         raise TypeError(f"source must be a LlamaForCausalLM, a hub id or a folder, got {type(source).__name__}")
 
     names = {field.name for field in fields(LlamaConfig)} - {"architectures", "dtype", "transformers_version"}
-    settings = {name: value for name, value in source.config.to_dict().items() if name in names}
+    settings = {name: value for name, value in own_config(source).to_dict().items() if name in names}
     weights = {name: weight.detach() for name, weight in source.state_dict().items()}
     packed = [name for name, weight in weights.items() if not weight.is_floating_point()]
     if packed:
@@ -86,6 +87,17 @@ def from_autoregressive(
     with torch.no_grad():
         model.model.query_embedding.copy_(model.model.embed_tokens.weight.float().mean(0))
     return model.eval()
+
+
+def own_config(model: LlamaForCausalLM) -> LlamaConfig:
+    """A copy of a model's config that says what its weights say of the head: tied, or one of its own.
+
+    A file may hold a head beside the embedding although its config calls them tied. Transformers loads both, and then
+    the config is wrong; a model made of it would lose the head.
+    """
+    config = copy.deepcopy(model.config)
+    config.tie_word_embeddings = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    return config
 
 
 class SmallModel(NamedTuple):

@@ -7,26 +7,31 @@ A run's folder::
     checkpoints/step-N/ trainable.safetensors, optimizer.safetensors, state.json
 
 A checkpoint is written into a folder of another name, flushed to the disk, and renamed when it is complete. So a
-process that is killed while it saves, or a disk that is full, leaves the earlier checkpoint as it was.
+process that is killed while it saves, or a disk that is full, leaves the earlier checkpoint as it was. What somebody
+else has put in the place of a file or folder of ours is never replaced.
 """
 
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout  # comes with torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "peft")
 KEEP = 2  # checkpoints
-PARTIAL = ".partial-"
+PARTIAL, REPLACED = ".partial-", ".replaced-"  # begin a folder's name while it is written, and while it is exchanged
+STATE = "state.json"
 LOGGED = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm")  # in metrics, beside evaluations
 
 
@@ -57,37 +62,135 @@ def write_json(path: Path, data) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all.
+
+    A link is followed. What is no regular file, such as a pipe or /dev/null, is written into and never replaced.
+    """
+    if path.exists() and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc")):
+        path.write_text(text, encoding="utf-8")
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.partial")
     try:
         temporary.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def holds_only(folder: Path, names: Collection[str] = ()) -> None:
+    """Check that a folder may be replaced: it holds none but our own files, those of these ``names``.
+
+    Raises:
+        FileExistsError: it holds something else, or is no folder; it is named.
+    """
+    strange = [path for path in folder.iterdir() if path.name not in names] if folder.is_dir() else [folder]
+    if strange:
+        raise FileExistsError(f"{strange[0]} is not ours to replace; move it away, or choose another folder")
+
+
 @contextmanager
-def whole_folder(final: Path, partial: Path | None = None) -> Iterator[Path]:
-    """A new, empty folder to write into; it becomes ``final``, in place of what is there, or is removed.
+def whole_folder(final: Path, check: Callable[[Path], None] = holds_only) -> Iterator[Path]:
+    """A new, empty folder to write into; it becomes ``final``, or is removed. A link is followed.
+
+    What is at ``final`` goes only when the new folder stands in its place.
 
     Args:
         final: where the folder belongs.
-        partial: where it is until it is complete; default: beside ``final``.
+        check: called with ``final`` if there is something, first and last; raises an error if it may not be replaced.
+            Default: only an empty folder is.
     """
-    partial = partial or final.with_name(f"{PARTIAL}{final.name}")
-    shutil.rmtree(partial, ignore_errors=True)
+    final = Path(os.path.realpath(final))
+    written, old = (final.with_name(f"{prefix}{final.name}") for prefix in (PARTIAL, REPLACED))
+    put_back(old)
+    if final.exists():
+        check(final)
+    shutil.rmtree(written, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+        written.mkdir(parents=True)
+        yield written
+        mode = written.stat().st_mode & 0o666  # safetensors writes files that their owner alone can read
+        for path in written.iterdir():
+            path.chmod(mode)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+            check(final)
+            final.rename(old)
+        written.rename(final)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(written, ignore_errors=True)
+        put_back(old)
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(old: Path) -> None:
+    """End an exchange of folders that was cut short: the old one gets its place back, or goes if that is taken."""
+    final = old.with_name(old.name.removeprefix(REPLACED))
+    if old.exists() and final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(final)
+
+
+_held: set[Path] = set()  # the folders that this process holds
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, which may do so again inside. The lock goes with the process, however it ends.
+
+    Raises:
+        BlockingIOError: another process holds it; its number and machine are named.
+        OSError: the folder cannot be made.
+    """
+    folder = folder.resolve()
+    if folder in _held:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".holder.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = json.loads(holder.read_text()) if holder.exists() else {}
+        raise BlockingIOError(
+            f"{folder} is in use: process {who.get('process', '?')} on {who.get('host', '?')} trains there; "
+            "wait until it ends, or choose another folder"
+        ) from None
+    except NotImplementedError:  # a file system without locks: then there are none
+        yield
+        return
+    _held.add(folder)
+    try:
+        write_json(holder, {"process": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        _held.discard(folder)
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def read_json(path: Path, fields: dict[str, type | tuple] | None = None) -> dict:
+    """The object in a JSON file, which has these fields, of these types.
+
+    Raises:
+        ValueError: it has not, or the file is damaged; names the file and the field.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # the latter from brackets without end
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no object, but {type(found).__name__}")
+    for name, kind in (fields or {}).items():
+        if not isinstance(found.get(name), kind):
+            raise ValueError(f"{path} has no valid {name!r}: it is damaged, or of another program")
+    return found
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> Path:
@@ -101,13 +204,15 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
         OSError: it could not be written; the message names the last good checkpoint.
     """
     final = folder / f"step-{step}"  # may exist, from a run that this one replaces
+    files = {name: f"{name}.safetensors" for name in tensors}
     try:
-        with whole_folder(final, folder / f"{PARTIAL}{step}") as partial:
+        with whole_folder(final, partial(holds_only, names=[*files.values(), STATE])) as written:
             for name, contents in tensors.items():
                 # a copy each: safetensors refuses tensors that share memory
                 copies = {key: value.detach().cpu().clone() for key, value in contents.items()}
-                save_file(copies, partial / f"{name}.safetensors")
-            (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
+                save_file(copies, written / files[name])
+            shapes = {name: {key: list(value.shape) for key, value in tensors[name].items()} for name in tensors}
+            (written / STATE).write_text(json.dumps({**state, "shapes": shapes}), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         last = latest_checkpoint(folder)
         raise OSError(
@@ -115,20 +220,28 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
             f"same command again; the last good checkpoint is {last or 'none'}"
         ) from error
     for old in _checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)  # the new one is whole, and that is what counts
     return final
 
 
-def load_checkpoint(path: Path, names: tuple[str, ...]) -> tuple[dict[str, dict[str, Tensor]], dict]:
-    """The tensors of the files ``names``, and the state.
+def load_checkpoint(
+    path: Path, names: tuple[str, ...], fields: dict[str, type | tuple] | None = None
+) -> tuple[dict[str, dict[str, Tensor]], dict]:
+    """The tensors of the files ``names``, and the state, which has these ``fields``.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: a file is missing or damaged, or lacks a tensor or a field.
     """
     try:
         tensors = {name: load_file(path / f"{name}.safetensors") for name in names}
-        return tensors, json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        state = read_json(path / STATE, {"shapes": dict, **(fields or {})})
+        shapes = state.pop("shapes")
+        for name in names:
+            found = {key: list(value.shape) for key, value in tensors[name].items()}
+            if wrong := differences(shapes.get(name, {}), found):
+                raise ValueError(f"{name}.safetensors: {wrong[0]}")
+        return tensors, state
+    except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(
             f"the checkpoint {path} is damaged ({error}); remove it, and the one before it is used"
         ) from error
@@ -136,8 +249,10 @@ def load_checkpoint(path: Path, names: tuple[str, ...]) -> tuple[dict[str, dict[
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint of the highest step; what a killed process left half-written is removed."""
-    for partial in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(partial, ignore_errors=True)
+    for written in folder.glob(f"{PARTIAL}step-*"):
+        shutil.rmtree(written, ignore_errors=True)
+    for old in folder.glob(f"{REPLACED}step-*"):
+        put_back(old)
     found = _checkpoints(folder)
     return found[-1] if found else None
 
@@ -151,9 +266,7 @@ def cut_metrics(path: Path, step: int) -> None:
     """Drop the lines after ``step``: the resumed run will write them again."""
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text("".join(f"{line}\n" for line in lines))
-        temporary.replace(path)
+        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _step_of(line: str) -> float:

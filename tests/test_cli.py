@@ -93,7 +93,7 @@ def test_a_full_disk_keeps_the_old_model(made, tmp_path, monkeypatch, capsys):
     assert cli.main(command) == 2
     assert "could not be written" in the_error(capsys)
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
-    assert [path.name for path in (tmp_path / "run").glob(".*")] == []
+    assert [path.name for path in (tmp_path / "run").glob(".*")] == [".lock"]
 
 
 def test_another_configuration_is_refused(made, capsys):
@@ -293,7 +293,10 @@ ERRORS = {
     "top p": (["infill", "--model=MODEL", "a ____", "--top-p=2"], "top_p must be"),
     "penalty": (["infill", "--model=MODEL", "a ____", "--repetition-penalty=0"], "repetition_penalty must be"),
     "trace": (["infill", "--model=MODEL", "a ____", "--trace=none/x.json"], "no folder none for --trace none/x.json"),
-    "adapted": (["adapt", "--source=compact", "--text=TEXT", "--folder=x"], "compact is any-order already"),
+    "adapted": (
+        ["adapt", "--source=compact", "--text=TEXT", "--folder=x", "--objective=diffusion"],
+        "compact is any-order already",
+    ),
     "positions": (["evaluate", "--model=MODEL", "--text=TEXT"], "more than the 32 positions"),
 }
 

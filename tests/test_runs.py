@@ -3,8 +3,12 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,7 +114,7 @@ def kill_while_old_ones_are_removed():
 
 def write_in_place():
     """The mutant: a checkpoint is written under its own name."""
-    runs.PARTIAL = "step-"
+    runs.PARTIAL = ""
     kill_in_a_tensor_file(1)
 
 
@@ -213,6 +217,151 @@ def test_the_first_checkpoint_on_a_full_disk(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+# Only what is ours is replaced
+
+
+def new_folder(final: Path, check=runs.holds_only, text: str = "new") -> None:
+    with runs.whole_folder(final, check) as folder:
+        (folder / "a").write_text(text)
+
+
+def ours(folder: Path) -> None:
+    runs.holds_only(folder, ["a"])
+
+
+def contents(folder: Path) -> dict:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("check", [runs.holds_only, ours])
+def test_a_folder_with_something_else_is_refused_and_left_alone(check, tmp_path):
+    final = tmp_path / "a"
+    final.mkdir()
+    (final / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="thesis.txt is not ours"):
+        new_folder(final, check)
+    assert contents(final) == {"thesis.txt": "mine"} and list(tmp_path.iterdir()) == [final]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(FileExistsError, match="is not ours"):
+        new_folder(tmp_path / "a", ours)
+    assert contents(tmp_path) == {"a": "mine"}
+
+
+def test_something_put_there_while_we_write_stays(tmp_path):
+    with pytest.raises(FileExistsError, match="thesis.txt"), runs.whole_folder(tmp_path / "a", ours):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "thesis.txt").write_text("mine")
+    assert contents(tmp_path / "a") == {"thesis.txt": "mine"}
+
+
+def test_our_own_and_empty_folders_are_replaced(tmp_path):
+    (tmp_path / "a").mkdir()
+    new_folder(tmp_path / "a", text="old")
+    new_folder(tmp_path / "a", ours)
+    assert contents(tmp_path / "a") == {"a": "new"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a").symlink_to(tmp_path / "disk" / "b")
+    for text in ("old", "new"):
+        new_folder(tmp_path / "a", ours, text)
+    assert (tmp_path / "a").is_symlink() and contents(tmp_path / "disk" / "b") == {"a": "new"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_kill_while_folders_are_exchanged_loses_neither(number, tmp_path):
+    new_folder(tmp_path / "a", text="old")
+    if (child := os.fork()) == 0:
+        right, count = Path.rename, iter(range(1, 9))
+
+        def rename(path, target):
+            if next(count) == number:
+                die()
+            return right(path, target)
+
+        Path.rename = rename
+        new_folder(tmp_path / "a", ours)
+    os.waitpid(child, 0)
+    runs.put_back(tmp_path / f"{runs.REPLACED}a")
+    assert contents(tmp_path / "a") == {"a": "old"}
+    new_folder(tmp_path / "a", ours)
+    assert contents(tmp_path / "a") == {"a": "new"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_have_the_mode_that_the_user_wants(tmp_path):
+    """safetensors by itself writes files that nobody else can read."""
+    before = os.umask(0o027)
+    try:
+        path = save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_no_harm(tmp_path, monkeypatch):
+    save(tmp_path, 1), save(tmp_path, 2)
+    right = os.unlink
+
+    def busy(path, *rest, **more):
+        if str(path).endswith("state.json") and more:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        right(path, *rest, **more)
+
+    monkeypatch.setattr(os, "unlink", busy)
+    check_whole(save(tmp_path, 3), 3)
+
+
+def test_text_goes_into_what_is_no_file(tmp_path):
+    """A pipe stays a pipe, a link a link, and a file keeps its mode."""
+    pipe, file, link = (tmp_path / name for name in ("pipe", "file", "link"))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    runs.write_text(pipe, "x")
+    assert os.read(reader, 9) == b"x" and pipe.is_fifo()
+    os.close(reader)
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    runs.write_text(link, "new")
+    assert link.is_symlink() and file.read_text() == "new" and file.stat().st_mode & 0o777 == 0o600
+    runs.write_text(Path("/dev/null"), "x")
+    assert Path("/dev/null").is_char_device()
+
+
+# One run in a folder
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from a3mini import runs
+with runs.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_process(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        named = f"in use: process {other.pid} on {socket.gethostname()}"
+        with pytest.raises(BlockingIOError, match=re.escape(named)), runs.held(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with runs.held(tmp_path), runs.held(tmp_path):  # a dead process holds nothing, and ours may do so twice
+        pass
+    with runs.held(tmp_path):
+        pass
+
+
 # Damage
 
 
@@ -226,6 +375,22 @@ def test_a_damaged_checkpoint(name, damage, tmp_path):
     else:
         os.truncate(file, file.stat().st_size // 2 if damage == "truncated" else 0)
     with pytest.raises(ValueError, match="step-7 is damaged .*; remove it, and the one before it is used"):
+        load_checkpoint(path, FILES)
+
+
+def test_a_checkpoint_that_lacks_a_tensor(tmp_path):
+    path = save(tmp_path, 7)
+    for wrong in ({"a": torch.zeros(40, 30)}, {"a": torch.zeros(40, 31), "b": torch.tensor(7)}):
+        runs.save_file(wrong, path / "optimizer.safetensors")
+        with pytest.raises(ValueError, match=r"step-7 is damaged \(optimizer.safetensors: "):
+            load_checkpoint(path, FILES)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"shapes": 3}', "[" * 100_000])
+def test_a_state_of_another_kind(text, tmp_path):
+    path = save(tmp_path, 7)
+    (path / "state.json").write_text(text)
+    with pytest.raises(ValueError, match="step-7 is damaged"):
         load_checkpoint(path, FILES)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from a3mini import objective
 from a3mini.train.curriculum import Grouping, draw_rows, generator_for
-from a3mini.train.data import Blocks
+from a3mini.train.data import Blocks, fingerprint
 
 GROUPINGS = {
     "left to right": Grouping("blocks"),
@@ -73,6 +73,11 @@ class HeldOut:
         self.score = score or partial(objective.log_likelihood, reduction="token")
         self.group_ids = {name: draw(blocks, grouping, seed) for name, grouping in groupings.items()}
         self.tokens = {name: int((group_ids > 0).sum()) for name, group_ids in self.group_ids.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of the rows and the drawn groups."""
+        return fingerprint(self.blocks.input_ids, self.blocks.lengths, *self.group_ids.values())
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         found = {}

@@ -5,6 +5,7 @@ with the end-of-sequence token; what does not fit goes on in the next row, which
 the row before. So the first token of a row is always given, and every other one is predicted exactly once.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,19 @@ class Blocks(NamedTuple):
         """Without the columns that are padding in every row."""
         longest = int(self.lengths.max())
         return self._replace(input_ids=self.input_ids[:, :longest], sentence_ends=self.sentence_ends[:, :longest])
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """A short name of some tensors' contents."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer) -> str:
+    """A short name of a tokenizer's vocabulary: its tokens and their ids."""
+    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
 
 
 def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrainedTokenizerFast:

@@ -10,7 +10,7 @@ Three rules make a run repeatable:
 - The loss of a step is divided by the number of tokens that the whole step predicts, over all microbatches and
   processes. So it does not depend on how the batch is divided.
 - A checkpoint holds the trained weights, the optimiser and the schedule, and is whole or not there; see ``resume``
-  and ``runs``.
+  and ``runs``. What happens to the model when a training is cut short is in ``interrupt``.
 """
 
 import json
@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from tqdm.auto import tqdm
@@ -33,9 +33,12 @@ from a3mini import adapter, runs
 from a3mini.train.config import TrainConfig
 from a3mini.train.data import Blocks, Order, check_rows
 from a3mini.train.devices import best_precision, native_bf16
+from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
 from a3mini.train.recipes import Batch, Recipe
-from a3mini.train.resume import WHOLE, open_run, restore_state, save_state
+from a3mini.train.resume import WHOLE, held_run, identity, open_run, restore_state, run_id, save_state
+
+SAVE_SECONDS = 300  # between checkpoints, where save_every does not say
 
 
 def train(
@@ -49,8 +52,12 @@ def train(
     command: dict | None = None,
     source: str = "",
     start: str | Path | None = None,
+    about: dict | None = None,
 ) -> list[dict]:
     """Train ``model`` in place; go on where the run in ``folder`` stopped, if there is one.
+
+    An interrupt or a SIGTERM ends the training after the step it is at, with a checkpoint. If the training does not
+    come to its end, ``model`` is as it was before the call, so that the same call can be made again.
 
     Args:
         model: the model; LoRA weights, if any, are merged into it at the end.
@@ -65,6 +72,8 @@ def train(
         command: how the run was started, for run.json; plays no part in the training.
         source: what to call the untouched weights, for the adapter's record.
         start: an adapter to go on from; its rank and scale must be those of ``config``.
+        about: what else decides the result and must be the same when the run goes on, such as the tokenizer's
+            fingerprint; JSON.
 
     Returns:
         the metrics, one dict per logged step: step, tokens (real ones, given or predicted), loss (nats per predicted
@@ -75,7 +84,9 @@ def train(
         ValueError: a batch that cannot be divided among the processes; rows that do not fit the model; a folder
             that holds a run of another configuration; a damaged checkpoint; a ``start`` that does not fit.
         FloatingPointError: the loss or its gradient is not finite; names the last good checkpoint.
-        OSError: a checkpoint cannot be written; names the last good one.
+        OSError: a checkpoint cannot be written; names the last good one. The folder is held by another process, or
+            holds what no run of ours has written.
+        KeyboardInterrupt: the training was interrupted; says where it is saved.
     """
     accelerator = _accelerator(config)
     parts = own_parts(config, accelerator)
@@ -83,9 +94,18 @@ def train(
     folder = Path(folder) if folder is not None else None
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
-    untouched = adapter.fingerprint(model) if config.lora_rank else None  # additions belong to these very weights
-    if folder:
-        open_run(folder, model, recipe, blocks, config, accelerator, command, untouched)
+    who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
+    with held_run(folder), undone_on_error(model), Stop() as stop:
+        if folder:
+            open_run(folder, who, accelerator, command)
+        return _train(
+            model, recipe, blocks, config, parts, folder, evaluate, quiet, source, start, who, accelerator, stop
+        )
+
+
+def _train(
+    model, recipe, blocks, config, parts, folder, evaluate, quiet, source, start, who, accelerator, stop
+) -> list[dict]:
     base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
     before = {}
     if config.lora_rank:
@@ -94,7 +114,7 @@ def train(
             model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
         if start is not None:
             named = dict(additions(model.named_parameters()))
-            before = adapter.go_on_from(start, untouched, named, config.lora_scale)
+            before = adapter.go_on_from(start, who["weights"], named, config.lora_scale)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -131,6 +151,7 @@ def train(
         return found
 
     model.train()
+    saved_at = time.monotonic()
     if first == 0 and evaluate:
         log({"step": 0, "tokens": 0, "seconds": 0.0, **evaluated()})
     with torch.random.fork_rng():  # dropout is seeded below; the caller's random numbers stay as they were
@@ -156,6 +177,8 @@ def train(
                 (every and done % every == 0) or done == config.steps
                 for every in (config.log_every, config.eval_every, config.save_every)
             ]
+            by_clock = not config.save_every and time.monotonic() - saved_at > SAVE_SECONDS
+            stopped, by_clock = _any_process(accelerator, bool(stop), by_clock)
             if is_due[0] or is_due[1]:
                 line = {
                     "step": done,
@@ -166,8 +189,13 @@ def train(
                     "seconds": round(seconds, 3),
                 }
                 log(line | (evaluated() if is_due[1] else {}))
-            if folder and is_due[2]:
+            if folder and (is_due[2] or by_clock or stopped):
                 save_state(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
+                saved_at = time.monotonic()
+            if stopped and done < config.steps:
+                bar.close()
+                saved = f"saved in {folder}; the same command goes on from there" if folder else "nothing is saved"
+                raise Interrupted(f"stopped after step {done} of {config.steps}: {saved}")
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     bar.close()
@@ -181,9 +209,10 @@ def train(
                 done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
                 done = {key: before.get(key, 0) + value for key, value in done.items()}  # of all trainings
                 about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
+                about["run"] = run_id(who)
                 about |= {key: value for key, value in recipe.settings().items() if key == "known_order"}
                 named = dict(additions(weights.items()))
-                adapter.save(folder / "adapter", named, config.lora_scale, untouched, about)
+                adapter.save(folder / "adapter", named, config.lora_scale, who["weights"], about)
             accelerator.wait_for_everyone()
         trained.merge_and_unload()
         for weight in was_trained:
@@ -192,6 +221,13 @@ def train(
         base.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
     base.eval()
     return metrics
+
+
+def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    """Whether any process has raised each flag, so that all do the same."""
+    if accelerator.num_processes == 1:
+        return list(flags)
+    return (accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=accelerator.device)) > 0).tolist()
 
 
 def own_parts(config: TrainConfig, accelerator: Accelerator) -> list[slice]:
@@ -251,7 +287,11 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         precision = best_precision(device, capability, native_bf16())
     if precision == "fp16" and device != "cuda":
         raise ValueError("precision='fp16' needs a CUDA device; use 'auto', 'fp32' or 'bf16'")
-    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
+    # given as a plugin, no variable of the environment changes it
+    once = GradientAccumulationPlugin(num_steps=1)
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(precision, precision), gradient_accumulation_plugin=once
+    )
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError("FSDP version 1 is not covered: set fsdp_version: 2 in accelerate's configuration")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # its engine owns the step and the checkpoints

@@ -24,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from a3mini import groups
 from a3mini.attention import at_least_float32
 from a3mini.objective import labels_for
+from a3mini.pretrained import own_config
 from a3mini.train.curriculum import Curriculum, generator_for
 from a3mini.train.data import Blocks
 
@@ -108,7 +109,7 @@ class MaskedDiffusionModel(LlamaForCausalLM):
     @classmethod
     def from_autoregressive(cls, source: LlamaForCausalLM) -> "MaskedDiffusionModel":
         """Copy the weights; the mask's vector starts at the mean embedding, as A3's w does."""
-        model = cls(source.config).to(source.dtype)
+        model = cls(own_config(source)).to(source.dtype)
         missing, left_over = model.load_state_dict(source.state_dict(), strict=False)
         if missing != ["mask_embedding"] or left_over:
             raise ValueError(f"these tensors have no partner: {sorted({*missing, *left_over} - {'mask_embedding'})}")

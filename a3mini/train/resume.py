@@ -1,23 +1,29 @@
 """A training run's folder: opened for this run and no other, saved in the middle, and gone on with.
 
-``train`` calls these three functions. They know PyTorch's and accelerate's side of it: which weights are trained, how
+``train`` calls these functions. They know PyTorch's and accelerate's side of it: which weights are trained, how
 an optimiser's state is gathered from several processes, and how it is divided among them again. ``runs`` knows the
 files.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from a3mini import runs
-from a3mini.train.data import Blocks
+from a3mini import adapter, runs
+from a3mini.train.data import Blocks, fingerprint
 
+RECORD, MARK = "run.json", "a3mini-run.json"  # a run's record; in what a run made, which run that was
+MADE = {"model": MARK, "adapter": adapter.RECORD}  # what a run makes: where it says of which run it is
+WRITTEN = (RECORD, "metrics.jsonl", "checkpoints", *MADE)
 # What may change between a run and its continuation, because it does not change the result.
 FREE_TO_CHANGE = ("eval_every", "save_every", "log_every", "micro_batch_size", "activation_checkpointing")
 WHOLE = StateDictOptions(
@@ -25,34 +31,106 @@ WHOLE = StateDictOptions(
 )
 
 
-def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: Accelerator, command, base) -> None:
-    """Check that the folder holds this run or none, and write its record; ``base``: fingerprint of LoRA's source.
+def identity(
+    model: nn.Module, recipe, blocks: Blocks, config, evaluate: Callable | None, start, about: dict | None
+) -> dict:
+    """Everything that decides what a run results in, as JSON: a folder is gone on with by the same run only.
 
-    Raises:
-        ValueError: it holds a run of another configuration; what differs is named.
+    Args:
+        model: with its untouched weights.
+        evaluate: None, or what measures the model; one with a ``fingerprint``, as ``HeldOut`` has, is known by it.
+        start: None, or the folder of an adapter to go on from.
+        about: what else the caller knows, such as the tokenizer's fingerprint.
     """
-    record = {
+    found = {
         "training": asdict(config),
         **recipe.settings(),
         "model": {
             k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")
         },
+        "weights": adapter.fingerprint(model),
+        "start": _file_fingerprint(Path(start) / adapter.WEIGHTS) if start is not None else None,
         "data": {
             "rows": len(blocks.input_ids),
             "tokens": int(blocks.lengths.sum()),
-            "fingerprint": _fingerprint(blocks.input_ids),
+            "fingerprint": fingerprint(blocks.input_ids, blocks.lengths, blocks.sentence_ends),
         },
+        "held_out": getattr(evaluate, "fingerprint", evaluate is not None),
+        "about": about or {},
     }
-    if base:  # the checkpoints hold additions only
-        record["base"] = base[:16]
-    record = json.loads(json.dumps(record))  # as it will be read back
-    path = folder / "run.json"
-    if path.exists() and runs.latest_checkpoint(folder / "checkpoints"):
-        before = json.loads(path.read_text())
-        known = {key: before.get(key) for key in record}
+    return json.loads(json.dumps(found))  # as it will be read back
+
+
+def run_id(identity: dict) -> str:
+    """A short name of a run, which what it makes carries."""
+    training = {k: v for k, v in identity["training"].items() if k not in FREE_TO_CHANGE}
+    return hashlib.sha256(json.dumps({**identity, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_folder(folder: Path) -> dict | None:
+    """The record of the run that lives in a folder, which holds nothing that the run would replace and did not write.
+
+    Raises:
+        FileExistsError: there is such a thing; it is named.
+        ValueError: the record is damaged.
+    """
+    for old in folder.glob(f"{runs.REPLACED}*"):
+        runs.put_back(old)
+    path = folder / RECORD
+    if not path.exists():
+        strange = [folder / name for name in WRITTEN if (folder / name).exists()]
+        if strange:
+            raise FileExistsError(f"{strange[0]} is of no run in {folder}; move it away, or choose another folder")
+        return None
+    record = runs.read_json(path, {"training": dict, "recipe": str, "run": str})
+    for name in MADE:
+        if (folder / name).exists():
+            check_made(folder / name, name, record["run"])
+    return record
+
+
+def check_made(made: Path, name: str, run: str) -> None:
+    """Check that ``made``, a run's "model" or "adapter", is of this very run and may be replaced.
+
+    Raises:
+        FileExistsError: it is not.
+        ValueError: its mark is damaged.
+    """
+    mark = made / MADE[name]
+    if not mark.is_file() or runs.read_json(mark).get("run") != run:
+        raise FileExistsError(f"{made} is of another run, or of none; move it away, or choose another folder")
+
+
+@contextmanager
+def held_run(folder: Path | None) -> Iterator[None]:
+    """Hold a run's folder for the processes of this run; see ``runs.held``. The first of them has the lock."""
+    problem: list = [None]
+    with ExitStack() as stack:
+        if folder and PartialState().is_main_process:
+            try:
+                stack.enter_context(runs.held(folder))
+            except OSError as error:
+                problem = [error]
+        if folder:
+            broadcast_object_list(problem)
+        if problem[0]:
+            raise problem[0]
+        yield
+
+
+def open_run(folder: Path, identity: dict, accelerator: Accelerator, command: dict | None) -> None:
+    """Check that the folder holds this run or none, and write its record.
+
+    Raises:
+        ValueError: it holds a run of another configuration; what differs is named.
+        FileExistsError: as ``check_folder``.
+    """
+    before = check_folder(folder)
+    begun = runs.latest_checkpoint(folder / "checkpoints")
+    if before and (begun or any((folder / name).exists() for name in MADE)):
         changed = [
             line
-            for line in runs.differences(known, record)
+            for line in runs.differences({key: before.get(key) for key in identity}, identity)
             if not line.startswith(tuple(f"training.{name}:" for name in FREE_TO_CHANGE))
         ]
         if changed:
@@ -63,21 +141,22 @@ def open_run(folder: Path, model, recipe, blocks: Blocks, config, accelerator: A
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        if not runs.latest_checkpoint(folder / "checkpoints"):
+        if not begun:
             (folder / "metrics.jsonl").unlink(missing_ok=True)
         machine = {
+            "run": run_id(identity),
             "processes": accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "precision": accelerator.mixed_precision,
             "hardware": runs.hardware(),
             "versions": runs.versions(),
         }
-        runs.write_json(path, record | machine | ({"command": command} if command else {}))
+        runs.write_json(folder / RECORD, identity | machine | ({"command": command} if command else {}))
     accelerator.wait_for_everyone()
 
 
-def _fingerprint(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]
+def _file_fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:
@@ -105,7 +184,8 @@ def save_state(folder: Path, step: int, tokens: int, seconds: float, model, opti
 
 def restore_state(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, int, float]:
     """Load a checkpoint into the model, the optimiser and the schedule; step, tokens and seconds so far."""
-    tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"))
+    fields = {"step": int, "tokens": int, "seconds": (int, float), "optimizer": dict, "schedule": dict}
+    tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"), fields)
     moments = tensors["optimizer"] | state["optimizer"]
     sharded = accelerator.distributed_type == DistributedType.FSDP
     set_state_dict(

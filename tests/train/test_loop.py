@@ -15,6 +15,7 @@ from training_run import CONFIG, SHAPE, load_run, run_and_save, small_blocks, sm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import adapter, groups, objective, runs
+from a3mini.evaluate import HeldOut
 from a3mini.groups import KNOWN_ORDERS
 from a3mini.model import A3MLP
 from a3mini.train import (
@@ -84,7 +85,7 @@ class Stop(Exception):
 
 
 class StopAt:
-    """An evaluation that stops the training when it is called for the n-th time."""
+    """An evaluation that stops the training when it is called for the n-th time; 0: never."""
 
     def __init__(self, n: int):
         self.left = n
@@ -103,15 +104,15 @@ def interrupted(folder: Path, **changes) -> dict:
         train(small_model(attention_dropout=0.1), RECIPE, BLOCKS, settings, folder, StopAt(3), quiet=True)
     assert runs.latest_checkpoint(folder / "checkpoints").name == "step-6"
     model = small_model(attention_dropout=0.1)
-    train(model, RECIPE, BLOCKS, settings, folder, quiet=True)
+    train(model, RECIPE, BLOCKS, settings, folder, StopAt(0), quiet=True)
     return model.state_dict()
 
 
 def forget_moments(monkeypatch):
     right = runs.load_checkpoint
 
-    def wrong(path, names):
-        tensors, state = right(path, names)
+    def wrong(*arguments):
+        tensors, state = right(*arguments)
         tensors["optimizer"] = {key: torch.zeros_like(value) for key, value in tensors["optimizer"].items()}
         return tensors, state
 
@@ -461,12 +462,105 @@ def test_a_folder_with_another_run_is_refused(what, named, tmp_path):
     weights_after(folder=tmp_path)  # the old one can go on
 
 
+def moved(model, by: float = 0.01):
+    with torch.no_grad():
+        model.model.norm.weight[0] += by
+    return model
+
+
+def test_everything_that_decides_the_result_is_the_same_or_refused(tmp_path):
+    """Other weights of the same shape, another start, other held-out rows, another tokenizer."""
+    first = tmp_path / "first"
+    weights_after(folder=first, lora_rank=2)
+    held_out = HeldOut(BLOCKS.rows(slice(0, 4)))
+
+    def run(model=None, evaluate=held_out, start=first / "adapter", about=None):
+        train(model or small_model(), RECIPE, BLOCKS, config(lora_rank=2), tmp_path / "run", evaluate, quiet=True,
+              start=start, about={"tokenizer": "a"} if about is None else about)  # fmt: skip
+
+    run()
+    for change, named in (
+        ({"model": moved(small_model())}, "weights: "),
+        ({"evaluate": None}, "held_out: "),
+        ({"evaluate": HeldOut(BLOCKS.rows(slice(0, 5)))}, "held_out: "),
+        ({"evaluate": lambda model: {}}, "held_out: "),
+        ({"start": None}, "start: "),
+        ({"about": {"tokenizer": "b"}}, "about.tokenizer: 'a', now 'b'"),
+        ({"about": {}}, "about.tokenizer: 'a', now None"),
+    ):
+        with pytest.raises(ValueError, match=f"another configuration .{named}"):
+            run(**change)
+    changed = {name: value + 1 for name, value in adapter.read(first / "adapter")[0].items()}
+    adapter.save(first / "adapter", changed, 2.0, adapter.fingerprint(small_model()), {})
+    with pytest.raises(ValueError, match="another configuration .start: "):
+        run()
+
+
+def test_full_training_goes_on_only_from_its_own_weights(tmp_path):
+    with pytest.raises(Stop):
+        train(small_model(), RECIPE, BLOCKS, config(save_every=2, eval_every=3), tmp_path, StopAt(2), quiet=True)
+    with pytest.raises(ValueError, match="another configuration .weights: "):
+        train(moved(small_model()), RECIPE, BLOCKS, config(save_every=2), tmp_path, StopAt(0), quiet=True)
+
+
+@pytest.mark.parametrize("name", resume.WRITTEN)
+def test_what_no_run_has_written_is_left_alone(name, tmp_path):
+    foreign = tmp_path / name
+    if "." in name:
+        foreign.write_text("{}")
+    else:
+        foreign.mkdir()
+        (foreign / "thesis.txt").write_text("mine")
+    with pytest.raises((FileExistsError, ValueError), match=name):
+        weights_after(folder=tmp_path, lora_rank=2)
+    if "." in name:
+        assert foreign.read_text() == "{}"
+    else:
+        assert (foreign / "thesis.txt").read_text() == "mine"
+
+
+def test_an_adapter_of_another_run_is_left_alone(tmp_path):
+    weights_after(folder=tmp_path / "other", lora_rank=2)
+    weights_after(folder=tmp_path / "run", steps=2, save_every=1)
+    (tmp_path / "other" / "adapter").rename(tmp_path / "run" / "adapter")
+    before = (tmp_path / "run" / "adapter" / "adapter.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="adapter is of another run"):
+        weights_after(folder=tmp_path / "run", steps=2, save_every=1)
+    assert (tmp_path / "run" / "adapter" / "adapter.safetensors").read_bytes() == before
+
+
+def test_the_environment_changes_no_gradient(monkeypatch):
+    expected = weights_after()
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert distance(expected, weights_after()) == 0
+
+
+@pytest.mark.parametrize("field", ["step", "tokens", "seconds", "optimizer", "schedule", "shapes"])
+def test_a_checkpoint_whose_state_lacks_a_field(field, tmp_path):
+    weights_after(folder=tmp_path)
+    file = runs.latest_checkpoint(tmp_path / "checkpoints") / "state.json"
+    state = json.loads(file.read_text())
+    for wrong in ({k: v for k, v in state.items() if k != field}, {**state, field: "x"}):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=f"has no valid '{field}'"):
+            weights_after(folder=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"training": 3}'])
+def test_a_damaged_record(text, tmp_path):
+    weights_after(folder=tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match="run.json (is damaged|has no valid)"):
+        weights_after(folder=tmp_path)
+
+
 def test_lora_goes_on_only_from_the_weights_it_was_added_to(tmp_path):
     weights_after(folder=tmp_path, lora_rank=2)
     other = small_model()
     with torch.no_grad():
         other.model.norm.weight[0] += 0.01
-    with pytest.raises(ValueError, match="another configuration .base: "):
+    with pytest.raises(ValueError, match="another configuration .weights: "):
         weights_after(other, folder=tmp_path, lora_rank=2)
     weights_after(folder=tmp_path, lora_rank=2)
 
@@ -548,7 +642,9 @@ def test_free_settings_may_change(tmp_path):
         "activation_checkpointing": True,
     }
     assert changed.keys() == set(resume.FREE_TO_CHANGE)
-    assert distance(whole, weights_after(folder=tmp_path, steps=6, **changed)) < 1e-4
+    model = small_model()
+    train(model, RECIPE, BLOCKS, config(steps=6, **changed), tmp_path, StopAt(0), quiet=True)
+    assert distance(whole, model.state_dict()) < 1e-4
 
 
 def test_a_damaged_checkpoint_says_so(tmp_path):

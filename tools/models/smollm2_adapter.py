@@ -9,6 +9,7 @@ The folders are those of the runs, in their order; the adapter is that of the la
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from a3mini import adapter, runs
@@ -33,11 +34,12 @@ def main(arguments: list[str]) -> None:
         sys.exit("book/results/adaptation.json is of another adapter; run `python benchmarks/adaptation.py losses`")
     about["known_order"] = records[-1]["known_order"]
     about["commands"] = [record["command"]["line"] for record in records]
-    with runs.whole_folder(ADAPTERS["smollm2-a3"]) as partial:
-        shutil.copy(trained / adapter.WEIGHTS, partial)
-        runs.write_json(partial / adapter.RECORD, about)
+    ours = partial(runs.holds_only, names=(adapter.WEIGHTS, adapter.RECORD, "README.md"))
+    with runs.whole_folder(ADAPTERS["smollm2-a3"], ours) as written:
+        shutil.copy(trained / adapter.WEIGHTS, written)
+        runs.write_json(written / adapter.RECORD, about)
         write_card(
-            partial,
+            written,
             "smollm2_adapter.md.j2",
             legs[-1],
             weights=sum(tensor.numel() for tensor in tensors.values()),
