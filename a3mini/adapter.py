@@ -67,7 +67,7 @@ def save(
         with runs.whole_folder(folder, partial(runs.holds_only, names=(WEIGHTS, RECORD))) as written:
             save_file(copies, written / WEIGHTS)
             runs.write_json(written / RECORD, {"scale": scale, "source_fingerprint": source, **record})
-    except FileExistsError:
+    except runs.NotOurs:
         raise
     except (OSError, SafetensorError) as error:
         raise OSError(

@@ -65,7 +65,7 @@ TRAINING_HELP = {
     "lora_rank": "train low-rank additions instead of the weights; 0: off",
     "lora_alpha": "their scale; 0: twice the rank",
     "eval_every": "steps between held-out losses; 0: only before and after",
-    "save_every": "steps between checkpoints; 0: only at the end",
+    "save_every": "steps between checkpoints; 0: about every five minutes, and at the end",
     "log_every": "steps between lines of metrics.jsonl",
 }
 
@@ -102,8 +102,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
     except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
         return _fail(name, error)
-    except KeyboardInterrupt:
-        _fail(name, "interrupted; the same command goes on from the last checkpoint, if there is one")
+    except KeyboardInterrupt as stop:
+        _fail(name, str(stop) or "interrupted; the same command goes on from the last checkpoint, if there is one")
         return 130
     return 0
 

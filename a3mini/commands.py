@@ -197,7 +197,7 @@ def _save(model, tokenizer, final: Path, record: Path) -> None:
                 plain.save_pretrained(written)
                 tokenizer.save_pretrained(written)
                 runs.write_json(written / MARK, {"run": run})
-        except FileExistsError:
+        except runs.NotOurs:
             raise
         except (OSError, SafetensorError) as error:
             raise OSError(

@@ -35,6 +35,10 @@ STATE = "state.json"
 LOGGED = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm")  # in metrics, beside evaluations
 
 
+class NotOurs(FileExistsError):
+    """Something stands in the place of a file or folder of ours that we have not written, and would have to go."""
+
+
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that compute."""
     found = {"python": platform.python_version()}
@@ -84,11 +88,11 @@ def holds_only(folder: Path, names: Collection[str] = ()) -> None:
     """Check that a folder may be replaced: it holds none but our own files, those of these ``names``.
 
     Raises:
-        FileExistsError: it holds something else, or is no folder; it is named.
+        NotOurs: it holds something else, or is no folder; it is named.
     """
     strange = [path for path in folder.iterdir() if path.name not in names] if folder.is_dir() else [folder]
     if strange:
-        raise FileExistsError(f"{strange[0]} is not ours to replace; move it away, or choose another folder")
+        raise NotOurs(f"{strange[0]} is not ours to replace; move it away, or choose another folder")
 
 
 @contextmanager

@@ -3,13 +3,19 @@
 import inspect
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from places import ROOT
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from a3mini import A3ForCausalLM, cli, decode, runs
@@ -84,7 +90,6 @@ def test_a_full_disk_keeps_the_old_model(made, tmp_path, monkeypatch, capsys):
     before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
 
     def full(model, folder, **_):
-        Path(folder).mkdir()
         (Path(folder) / "model.safetensors").write_bytes(b"half")
         raise OSError("No space left on device")
 
@@ -100,6 +105,80 @@ def test_another_configuration_is_refused(made, capsys):
     assert cli.main(train(made, f"--folder={made / 'any-order'}", "--learning-rate=0.5")) == 2
     error = the_error(capsys)
     assert "another configuration" in error and "learning_rate" in error
+
+
+def test_a_finished_run_says_so(made, capsys):
+    assert cli.main(train(made, f"--folder={made / 'any-order'}")) == 0
+    assert "is finished: nothing is trained" in capsys.readouterr().out
+
+
+def files(folder: Path) -> dict:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_source_inside_the_folder_is_not_replaced_by_the_result(made, tmp_path, capsys):
+    shutil.copytree(made / "autoregressive" / "model", tmp_path / "mine" / "model")
+    shutil.copytree(made / "autoregressive", tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    for folder in (tmp_path / "mine", tmp_path / "run"):
+        before = files(folder)
+        command = ["adapt", f"--source={folder / 'model'}", f"--folder={folder}", f"--text={made / 'text.txt'}", *SHORT]
+        assert cli.main([*command, "--steps=1"]) == 2
+        assert "choose another folder" in the_error(capsys)
+        assert {path: data for path, data in files(folder).items() if path.name != ".lock"} == before
+
+
+def test_a_model_that_is_a_link_is_followed(made, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(tmp_path / "disk" / "model")
+    for _ in range(2):
+        assert cli.main(train(made, f"--folder={tmp_path / 'run'}", "--steps=1")) == 0
+    assert (tmp_path / "run" / "model").is_symlink()
+    assert {"model.safetensors", "config.json"} <= {path.name for path in (tmp_path / "disk" / "model").iterdir()}
+
+
+def test_nothing_is_left_of_a_run_that_could_not_begin(made, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    assert (
+        cli.main(["train", f"--text={tmp_path / 'empty.txt'}", *TINY, *SHORT, f"--folder={tmp_path / 'a' / 'b'}"]) == 2
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.txt"]
+
+
+def test_two_runs_in_one_folder(made, tmp_path, capsys):
+    """The second, a process of its own, is told of the first; a folder whose process died is free."""
+    with runs.held(tmp_path / "run"):
+        command = [sys.executable, "-m", "a3mini", *train(made, f"--folder={tmp_path / 'run'}")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 2
+        assert f"is in use: process {os.getpid()} on {socket.gethostname()}" in done.stderr.splitlines()[-1]
+    assert cli.main(train(made, f"--folder={tmp_path / 'run'}")) == 0
+    assert len(runs.read_metrics(tmp_path / "run")) == 2
+
+
+def test_an_interrupt_saves_and_the_command_goes_on(made, tmp_path):
+    command = [sys.executable, "-m", "a3mini", *train(made, f"--folder={tmp_path / 'run'}"), "--steps=100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 130, error
+    last = runs.latest_checkpoint(tmp_path / "run" / "checkpoints")
+    step = last.name.removeprefix("step-")
+    assert f"stopped after step {step} of 100000" in error.splitlines()[-1]
+    assert "the same command goes on from there" in error.splitlines()[-1]
+
+
+def test_a_model_is_trained_further(made, tmp_path, capsys):
+    command = ["adapt", f"--text={made / 'text.txt'}", *SHORT, "--steps=2", f"--folder={tmp_path / 'run'}"]
+    source = f"--source={made / 'any-order' / 'model'}"
+    assert cli.main([*command, source, "--lora-rank=2"]) == 2
+    assert "--lora-rank 0" in the_error(capsys)
+    assert cli.main([*command, source]) == 0
+    first, last = (json.loads((made / "any-order" / "metrics.jsonl").read_text().splitlines()[-1]),
+                   runs.read_metrics(tmp_path / "run"))  # fmt: skip
+    assert last[0]["random order"] == pytest.approx(first["random order"], abs=1e-5)
 
 
 def test_adapt(made, tmp_path, capsys):
@@ -119,10 +198,25 @@ def test_adapt(made, tmp_path, capsys):
     again = [option for option in command if not option.startswith("--folder")]
     again += [f"--folder={tmp_path / 'again'}", f"--adapter={tmp_path / 'run' / 'adapter'}"]
     assert cli.main(again) == 0
+    assert cli.main([*again, f"--folder={tmp_path / 'run'}"]) == 2  # the adapter that it would replace
+    assert "another configuration (start: None" in the_error(capsys)
     assert cli.main([*again, "--lora-rank=0", f"--folder={tmp_path / 'third'}"]) == 2
     assert "is an adapter; set lora_rank" in the_error(capsys)
-    assert cli.main([*command, f"--source={made / 'any-order' / 'model'}"]) == 2
-    assert "any-order already" in the_error(capsys)
+
+
+def test_a_head_that_the_config_denies_is_kept(made, tmp_path):
+    """Trained further by either rival, and saved: a head of its own stays one."""
+    source = tmp_path / "source"
+    shutil.copytree(made / "autoregressive" / "model", source)
+    tensors = load_file(source / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).contiguous()
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    for objective in ("autoregressive", "diffusion", "any-order"):
+        run = [f"--folder={tmp_path / objective}", f"--objective={objective}", "--steps=1", "--learning-rate=1e-9"]
+        assert cli.main(["adapt", f"--source={source}", f"--text={made / 'text.txt'}", *SHORT, *run]) == 0
+        saved = load_file(tmp_path / objective / "model" / "model.safetensors")
+        torch.testing.assert_close(saved["lm_head.weight"], tensors["lm_head.weight"], rtol=0, atol=1e-6)
+        assert json.loads((tmp_path / objective / "model" / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 def test_adapt_to_diffusion(made, tmp_path, capsys):
@@ -314,7 +408,7 @@ def test_errors_are_one_line(made, tmp_path, monkeypatch, capsys, arguments, mes
     assert cli.main(arguments) == 2
     error = the_error(capsys)
     assert error.startswith("a3mini") and message in error
-    assert not list(tmp_path.glob("x/*"))  # before any work
+    assert not list(tmp_path.glob("x/[!.]*"))  # before any work
 
 
 def test_an_unreachable_hub_names_what_works_offline(monkeypatch, capsys, tmp_path):

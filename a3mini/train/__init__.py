@@ -2,8 +2,8 @@
 
 In reading order: ``curriculum`` (which groups a step sees), ``corpus`` and ``data`` (documents to rows of tokens),
 ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
-run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder), and
-``loop``, which uses them all.
+run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
+``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
 """
 
 from a3mini import lazy

@@ -20,7 +20,8 @@ class TrainConfig:
         activation_checkpointing: keep less for the backward pass, and compute it again.
         lora_rank: train low-rank additions to all linear layers (and A3's w) instead of the weights; 0: off.
         lora_alpha: their scale; 0: twice the rank.
-        eval_every, save_every, log_every: in steps; 0: only at the end.
+        eval_every, save_every, log_every: in steps; 0: only at the end. A run without save_every also saves
+            about every five minutes.
 
     Raises:
         ValueError: a number that makes no sense.

@@ -71,7 +71,7 @@ def check_folder(folder: Path) -> dict | None:
     """The record of the run that lives in a folder, which holds nothing that the run would replace and did not write.
 
     Raises:
-        FileExistsError: there is such a thing; it is named.
+        NotOurs: there is such a thing; it is named.
         ValueError: the record is damaged.
     """
     for old in folder.glob(f"{runs.REPLACED}*"):
@@ -80,7 +80,7 @@ def check_folder(folder: Path) -> dict | None:
     if not path.exists():
         strange = [folder / name for name in WRITTEN if (folder / name).exists()]
         if strange:
-            raise FileExistsError(f"{strange[0]} is of no run in {folder}; move it away, or choose another folder")
+            raise runs.NotOurs(f"{strange[0]} is of no run in {folder}; move it away, or choose another folder")
         return None
     record = runs.read_json(path, {"training": dict, "recipe": str, "run": str})
     for name in MADE:
@@ -93,12 +93,12 @@ def check_made(made: Path, name: str, run: str) -> None:
     """Check that ``made``, a run's "model" or "adapter", is of this very run and may be replaced.
 
     Raises:
-        FileExistsError: it is not.
+        NotOurs: it is not.
         ValueError: its mark is damaged.
     """
     mark = made / MADE[name]
     if not mark.is_file() or runs.read_json(mark).get("run") != run:
-        raise FileExistsError(f"{made} is of another run, or of none; move it away, or choose another folder")
+        raise runs.NotOurs(f"{made} is of another run, or of none; move it away, or choose another folder")
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def open_run(folder: Path, identity: dict, accelerator: Accelerator, command: di
 
     Raises:
         ValueError: it holds a run of another configuration; what differs is named.
-        FileExistsError: as ``check_folder``.
+        NotOurs: as ``check_folder``.
     """
     before = check_folder(folder)
     begun = runs.latest_checkpoint(folder / "checkpoints")
