@@ -332,10 +332,13 @@ def _unpack(row_slots: Slots, column_slots: Slots, weights: Tensor, length: int)
 def load_strictly(load, source, **kwargs):
     """Call a ``from_pretrained`` that must use every tensor of the source and fill every tensor of the model.
 
+    Code that comes with a model is never run.
+
     Raises:
         ValueError: a tensor is missing, left over, or of another shape; all are named.
     """
-    model, report = load(source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    kwargs |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = load(source, **kwargs | {"trust_remote_code": False})
     problems = {what: sorted(map(str, names)) for what, names in report.items() if names}
     if problems:
         raise ValueError(f"{source} does not fit {type(model).__name__} tensor by tensor: {problems}")
