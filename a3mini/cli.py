@@ -216,32 +216,33 @@ def _infill_options(parser) -> None:
     known = "known tokens see all others, or those on their left (default: as in the model's training)"
     _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)
     _add(parser, "temperature", 1.0, "0 takes the likeliest tokens")
-    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=int, metavar="N")
+    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=_whole, metavar="N")
     _add(parser, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
     _add(parser, "repetition-penalty", 1.0, "above 1, tokens that are there already become less likely")
-    _add(parser, "seed", 0, "of the draws", type=_seed)
+    _add(parser, "seed", 0, "of the draws")
     _add(parser, "json", None, "write text and blanks as JSON to this file; -: to standard output", metavar="FILE")
     trace = "write what was filled when, and what else was likely, to a JSON file; -: to standard output"
     _add(parser, "trace", None, trace, metavar="FILE")
     _add(parser, "quiet", False, "no progress bar")
 
 
+def _whole(text: str) -> int:
+    """A number of 64 bits: no tensor takes a larger one."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"invalid value: {text:.40}, must be below 2^63")
+    return number
+
+
 def _count(text: str) -> int | str:
     """A number, or "auto"."""
     try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'invalid value: {text!r}, must be a number or "auto"') from None
-
-
-def _seed(text: str) -> int:
-    """A number of 64 bits."""
-    try:
-        if -(2**63) <= int(text) < 2**63:
-            return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
-    raise argparse.ArgumentTypeError(f"invalid value: {text}, must be below 2^63")
+        return text if text == "auto" else _whole(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f'invalid value: {text!r:.40}, must be a number or "auto"') from None
 
 
 def _add(group, name: str, default, what: str, **settings) -> None:
@@ -249,7 +250,8 @@ def _add(group, name: str, default, what: str, **settings) -> None:
     if isinstance(default, bool):
         settings["action"] = argparse.BooleanOptionalAction
     elif isinstance(default, (int, float)):
-        settings = {"type": type(default), "metavar": "N" if isinstance(default, int) else "X", **settings}
+        kind, metavar = (_whole, "N") if isinstance(default, int) else (float, "X")
+        settings = {"type": kind, "metavar": metavar, **settings}
     shown = "" if default is None or isinstance(default, bool) else " (default: %(default)s)"
     group.add_argument(f"--{name}", default=default, help=what + shown, **settings)
 
@@ -270,8 +272,8 @@ def _text_options(parser, length: int | None = 128, about_length: str = "tokens 
     _add(group, "column", "text", "column of the text in jsonl, csv and hub data sets")
     _add(group, "split", "train", "split of a hub data set")
     _add(group, "separator", None, "what stands between the documents of a .txt file; default: an empty line")
-    group.add_argument("--limit", type=int, metavar="N", help="read at most so many documents of each source")
-    _add(group, "length", length, about_length, type=int, metavar="N")
+    group.add_argument("--limit", type=_whole, metavar="N", help="read at most so many documents of each source")
+    _add(group, "length", length, about_length, type=_whole, metavar="N")
     _add(group, "held-out-rows", 64, "rows for the held-out losses, at most")
 
 
@@ -279,7 +281,7 @@ def _training_options(parser, without: tuple[str, ...]) -> None:
     group = parser.add_argument_group("training")
     for field in fields(TrainConfig):
         if field.name not in without:
-            settings = {"precision": {"choices": PRECISIONS}, "seed": {"type": _seed}}.get(field.name, {})
+            settings = {"choices": PRECISIONS} if field.name == "precision" else {}
             _add(group, field.name.replace("_", "-"), field.default, TRAINING_HELP[field.name], **settings)
     _add(group, "quiet", False, "no progress bar")
 

