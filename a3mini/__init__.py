@@ -2,11 +2,11 @@
 
 The model, to be read first, from top to bottom:
 groups, masks, rows, flex, attention, model, objective.
-How it is kept and loaded: runs, adapter, pretrained; ``models`` holds the two that ship.
+How it is kept and loaded: runs, adapter, sources, unpacked, pretrained; ``models`` holds the two that ship.
 
 The rooms, each of which uses only what stands before it:
 ``train`` (needs the extra ``train``), ``decode``, ``evaluate``, and ``notebook``, for notebooks and pages alone.
-``cli`` and ``commands`` are the command ``a3mini``.
+The command ``a3mini``: cli, config_file, one_line, loading, using (evaluate and infill), commands (train and adapt).
 """
 
 from a3mini import lazy

@@ -3,23 +3,26 @@
 Every long option may also stand in a YAML or JSON file, under the same name, that ``--config`` names; what the
 command line says goes before it. What a user can get wrong ends in one line on stderr and exit code 2.
 
-Nothing is loaded before it is used, so that help and errors come at once.
+Nothing is loaded before it is used, so that help and errors come at once; help needs no other package at all. So the
+names that an option takes stand here once more, and a test compares them with the package's.
+
+Completion by the shell, if ``argcomplete`` is installed: eval "$(register-python-argcomplete a3mini)".
 """
 
 import argparse
-import difflib
-import json
+import os
 import sys
+from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 
-import yaml
-from safetensors import SafetensorError
-
-from a3mini import __version__
+from a3mini import __version__, config_file, one_line
 from a3mini.train.config import PRECISIONS, TrainConfig
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
+CURRICULA = ("paper", "official", "stage3", "no_stage2", "spans")
+TEXTS = ("andersen", "bible-bbe", "tinystories")
+ORDERS = ("left_to_right", "random", "confidence", "entropy")
+KNOWN_ORDERS = ("together", "left_to_right")
 
 EXAMPLES = {
     "train": """
@@ -56,7 +59,7 @@ TRAINING_HELP = {
     "batch_size": "rows per step, over all processes and microbatches",
     "micro_batch_size": "rows that one process computes at a time; 0: its whole share",
     "learning_rate": "the highest, after the warm-up; then it falls along a cosine",
-    "warmup_steps": "steps until the highest learning rate",
+    "warmup_steps": "steps until the highest learning rate; at most half of --steps counts",
     "weight_decay": "of matrices; norms, embeddings and biases have none",
     "clip_norm": "largest norm of the gradient",
     "seed": "of everything random in the training",
@@ -68,6 +71,11 @@ TRAINING_HELP = {
     "save_every": "steps between checkpoints; 0: about every five minutes, and at the end",
     "log_every": "steps between lines of metrics.jsonl",
 }
+
+
+LENGTH = "tokens per row (default: 128, or what the model takes, if that is less)"
+SOURCE = "the model that an adapter was trained on, if that is a folder: it is read only if you name it here"
+LISTS = ("text", "validation-text")  # options that take several values
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments; default: those of the process.
 
     Returns:
-        the exit code: 0, or 2 after an error of the user's, or 130 when interrupted.
+        the exit code: 0, or 2 after an error of the user's, 130 when interrupted, 141 when nobody reads the output.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -92,25 +100,29 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as end:  # argparse has printed help, a version or an error
         return end.code or 0
     except (ValueError, OSError) as error:
-        return _fail(" ".join(["a3mini", *argv[:1]]), error)
+        return one_line.fail(" ".join(["a3mini", *argv[:1]]), error)
     name = f"a3mini {options.command}"
+    trains = options.command in ("train", "adapt")
     try:
-        from a3mini import commands
-
-        commands.run(options, argv)
-    except ImportError as error:
-        return _fail(name, f"{error}; install the extra: pip install -e '.[train]'")
-    except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
-        return _fail(name, error)
+        if trains:
+            from a3mini import commands as work
+        else:
+            from a3mini import using as work
+        work.run(options, argv)
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        _fail(name, str(stop) or "interrupted; the same command goes on from the last checkpoint, if there is one")
+        goes_on = "; the same command goes on from the last checkpoint, if there is one" if trains else ""
+        one_line.fail(name, str(stop) or f"interrupted{goes_on}")
         return 130
+    except BrokenPipeError:  # who read our output has read enough; what is still in the pipe must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        told = one_line.about(error, options.command)
+        if told is None:
+            raise
+        return one_line.fail(name, told)
     return 0
-
-
-def _fail(name: str, error) -> int:
-    print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -121,15 +133,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ValueError: an unknown option; names the closest valid one.
         OSError: the config file cannot be read.
     """
-    parser = _parser(argv)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell's completion alone
+        with suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
     options, unknown = parser.parse_known_args(argv)
     names = _names(parser, options.command)
     if options.config is not None:
         place = argv.index(options.command) + 1
-        argv = [*argv[:place], *_from_config(options.config, names), *argv[place:]]
+        argv = [*argv[:place], *config_file.arguments(options.config, names, LISTS), *argv[place:]]
         options, unknown = parser.parse_known_args(argv)
     if unknown:
-        raise ValueError(f"there is no option {unknown[0]}{_closest(unknown[0], names)}")
+        raise ValueError(f"there is no option {unknown[0]}{config_file.closest(unknown[0], names)}")
     return options
 
 
@@ -140,39 +157,7 @@ def _names(parser: argparse.ArgumentParser, command: str) -> dict:
             if key not in ("command", "config", "blanks")}  # fmt: skip
 
 
-def _from_config(path: str, names: dict) -> list[str]:
-    """A config file as arguments, so that it is checked as they are."""
-    text = Path(path).read_text(encoding="utf-8")
-    try:
-        config = json.loads(text) if Path(path).suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not a valid config file: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold options and their values, such as `steps: 500`")
-    arguments = []
-    for key, value in config.items():
-        name = str(key).replace("_", "-")
-        if name not in names:
-            raise ValueError(f"{path}: there is no option {key!r}{_closest(name, names)}")
-        if isinstance(names[name], bool) and isinstance(value, bool):
-            arguments.append(f"--{name}" if value else f"--no-{name}")
-        elif isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments
-
-
-def _closest(name: str, names: dict) -> str:
-    dashes = "--" if name.startswith("--") else ""
-    plain = name.removeprefix("--").split("=")[0]
-    # --vocabulary-size and --vocab-size are close; --batch and --batch-size share their beginning
-    close = difflib.get_close_matches(plain, names, n=1, cutoff=0.5) or [n for n in names if n.startswith(plain)]
-    return f"; did you mean {dashes}{close[0]}?" if close else f"; there are {', '.join(sorted(names))}"
-
-
-def _parser(argv: list[str]) -> Parser:
-    """The parser; of the options only those of the command in ``argv``, since some must be looked up in the package."""
+def _parser() -> Parser:
     parser = Parser(prog="a3mini", description="Any-order autoregressive language models.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"a3mini {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -181,8 +166,7 @@ def _parser(argv: list[str]) -> Parser:
             name, help=description, description=description, epilog=EXAMPLES[name], allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        if name in argv:
-            add_options(command)
+        add_options(command)
     return parser
 
 
@@ -205,7 +189,7 @@ def _adapt_options(parser) -> None:
     _add(parser, "source", None, 'pretrained model: folder, hub id, or "small" (SmolLM2-135M)')
     _add(parser, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
-    _text_options(parser)
+    _text_options(parser, None, LENGTH)
     _training_options(parser, without=())
 
 
@@ -213,18 +197,18 @@ def _evaluate_options(parser) -> None:
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "model", None, 'folder or hub id of a model, or "small", "compact", "smollm2-a3"')
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
-    _text_options(parser)
+    _add(parser, "source", None, SOURCE, metavar="MODEL")
+    _text_options(parser, None, LENGTH)
     _add(parser, "batch-size", 16, "rows per pass")
-    _add(parser, "json", None, "write the losses to this file as well", metavar="FILE")
+    _add(parser, "json", None, "write the losses to this file as well; -: to standard output alone", metavar="FILE")
+    _add(parser, "quiet", False, "no progress bar")
 
 
 def _infill_options(parser) -> None:
-    from a3mini.decode.infilling import ORDERS
-    from a3mini.groups import KNOWN_ORDERS
-
     parser.add_argument("blanks", nargs="?", metavar="TEXT", help="a text with blanks (____); default: standard input")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact" or "smollm2-a3", which ship')
+    _add(parser, "source", None, SOURCE, metavar="MODEL")
     _add(parser, "blank", "____", "how a blank is written")
     _add(parser, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")
     _add(parser, "size", 1, "tokens predicted at a time")
@@ -232,19 +216,33 @@ def _infill_options(parser) -> None:
     known = "known tokens see all others, or those on their left (default: as in the model's training)"
     _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)
     _add(parser, "temperature", 1.0, "0 takes the likeliest tokens")
-    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=int, metavar="N")
+    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=_whole, metavar="N")
     _add(parser, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
     _add(parser, "repetition-penalty", 1.0, "above 1, tokens that are there already become less likely")
     _add(parser, "seed", 0, "of the draws")
-    _add(parser, "trace", None, "write what was filled when, and what else was likely, to a JSON file", metavar="FILE")
+    _add(parser, "json", None, "write text and blanks as JSON to this file; -: to standard output", metavar="FILE")
+    trace = "write what was filled when, and what else was likely, to a JSON file; -: to standard output"
+    _add(parser, "trace", None, trace, metavar="FILE")
+    _add(parser, "quiet", False, "no progress bar")
+
+
+def _whole(text: str) -> int:
+    """A number of 64 bits: no tensor takes a larger one."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"invalid value: {text:.40}, must be below 2^63")
+    return number
 
 
 def _count(text: str) -> int | str:
     """A number, or "auto"."""
     try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'invalid value: {text!r}, must be a number or "auto"') from None
+        return text if text == "auto" else _whole(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f'invalid value: {text!r:.40}, must be a number or "auto"') from None
 
 
 def _add(group, name: str, default, what: str, **settings) -> None:
@@ -252,33 +250,30 @@ def _add(group, name: str, default, what: str, **settings) -> None:
     if isinstance(default, bool):
         settings["action"] = argparse.BooleanOptionalAction
     elif isinstance(default, (int, float)):
-        settings = {"type": type(default), "metavar": "N" if isinstance(default, int) else "X", **settings}
+        kind, metavar = (_whole, "N") if isinstance(default, int) else (float, "X")
+        settings = {"type": kind, "metavar": metavar, **settings}
     shown = "" if default is None or isinstance(default, bool) else " (default: %(default)s)"
     group.add_argument(f"--{name}", default=default, help=what + shown, **settings)
 
 
 def _run_options(parser) -> None:
-    from a3mini.train.curriculum import PRESETS
-
     _add(parser, "folder", None, "where the run goes; its model is in FOLDER/model")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "objective", "any-order", "any-order is A3; the others are its rivals", choices=OBJECTIVES)
-    _add(parser, "curriculum", "paper", f"{', '.join(PRESETS)}, or a YAML or JSON file", metavar="NAME|FILE")
+    _add(parser, "curriculum", "paper", f"{', '.join(CURRICULA)}, or a YAML or JSON file", metavar="NAME|FILE")
 
 
-def _text_options(parser) -> None:
-    from a3mini.train import corpus
-
+def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row") -> None:
     group = parser.add_argument_group("text")
-    sources = f"{', '.join([*corpus.PACKAGED, *corpus.HUB])}, hub data sets (owner/name), .txt, .jsonl or .csv files"
+    sources = f"{', '.join(TEXTS)}, hub data sets (owner/name), .txt, .jsonl or .csv files"
     _add(group, "text", None, sources, nargs="+", metavar="SOURCE")
     _add(group, "validation-text", None, "held-out text, when --text is not to be split", nargs="+", metavar="SOURCE")
     _add(group, "validation", 0.1, "share of the documents that is held out; 0: none (evaluate: take them all)")
     _add(group, "column", "text", "column of the text in jsonl, csv and hub data sets")
     _add(group, "split", "train", "split of a hub data set")
     _add(group, "separator", None, "what stands between the documents of a .txt file; default: an empty line")
-    group.add_argument("--limit", type=int, metavar="N", help="read at most so many documents of each source")
-    _add(group, "length", 128, "tokens per row")
+    group.add_argument("--limit", type=_whole, metavar="N", help="read at most so many documents of each source")
+    _add(group, "length", length, about_length, type=_whole, metavar="N")
     _add(group, "held-out-rows", 64, "rows for the held-out losses, at most")
 
 

@@ -43,7 +43,8 @@ class A3Config(LlamaConfig):
             (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
 
     Raises:
-        ValueError: rope parameters of a type whose angles change with the length of the text.
+        ValueError: rope parameters of a type whose angles change with the length of the text, or that turn a part of
+            each head alone.
     """
 
     model_type = "a3"
@@ -55,6 +56,9 @@ class A3Config(LlamaConfig):
             raise ValueError(
                 f"A3 does not cover rope_type {self.rope_parameters['rope_type']!r}; it covers {', '.join(ROPE_TYPES)}"
             )
+        part = self.rope_parameters.get("partial_rotary_factor", 1)
+        if part != 1 and self.rope_parameters["rope_type"] != "default":  # where Llama pays no attention to it
+            raise ValueError(f"A3 does not cover partial_rotary_factor {part!r}, nor does Llama; it must be 1")
 
 
 @dataclass
@@ -332,10 +336,13 @@ def _unpack(row_slots: Slots, column_slots: Slots, weights: Tensor, length: int)
 def load_strictly(load, source, **kwargs):
     """Call a ``from_pretrained`` that must use every tensor of the source and fill every tensor of the model.
 
+    Code that comes with a model is never run.
+
     Raises:
         ValueError: a tensor is missing, left over, or of another shape; all are named.
     """
-    model, report = load(source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    kwargs |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = load(source, **kwargs | {"trust_remote_code": False})
     problems = {what: sorted(map(str, names)) for what, names in report.items() if names}
     if problems:
         raise ValueError(f"{source} does not fit {type(model).__name__} tensor by tensor: {problems}")

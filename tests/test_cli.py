@@ -18,8 +18,9 @@ from places import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from a3mini import A3ForCausalLM, cli, decode, runs
-from a3mini.train import Curriculum, TrainConfig
+from a3mini import A3ForCausalLM, cli, decode, groups, runs, sources
+from a3mini.decode import infilling
+from a3mini.train import Curriculum, TrainConfig, corpus, curriculum
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
 SHORT = ["--length=32", "--batch-size=4", "--held-out-rows=8", "--precision=fp32", "--quiet"]
@@ -193,7 +194,9 @@ def test_adapt(made, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["lora_rank"] == 2
     # the additions by themselves: used as a model, and as a start
     ask = ["infill", f"--model={tmp_path / 'run' / 'adapter'}", "--tokens-per-blank=2", "the ____ of"]
-    assert cli.main(ask) == 0
+    assert cli.main(ask) == 2  # its record names a folder, which might be anybody's
+    assert "a path, which is not followed" in the_error(capsys)
+    assert cli.main([*ask, f"--source={made / 'autoregressive' / 'model'}"]) == 0
     assert "the" in capsys.readouterr().out
     again = [option for option in command if not option.startswith("--folder")]
     again += [f"--folder={tmp_path / 'again'}", f"--adapter={tmp_path / 'run' / 'adapter'}"]
@@ -328,6 +331,13 @@ def test_config_file_and_overrides(made, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["command"]["options"]["steps"] == 1
 
 
+def test_the_names_are_those_of_the_package():
+    """They stand in cli once more, so that help needs nothing of it."""
+    assert cli.ORDERS == infilling.ORDERS and cli.KNOWN_ORDERS == groups.KNOWN_ORDERS
+    assert list(cli.CURRICULA) == list(curriculum.PRESETS)
+    assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB]
+
+
 def test_every_training_setting_is_an_option():
     options = vars(cli.parse(["adapt"]))
     assert {name: options[name] for name in vars(TrainConfig())} == vars(TrainConfig())
@@ -336,6 +346,12 @@ def test_every_training_setting_is_an_option():
 CONFIGS = {
     "typo": ("leraning-rate: 3", "did you mean learning-rate?"),
     "list": ("- steps", "must hold options"),
+    "list for one value": ("steps: [1, 2]", "steps must be one value, got [1, 2]"),
+    "list of one": ("steps: [1]", "steps must be one value, got [1]"),
+    "values for a switch": ("quiet: [true]", "quiet must be one value"),
+    "dictionary": ("steps: {a: 1}", "steps must be one value, got {'a': 1}"),
+    "lists in a list": ("text: [[a], b]", "text must be a list of values"),
+    "deep": ("steps: " + "[" * 5000, "nested too deeply"),
     "not YAML": ("steps: [", "not a valid config file"),
     "kind": ("steps: many", "invalid int value: 'many'"),
     "switch": ("quiet: perhaps", "quiet"),
@@ -348,6 +364,17 @@ def test_bad_config_files(tmp_path, capsys, text, message):
     (tmp_path / "run.yaml").write_text(text)
     assert cli.main(["train", "--config", str(tmp_path / "run.yaml")]) == 2
     assert message in the_error(capsys)
+
+
+def test_config_files_in_json_that_go_wrong(tmp_path, capsys):
+    file = tmp_path / "run.json"
+    for text, message in (("[" * 10**5, "nested too deeply"), ("{", "not a valid"), ('{"steps": [3]}', "one value")):
+        file.write_text(text)
+        assert cli.main(["train", f"--config={file}"]) == 2
+        assert message in the_error(capsys)
+    file.write_bytes(b"\xff\xfe")
+    assert cli.main(["train", f"--config={file}"]) == 2
+    assert "not a valid config file" in the_error(capsys)
 
 
 ERRORS = {
@@ -391,7 +418,10 @@ ERRORS = {
         ["adapt", "--source=compact", "--text=TEXT", "--folder=x", "--objective=diffusion"],
         "compact is any-order already",
     ),
-    "positions": (["evaluate", "--model=MODEL", "--text=TEXT"], "more than the 32 positions"),
+    "positions": (
+        ["evaluate", "--model=MODEL", "--text=TEXT", "--length=33"],
+        "--length 33 is more than the 32 positions",
+    ),
 }
 
 
@@ -411,13 +441,20 @@ def test_errors_are_one_line(made, tmp_path, monkeypatch, capsys, arguments, mes
     assert not list(tmp_path.glob("x/[!.]*"))  # before any work
 
 
-def test_an_unreachable_hub_names_what_works_offline(monkeypatch, capsys, tmp_path):
-    def offline(*_, **__):
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("datasets.load_dataset", offline)
-    assert cli.main(["train", "--text=tinystories", f"--folder={tmp_path}"]) == 2
-    assert '"andersen"' in the_error(capsys)
+def test_an_unreachable_hub_names_what_works_offline(made, monkeypatch, capsys, tmp_path):
+    """What is tried is said before, and it is not tried for long."""
+    monkeypatch.setattr(sources, "hub_answers", lambda: False)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("it takes half a minute to give up"))
+    texts = [("tinystories", "roneneldan/TinyStories"), ("no-one/no-text", "no-one/no-text")]
+    model = f"--model={made / 'any-order' / 'model'}"
+    for text, name in texts:
+        for command in (["train", f"--folder={tmp_path}"], ["evaluate", model]):
+            assert cli.main([*command, f"--text={text}"]) == 2
+            tried, error = capsys.readouterr().err.splitlines()
+            assert tried == f"a3mini: looking for {name} on the hub" and '"andersen"' in error
+    assert cli.main(["infill", "--model=no-one/no-model", "a ____"]) == 2
+    tried, error = capsys.readouterr().err.splitlines()
+    assert tried == "a3mini: looking for no-one/no-model on the hub" and "does not answer" in error
 
 
 @pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])

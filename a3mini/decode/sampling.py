@@ -18,7 +18,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-COLDEST = 1e-6  # the lowest temperature above 0
+SMALLEST, LARGEST = 1e-6, 1e6  # what a logit may be divided or multiplied by, and still be a number
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,19 @@ class Sampler:
             raise TypeError(f"generator must be a torch.Generator or None, got {self.generator!r}")
         if not isinstance(self.temperature, Real) or not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature!r}")
-        if 0 < self.temperature < COLDEST:
+        if 0 < self.temperature < SMALLEST:
             raise ValueError(f"temperature {self.temperature!r} is too small to divide by; 0 is greedy")
+        if self.temperature > LARGEST:
+            raise ValueError(f"temperature must be at most {LARGEST:g}, got {self.temperature!r}")
         if self.top_k is not None and (not isinstance(self.top_k, Integral) or self.top_k < 1):
             raise ValueError(f"top_k must be an integer of at least 1, or None for all tokens; got {self.top_k!r}")
         if self.top_p is not None and (not isinstance(self.top_p, Real) or not 0 < self.top_p <= 1):
             raise ValueError(f"top_p must be above 0 and at most 1, or None for all tokens; got {self.top_p!r}")
-        if not isinstance(self.repetition_penalty, Real) or not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(f"repetition_penalty must be a positive number, got {self.repetition_penalty!r}")
+        if not isinstance(self.repetition_penalty, Real) or not SMALLEST <= self.repetition_penalty <= LARGEST:
+            raise ValueError(
+                f"repetition_penalty must be a positive number from {SMALLEST:g} to {LARGEST:g}, "
+                f"got {self.repetition_penalty!r}"
+            )
 
     def check(self, vocab_size: int) -> "Sampler":
         """Check ``banned`` against the vocabulary.

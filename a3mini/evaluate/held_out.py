@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from a3mini import objective
 from a3mini.train.curriculum import Grouping, draw_rows, generator_for
@@ -57,6 +58,7 @@ class HeldOut:
         seed: of the drawn groups.
         batch_size: rows per pass.
         score: (model, input_ids, group_ids) to log-probabilities; default: those of A3.
+        quiet: no progress bar, which shows after a second.
 
     ``tokens`` says how many tokens each loss is a mean of.
     """
@@ -68,8 +70,9 @@ class HeldOut:
         seed: int = 0,
         batch_size: int = 32,
         score: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+        quiet: bool = True,
     ):
-        self.blocks, self.batch_size = blocks, batch_size
+        self.blocks, self.batch_size, self.quiet = blocks, batch_size, quiet
         self.score = score or partial(objective.log_likelihood, reduction="token")
         self.group_ids = {name: draw(blocks, grouping, seed) for name, grouping in groupings.items()}
         self.tokens = {name: int((group_ids > 0).sum()) for name, group_ids in self.group_ids.items()}
@@ -81,8 +84,14 @@ class HeldOut:
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         found = {}
-        for name, group_ids in self.group_ids.items():
-            score = partial(self.score, model)
-            nats, tokens = token_losses(score, self.blocks, group_ids, model.device, self.batch_size)
-            found[name] = (nats.sum() / tokens.sum()).item()
+        passes = len(self.group_ids) * -(-len(self.blocks.input_ids) // self.batch_size)
+        with tqdm(total=passes, desc="held-out losses", unit="pass", delay=1, leave=False, disable=self.quiet) as bar:
+
+            def score(input_ids: Tensor, group_ids: Tensor) -> Tensor:
+                bar.update()
+                return self.score(model, input_ids, group_ids)
+
+            for name, group_ids in self.group_ids.items():
+                nats, tokens = token_losses(score, self.blocks, group_ids, model.device, self.batch_size)
+                found[name] = (nats.sum() / tokens.sum()).item()
         return found

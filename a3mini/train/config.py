@@ -14,6 +14,7 @@ class TrainConfig:
         batch_size: rows per step, over all processes and microbatches.
         micro_batch_size: rows that one process computes at a time; 0: its whole share.
         learning_rate: the highest, after ``warmup_steps``; then it falls to 0 along a cosine.
+        warmup_steps: at most half of ``steps`` counts, so that a short run arrives at the highest rate, too.
         weight_decay: of matrices; norms, embeddings, biases and other vectors have none.
         clip_norm: the largest norm of the gradient.
         precision: "fp32", "bf16", "fp16" (mixed, weights stay float32), or "auto": what the device does best.
@@ -48,6 +49,11 @@ class TrainConfig:
         """By what the product of the low-rank additions is multiplied."""
         return (self.lora_alpha or 2 * self.lora_rank) / self.lora_rank
 
+    @property
+    def warmup(self) -> int:
+        """The steps of the warm-up, at most half of all."""
+        return min(self.warmup_steps, self.steps // 2)
+
     def __post_init__(self):
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
@@ -63,6 +69,8 @@ class TrainConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must have 64 bits, got {self.seed}")
         if not (self.learning_rate > 0 and self.clip_norm > 0 and self.weight_decay >= 0):
             raise ValueError("learning_rate and clip_norm must be positive, and weight_decay not negative")
         if self.precision not in PRECISIONS:

@@ -123,9 +123,7 @@ def _train(
         torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)),
     )
     # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer.optimizer, min(config.warmup_steps, config.steps), config.steps
-    )
+    schedule = get_cosine_schedule_with_warmup(optimizer.optimizer, config.warmup, config.steps)
     metrics, first, tokens, seconds = [], 0, 0, 0.0
     last = runs.latest_checkpoint(folder / "checkpoints") if folder else None
     if last:
@@ -158,7 +156,8 @@ def _train(
         for step in range(first, config.steps):
             started = time.perf_counter()
             rows, batches = draw_batches(blocks, order, recipe, step, config, parts)
-            torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
+            own = config.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index
+            torch.manual_seed(own % 2**63)
             loss, norm = loss_and_gradient(model, recipe, batches, config.clip_norm, accelerator)
             if not math.isfinite(loss) or (not math.isfinite(norm) and accelerator.scaler is None):
                 saved = runs.latest_checkpoint(folder / "checkpoints") if folder else None

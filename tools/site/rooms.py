@@ -17,12 +17,12 @@ PACKAGE = ROOT / "a3mini"
 # folder of their own; in reading order.
 ROOMS = {
     "model": ("groups, masks, the model: read these first", "groups masks rows flex attention model objective"),
-    "kept": ("how a model is kept and loaded", "runs adapter pretrained"),
+    "kept": ("how a model is kept and loaded", "runs adapter sources unpacked pretrained"),
     "train": ("curricula, texts, recipes, the loop", ""),
     "decode": ("every way to fill and to generate", ""),
     "evaluate": ("how good a model is", ""),
     "notebook": ("what notebooks and pages alone use", ""),
-    "commands": ("the command a3mini", "cli commands __main__"),
+    "commands": ("the command a3mini", "cli config_file one_line loading using commands __main__"),
 }
 LOOSE = {file: room for room, (_, files) in ROOMS.items() for file in files.split()}
 SHARED = {"lazy"}  # how every room gives its names

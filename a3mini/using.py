@@ -1,0 +1,184 @@
+"""What the commands evaluate and infill do, once ``cli`` has read their options; they need no extra."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers.utils import logging
+
+from a3mini import decode, runs, sources
+from a3mini.evaluate.held_out import GROUPINGS, HeldOut
+from a3mini.evaluate.rivals import autoregressive_log_likelihood, bound_score
+from a3mini.loading import announce, load, settle_length
+from a3mini.train import corpus, data
+from a3mini.train.curriculum import Grouping, generator_for
+
+SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
+STANDARD = "-"  # standard output, instead of a file
+
+
+def run(options: argparse.Namespace, argv: list[str]) -> None:
+    """Run the command that ``options`` name; ``argv``, what they were read from, goes into what it writes.
+
+    Raises:
+        ValueError, OSError, ImportError: as what it calls.
+    """
+    logging.disable_progress_bar()  # of reading a model
+    {"evaluate": _evaluate, "infill": _infill}[options.command](options, argv)
+
+
+def need(options: argparse.Namespace, *names: str) -> None:
+    """Check that options were given.
+
+    Raises:
+        ValueError: one was not.
+    """
+    for name in names:
+        if not getattr(options, name):
+            raise ValueError(f"--{name} is needed; a3mini {options.command} --help shows examples")
+
+
+def documents(options: argparse.Namespace) -> tuple[list, list]:
+    """Training and held-out documents; the latter may be none."""
+    how = {"column": options.column, "split": options.split, "separator": options.separator, "limit": options.limit}
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {options.limit}")
+    if options.held_out_rows < 1:
+        raise ValueError(f"--held-out-rows must be at least 1, got {options.held_out_rows}; see --validation 0")
+    named = [corpus.HUB.get(name, name) for name in [*options.text, *(options.validation_text or ())]]
+    announce(*named)
+    on_hub = [name for name in named if sources.is_hub_id(name)]
+    if on_hub and not sources.hub_answers():  # datasets itself would try for half a minute
+        raise OSError(f'cannot read {on_hub[0]}: {sources.SILENT}. Offline: "andersen" or "bible-bbe", or a file')
+    found = corpus.documents(*options.text, **how)
+    if options.validation_text:
+        held_out = corpus.documents(*options.validation_text, **how)
+        known = {story.text for story in held_out}
+        found = [story for story in found if story.text not in known]
+        if not found:
+            raise ValueError("every document of --text is in --validation-text; nothing is left to train on")
+        return found, held_out
+    if options.validation == 0:
+        return found, []
+    if len(found) == 1:
+        raise ValueError(
+            "the text is one document, which cannot be divided into training and held-out text; give --separator, "
+            "--validation-text, or --validation 0"
+        )
+    return corpus.split_documents(found, options.validation, SPLIT_SEED)
+
+
+def held_out(options, documents: list, tokenizer, kind: str, batch_size: int) -> HeldOut:
+    """The losses that a kind of model has, on some rows of the documents."""
+    try:
+        rows = data.pack(documents, tokenizer, options.length)
+    except ValueError as error:
+        raise ValueError(f"held-out text: {error}") from error
+    chosen = torch.randperm(len(rows.input_ids), generator=generator_for(SPLIT_SEED))[: options.held_out_rows]
+    rows = rows.rows(chosen.sort().values)
+    how = {"batch_size": batch_size, "quiet": options.quiet or os.environ.get("RANK", "0") != "0"}
+    if kind == "autoregressive":
+        groupings = {"left to right": Grouping("blocks"), "a span (left side only)": Grouping("span")}
+        return HeldOut(rows, groupings, score=autoregressive_log_likelihood, **how)
+    if kind == "diffusion":
+        groupings = {"random order (bound)": Grouping("shuffled")}
+        return HeldOut(rows, groupings, score=bound_score, **how)
+    return HeldOut(rows, GROUPINGS, **how)
+
+
+def _evaluate(options: argparse.Namespace, argv: list[str]) -> None:
+    need(options, "model", "text")
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
+    _check_outputs(options, "json")
+    training, validation = documents(options)
+    model, tokenizer, kind = load(options.model, options.gguf_file, options.source)
+    data.check_vocabulary(tokenizer, model.config.vocab_size)
+    settle_length(options, model)
+    measure = held_out(options, validation or training, tokenizer, kind, options.batch_size)
+    found = measure(model.to(_device()))
+    if options.json:
+        losses = {name: {"nats_per_token": loss, "tokens": measure.tokens[name]} for name, loss in found.items()}
+        _write(options.json, {"kind": kind, "losses": losses, **_about(options, argv)})
+    if options.json != STANDARD:
+        print(f"{'grouping':<34}{'nats per token':>14}{'tokens':>10}")
+        for name, loss in found.items():
+            print(f"{name:<34}{loss:>14.3f}{measure.tokens[name]:>10,}")
+
+
+def _infill(options: argparse.Namespace, argv: list[str]) -> None:
+    need(options, "model")
+    text = sys.stdin.read().rstrip("\n") if options.blanks is None else options.blanks
+    if options.blank not in text:
+        raise ValueError(f"there is no blank in the text; write {options.blank!r} where something is missing")
+    _check_outputs(options, "json", "trace")
+    model, tokenizer, kind = load(options.model, None, options.source)
+    if kind != "any-order":
+        raise ValueError(f"{options.model} is {kind}; a3mini adapt makes an A3 model of an autoregressive one")
+    model = model.to(_device())
+    generator = torch.Generator(model.device).manual_seed(options.seed)
+    names = ("blank", "tokens_per_blank", "size", "order", "temperature", "known_order", "top_k", "top_p",
+             "repetition_penalty")  # fmt: skip
+    how = {name: getattr(options, name) for name in names}
+    with _passes_shown(model, options.quiet):
+        filled = decode.infill(model, tokenizer, text, generator=generator, **how)
+    try:  # whatever fails to be written, the rest is
+        if STANDARD not in (options.json, options.trace):
+            print(filled, flush=True)
+    finally:
+        try:
+            if options.json:
+                found = {"text": filled.text, "blanks": list(filled.blanks)}
+                _write(options.json, {**found, **_about(options, argv)})
+        finally:
+            if options.trace:
+                _write(options.trace, filled.trace.to_json(tokenizer) + "\n")
+
+
+def _check_outputs(options: argparse.Namespace, *names: str) -> None:
+    """That the files can be written, before there is something to write."""
+    files = {name: getattr(options, name) for name in names if getattr(options, name)}
+    if list(files.values()).count(STANDARD) > 1:
+        raise ValueError(f"only one of {' and '.join(f'--{name}' for name in files)} can go to standard output (-)")
+    for name, file in files.items():
+        path = Path(file)
+        if file != STANDARD and not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent} for --{name} {file}")
+        if path.is_dir():
+            raise IsADirectoryError(f"--{name} {file} is a folder; give the name of a file")
+        if file != STANDARD and not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"the folder {path.parent} cannot be written to, for --{name} {file}")
+
+
+def _write(file: str, found: dict | str) -> None:
+    text = found if isinstance(found, str) else json.dumps(found, indent=1) + "\n"
+    if file == STANDARD:
+        print(text, end="", flush=True)
+    else:
+        runs.write_text(Path(file), text)
+
+
+def _about(options: argparse.Namespace, argv: list[str]) -> dict:
+    """Where a result comes from."""
+    command = {"arguments": argv, "options": vars(options)}
+    return {"command": command, "hardware": runs.hardware(), "versions": runs.versions()}
+
+
+@contextmanager
+def _passes_shown(model, quiet: bool):
+    """A count of the passes through the model, once they take more than a second."""
+    with tqdm(desc="filling", unit="pass", delay=1, leave=False, disable=quiet) as bar:
+        hook = model.model.register_forward_hook(lambda *_: bar.update() and None)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
