@@ -22,6 +22,7 @@ from a3mini.train.config import TrainConfig
 from a3mini.train.curriculum import Curriculum, Grouping, generator_for
 from a3mini.train.loop import train
 from a3mini.train.recipes import AnyOrder, Autoregressive, MaskedDiffusion, MaskedDiffusionModel
+from a3mini.train.tokens import vocabulary_size
 
 SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -78,7 +79,7 @@ def _train(options: argparse.Namespace, argv: list[str]) -> None:
     else:
         tokenizer = data.train_tokenizer(training, options.vocab_size)
     bos, eos, _ = data.special_ids(tokenizer)
-    shape |= {"vocab_size": len(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
+    shape |= {"vocab_size": vocabulary_size(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
     torch.manual_seed(options.seed)
     if options.objective == "any-order":
         model = A3ForCausalLM(A3Config(**shape))
