@@ -291,7 +291,7 @@ ERRORS = {
     "no model": (["evaluate", "--model=./none", "--text=TEXT"], "no folder ./none"),
     "empty model": (["evaluate", "--model=.", "--text=TEXT"], "holds no model"),
     "no blank": (["infill", "--model=MODEL", "nothing missing"], "no blank"),
-    "half a character": (["infill", "--model=MODEL", "caf\udce9 ____"], "holds '\\udce9' at character 4"),
+    "half a character": (["infill", "--model=MODEL", "t\udce9 ____"], "holds '\\udce9' at character 2"),
     "not A3": (["infill", "--model=LLAMA", "a ____"], "is autoregressive"),
     "long": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=99"], "the model takes 32"),
     "size": (["infill", "--model=MODEL", "a ____", "--size=0"], "size must be"),

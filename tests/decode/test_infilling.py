@@ -450,7 +450,7 @@ BAD = {
     "top p": ({"top_p": 0.0}, ValueError, "top_p"),
     "penalty": ({"repetition_penalty": -1.0}, ValueError, "repetition_penalty"),
     "banned": ({"banned": [len(TOKENIZER)]}, ValueError, "banned holds"),
-    "half a character": ({"text": "The caf\udce9 ____"}, ValueError, r"holds '\\udce9' at character 8"),
+    "half a character": ({"text": "The t\udce9 ____"}, ValueError, r"holds '\\udce9' at character 6"),
 }
 
 
