@@ -23,6 +23,7 @@ from a3mini.train.curriculum import Curriculum
 from a3mini.train.loop import train
 from a3mini.train.recipes import AnyOrder, Autoregressive, MaskedDiffusion, MaskedDiffusionModel
 from a3mini.train.resume import MARK, RECORD, check_folder, check_made, held_run
+from a3mini.train.tokens import vocabulary_size
 from a3mini.using import documents, need
 from a3mini.using import held_out as held_out_losses
 
@@ -70,7 +71,7 @@ def _train(options: argparse.Namespace, argv: list[str]) -> None:
     else:
         tokenizer = data.train_tokenizer(training, options.vocab_size)
     bos, eos, _ = data.special_ids(tokenizer)
-    shape |= {"vocab_size": len(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
+    shape |= {"vocab_size": vocabulary_size(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
     torch.manual_seed(options.seed)
     if options.objective == "any-order":
         model = A3ForCausalLM(A3Config(**shape))

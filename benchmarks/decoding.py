@@ -31,6 +31,7 @@ from a3mini.decode import Trace
 from a3mini.pretrained import compact_model, small_model
 from a3mini.train import generator_for
 from a3mini.train.data import start_token
+from a3mini.train.tokens import encode
 
 PROMPT = 32  # tokens
 STEPS = 8  # measured, where a cell is extrapolated
@@ -53,7 +54,7 @@ class Bench:
     """A model, the autoregressive one that it came from, and a prompt; ``cells`` collects the results."""
 
     def __init__(self, tokenizer, model, llama=None):
-        text = [start_token(tokenizer), *tokenizer.encode(PROMPT_TEXT, add_special_tokens=False)][:PROMPT]
+        text = [start_token(tokenizer), *encode(tokenizer, [PROMPT_TEXT])[0]][:PROMPT]
         self.model, self.llama, self.prompt = model, llama, torch.tensor([text], device=model.device)
         self.cells: list[dict] = []
 

@@ -17,6 +17,7 @@ from a3mini import A3ForCausalLM, from_autoregressive, groups
 from a3mini.pretrained import small_model
 from a3mini.train.corpus import small_text
 from a3mini.train.data import start_token
+from a3mini.train.tokens import encode
 
 LENGTH = 64
 INITIAL = {
@@ -29,7 +30,7 @@ INITIAL = {
 def passages(tokenizer, stories) -> Tensor:
     """The stories cut into rows of LENGTH tokens, each after a start token: int64, (rows, LENGTH)."""
     start, step = start_token(tokenizer), LENGTH - 1
-    ids = tokenizer([story.text for story in stories]).input_ids
+    ids = encode(tokenizer, [story.text for story in stories], add_special_tokens=True)
     return torch.tensor([[start, *s[i : i + step]] for s in ids for i in range(0, len(s) - step + 1, step)])
 
 

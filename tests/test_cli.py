@@ -287,7 +287,16 @@ def test_infill_and_its_defaults_are_those_of_the_package():
         if name in defaults and name != "model":
             assert defaults[name] == parameter.default, name
     left_out = parameters.keys() - defaults.keys()
-    assert left_out == {"tokenizer", "text", "generator", "candidates", "banned", "use_cache", "runners_up"}
+    assert left_out == {
+        "tokenizer",
+        "text",
+        "generator",
+        "candidates",
+        "banned",
+        "use_cache",
+        "runners_up",
+        "considered",
+    }
 
 
 def test_infill_with_the_compact_model(capsys, tmp_path):
@@ -403,6 +412,7 @@ ERRORS = {
     "no model": (["evaluate", "--model=./none", "--text=TEXT"], "no folder ./none"),
     "empty model": (["evaluate", "--model=.", "--text=TEXT"], "holds no model"),
     "no blank": (["infill", "--model=MODEL", "nothing missing"], "no blank"),
+    "half a character": (["infill", "--model=MODEL", "t\udce9 ____"], "holds '\\udce9' at character 2"),
     "not A3": (["infill", "--model=LLAMA", "a ____"], "is autoregressive"),
     "long": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=99"], "the model takes 32"),
     "size": (["infill", "--model=MODEL", "a ____", "--size=0"], "size must be"),

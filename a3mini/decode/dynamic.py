@@ -51,6 +51,7 @@ def resample(
     banned: Sequence[int] = (),
     stop: int | None = None,
     runners_up: int = 3,
+    considered: bool = True,
 ) -> Generation:
     """Fill the unknown positions in an order that the model chooses.
 
@@ -68,6 +69,8 @@ def resample(
         known_groups: int64, (B, T), read where ``known``: the groups of known tokens; default: all given, one group.
             A causal model that is not adapted reads its context better in order: ``groups.left_to_right(T)``.
         stop, runners_up: see ``generate``.
+        considered: keep in the trace how every open position was scored at every step. This grows with the square of
+            T: 15 MB of JSON for 1,024 tokens. Without it the trace grows with T.
 
     Returns:
         a ``Generation``, whose ``group_ids`` are the order of filling. For "refreshed" its ``log_probs`` are those of
@@ -80,7 +83,7 @@ def resample(
     return _resample(
         model, input_ids, unknown, sampler, lambda logits, seen, at: sampler(logits, seen), per_step=per_step,
         criterion=criterion, context=context, use_cache=use_cache, known=known, known_groups=known_groups, stop=stop,
-        runners_up=runners_up,
+        runners_up=runners_up, considered=considered,
     )  # fmt: skip
 
 
@@ -130,6 +133,7 @@ def _resample(
     use_cache: bool | None = None,
     stop: int | None = None,
     runners_up: int = 0,
+    considered: bool = False,
 ) -> Generation:
     """``resample``; ``pick`` says which tokens (M,) go to the positions of its third argument, bool (B, T)."""
     sampler.check(model.config.vocab_size)
@@ -165,7 +169,7 @@ def _resample(
         logits, seen = logits[chosen], None if seen is None else seen[chosen]
         drawn, log_probs = pick(logits, seen, now), logits.log_softmax(-1)
         filling.write(now, drawn, log_probs)
-        trace.commit(now, drawn, log_probs, steps.passes, filling.group_ids, runners_up, scores)
+        trace.commit(now, drawn, log_probs, steps.passes, filling.group_ids, runners_up, scores if considered else None)
         trace.note("stop", filling.end_of_text(stop), steps.passes)
         filling.group_ids = filling.group_ids + filling.open.long()
     return filling.result(trace)

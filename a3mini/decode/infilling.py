@@ -12,6 +12,7 @@ from a3mini.decode.dynamic import CRITERIA, resample
 from a3mini.decode.groupwise import Generation, generate
 from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
+from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no_tokens
 
 ORDERS = ("left_to_right", "random", "confidence", "entropy")
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16)  # lengths that "auto" tries
@@ -53,11 +54,14 @@ def infill(
     banned: Sequence[int] | None = None,
     use_cache: bool = True,
     runners_up: int = 3,
+    considered: bool = True,
 ) -> Infilling:
     """Fill every blank of a text, given everything else (paper: groupwise decoding, infilling).
 
     The marker is cut out before anything is tokenised, so it does not matter how a tokenizer would split it. A start
-    token is put before the text. Spaces before a blank go, since tokens bring their own.
+    token is put before the text. Spaces before a blank go, since tokens bring their own. What stands around the blanks
+    comes back as it was given. The model reads it as its tokenizer has it: one that lowers case, or does not know a
+    character, hides that from the model.
 
     Args:
         model, tokenizer: an A3 model and its tokenizer.
@@ -75,16 +79,18 @@ def infill(
             its left, as in the model that A3 was adapted from. None: as in the model's training
             (``model.config.known_order``).
         candidates: the lengths that "auto" tries.
-        banned: token ids that are never drawn; default: the tokenizer's special tokens.
+        banned: token ids that are never drawn; default: the tokenizer's special tokens, and numbers that stand for no
+            token.
         use_cache, runners_up: see ``generate``.
+        considered: see ``resample``; for the orders "confidence" and "entropy".
 
     Returns:
         the filled text, and all that ``generate`` returns.
 
     Raises:
         TypeError: ``text`` is not a string.
-        ValueError: no blank, no tokens for one, more tokens than the model takes, a text that the tokenizer does not
-            give back, a tokenizer larger than the model's vocabulary, or as ``generate``.
+        ValueError: no blank, no tokens for one, more tokens than the model takes, a text that is not Unicode, a
+            tokenizer larger than the model's vocabulary, or as ``generate``.
     """
     if not isinstance(text, str) or not isinstance(blank, str):
         raise TypeError(f"text and blank must be strings, got {type(text).__name__} and {type(blank).__name__}")
@@ -100,10 +106,13 @@ def infill(
     groups.check_integer("size", size, 1)
     vocab_size = model.config.vocab_size
     check_vocabulary(tokenizer, vocab_size)
-    parts = _encode(tokenizer, text, blank)
+    texts = text.split(blank)
+    # the space before a word belongs to the word's token: a filled blank brings its own
+    texts = [*(part.rstrip(" ") for part in texts[:-1]), texts[-1]]
+    parts = [*encode(tokenizer, texts[:1]), *(encode_behind(tokenizer, part) for part in texts[1:])]
     start = start_token(tokenizer)
     if banned is None:  # special tokens, and numbers that stand for no token at all
-        banned = sorted({*tokenizer.all_special_ids, start, *range(len(tokenizer), vocab_size)})
+        banned = sorted({*tokenizer.all_special_ids, start, *no_tokens(tokenizer, vocab_size)})
     options = dict(
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=use_cache,
         repetition_penalty=repetition_penalty, banned=banned, runners_up=runners_up,
@@ -115,7 +124,7 @@ def infill(
         ids, unknown = (pad_sequence(column, batch_first=True).to(model.device) for column in zip(*rows, strict=True))
         length = torch.tensor([len(row) for row, _ in rows], device=model.device)
         padding = torch.arange(ids.shape[1], device=model.device) >= length[:, None]
-        return _fill(model, ids, unknown, padding, size, order, known_order, options), unknown
+        return _fill(model, ids, unknown, padding, size, order, known_order, considered, options), unknown
 
     limit = model.config.max_position_embeddings
     fixed = 1 + sum(map(len, parts))
@@ -125,30 +134,14 @@ def infill(
             f"text and blanks have {fixed + sum(lengths)} tokens, but the model takes {limit}; shorten the text"
         )
     if not automatic:
-        return _one(tokenizer, *fill([lengths]), 0, fixed + sum(lengths), lengths)
+        return _one(tokenizer, texts, *fill([lengths]), 0, fixed + sum(lengths), lengths)
     for number, current in enumerate(lengths):
         room = limit - fixed - sum(lengths) + current
         tried = [[*lengths[:number], length, *lengths[number + 1 :]] for length in candidates if length <= room]
         done, unknown = fill(tried)
         best = int(_left_to_right(model, done).argmax())
         lengths = tried[best]
-    return _one(tokenizer, done, unknown, best, fixed + sum(lengths), lengths)
-
-
-def _encode(tokenizer, text: str, blank: str) -> list[list[int]]:
-    """The tokens between the blanks."""
-    texts = text.split(blank)
-    # the space before a word belongs to the word's token: a filled blank brings its own
-    texts = [*(part.rstrip(" ") for part in texts[:-1]), texts[-1]]
-    parts = [tokenizer.encode(part, add_special_tokens=False) for part in texts]
-    ids = [token for part in parts for token in part]
-    back = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    if back != "".join(texts):
-        raise ValueError(
-            f"the tokenizer does not give the text back: it makes {back!r} of {''.join(texts)!r}. Leave out special "
-            "tokens and characters that it does not know, or use a byte-level tokenizer"
-        )
-    return parts
+    return _one(tokenizer, texts, done, unknown, best, fixed + sum(lengths), lengths)
 
 
 def _lengths(wanted, blanks: int, candidates: Sequence[int], room: int) -> tuple[list[int], bool]:
@@ -185,12 +178,13 @@ def _lay_out(parts: list[list[int]], lengths: list[int], start: int) -> tuple[Te
     return torch.tensor(ids), torch.tensor(unknown)
 
 
-def _fill(model, ids, unknown, padding, size, order, known_order, options) -> Generation:
+def _fill(model, ids, unknown, padding, size, order, known_order, considered, options) -> Generation:
     if order in CRITERIA and order != "random":
         known = ~unknown & ~padding
         position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         known_groups = position if known_order == "left_to_right" else None
-        return resample(model, ids, unknown, size, order, known=known, known_groups=known_groups, **options)
+        options = {**options, "known": known, "known_groups": known_groups, "considered": considered}
+        return resample(model, ids, unknown, size, order, **options)
     group_ids = groups.infill(unknown, size, order, padding, options["generator"])
     return generate(model, ids, *groups.read_given(group_ids, known_order), **options)
 
@@ -202,21 +196,31 @@ def _left_to_right(model: A3ForCausalLM, done: Generation) -> Tensor:
     return objective.log_likelihood(model, done.sequences, group_ids)
 
 
-def _one(tokenizer, done: Generation, unknown: Tensor, row: int, length: int, lengths: list[int]) -> Infilling:
-    """Row ``row`` without its padding, and its texts."""
-
-    def text(ids: Tensor) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
+def _one(tokenizer, texts: list[str], done: Generation, unknown: Tensor, row: int, length: int, lengths: list[int]):
+    """Row ``row`` without its padding; ``texts`` stand around the blanks."""
     one = slice(row, row + 1)
-    sequence = done.sequences[row, :length]
-    filled = sequence[unknown[row, :length]].split(lengths)
+    filled = [ids.tolist() for ids in done.sequences[row, :length][unknown[row, :length]].split(lengths)]
     return Infilling(
         sequences=done.sequences[one, :length],
         log_probs=done.log_probs[one, :length],
         group_ids=done.group_ids[one, :length],
         known=done.known[one, :length],
         trace=done.trace.row(row, length),
-        text=text(sequence[1:]),
-        blanks=tuple(map(text, filled)),
+        text=_put_together(tokenizer, texts, filled),
+        blanks=tuple((decode_behind if n or texts[0] else decode)(tokenizer, ids) for n, ids in enumerate(filled)),
     )
+
+
+def _put_together(tokenizer, texts: list[str], filled: list[list[int]]) -> str:
+    """The texts as they were given, and the tokens of the blanks between them, read.
+
+    The whole row is not decoded: not every tokenizer gives the texts back, and the odd byte of a blank could spoil the
+    letter beside it. Blanks without text between them are read together: a character may have bytes in both.
+    """
+    whole, ids = texts[0], []
+    for n, (more, behind) in enumerate(zip(filled, texts[1:], strict=True), start=1):
+        ids = ids + more
+        if behind or n == len(filled):
+            whole += (decode_behind if whole else decode)(tokenizer, ids) + behind
+            ids = []
+    return whole

@@ -15,11 +15,12 @@ Each step of a row is one of::
 
 with ``passes``, the number of forward passes that the row has had by then. ``log_probs`` are the model's own, in
 nats. ``runners_up`` lists, for every position, the likeliest other tokens as [token, log-probability]. A commit that
-chose its positions also has ``considered``: every open position with the score that it was chosen by.
+chose its positions also has ``considered``: every open position with the score that it was chosen by. That grows with
+the square of the length; ``resample`` can leave it out.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ class Trace:
         """The whole history as JSON; with a tokenizer also the text of every token in it."""
 
         def slim(step: Step) -> dict:
-            return {name: value for name, value in asdict(step).items() if value not in ([], None)}
+            return {name: value for name, value in vars(step).items() if value not in ([], None)}
 
         rows = [
             {

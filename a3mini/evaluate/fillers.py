@@ -24,6 +24,7 @@ from a3mini.evaluate.rivals import diffusion_log_likelihood
 from a3mini.evaluate.stories import SUFFIX, Batch, Filled, sentences
 from a3mini.model import A3ForCausalLM
 from a3mini.train.recipes import MaskedDiffusionModel
+from a3mini.train.tokens import no_tokens
 
 SIDES = ("both", "left")
 ORDERS = ("confidence", "random", "left_to_right")
@@ -52,7 +53,7 @@ class Filler:
 
     def _banned(self, batch: Batch) -> list[int]:
         """Special tokens, and numbers that stand for no token at all."""
-        return sorted({*batch.banned, *range(len(batch.tokenizer), self.model.config.vocab_size)})
+        return sorted({*batch.banned, *no_tokens(batch.tokenizer, self.model.config.vocab_size)})
 
     def _check(self, kind: type, **choices: tuple[str, ...]) -> None:
         """Say what is wrong with the model and the options."""
@@ -128,7 +129,7 @@ class Dynamic(Filler):
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
         done = decode.resample(
             self.model, batch.input_ids, temperature=self.temperature, generator=generator, runners_up=0,
-            **self._options(batch),
+            considered=False, **self._options(batch),
         )  # fmt: skip
         return Filled(batch.texts(done.sequences), list(done.trace.passes))
 

@@ -26,6 +26,7 @@ from a3mini.evaluate.row_lm import Row, RowLM, Scored
 from a3mini.model import A3ForCausalLM
 from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel
+from a3mini.train.tokens import no_tokens
 
 try:
     from lm_eval.models.utils import Collator, normalize_gen_kwargs, postprocess_generated_text
@@ -209,7 +210,7 @@ class A3LM(RowLM):
         group_ids = group_ids.masked_fill(~real, groups.PADDING)
         ids, group_ids, known = (part.to(self.device) for part in (ids, group_ids, known))
         done = decode.generate(
-            self.model, ids, group_ids, known, banned=range(len(self.tokenizer), self.model.config.vocab_size),
+            self.model, ids, group_ids, known, banned=no_tokens(self.tokenizer, self.model.config.vocab_size),
             stop=self.eot_token_id, runners_up=0, **drawing,
         )  # fmt: skip
         kept = (done.group_ids > 0) & ~known

@@ -33,6 +33,7 @@ from a3mini.rows import IGNORED_LABEL
 from a3mini.train.corpus import Story
 from a3mini.train.curriculum import generator_for
 from a3mini.train.data import start_token
+from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, encode_each
 
 RUNS = (1, 2, 3)  # n of distinct-n
 
@@ -104,9 +105,8 @@ def judge(
     Raises:
         ValueError: a text of fewer than three tokens; else as ``text_nats``.
     """
-    written = [
-        text.ids if isinstance(text, Written) else tokenizer.encode(text, add_special_tokens=False) for text in texts
-    ]
+    own = _own_ids(tokenizer, texts, prompts)
+    written = [text.ids if isinstance(text, Written) else ids for text, ids in zip(texts, own, strict=True)]
     for number, ids in enumerate(written):
         if len(ids) < max(RUNS):
             raise ValueError(
@@ -144,12 +144,9 @@ def text_nats(
     Raises:
         ValueError: no texts, not as many prompts, or a text that is too long for the judge.
     """
-    prompts = [""] * len(texts) if prompts is None else prompts
-    if not texts or len(prompts) != len(texts):
-        raise ValueError(f"there are {len(texts)} texts and {len(prompts)} prompts; give one prompt for each text")
+    own = _own_ids(tokenizer, texts, prompts)
     start = start_token(tokenizer) if start is None else start
-    own = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-    before = [[start, *tokenizer.encode(prompt, add_special_tokens=False)] for prompt in prompts]
+    before = [[start, *ids] for ids in (encode(tokenizer, prompts) if prompts else [[]] * len(texts))]
     limit = model.config.max_position_embeddings
     for number, (given, ids) in enumerate(zip(before, own, strict=True)):
         if len(given) + len(ids) > limit:
@@ -164,6 +161,15 @@ def text_nats(
         group_ids = pad_sequence(order, batch_first=True, padding_value=groups.PADDING)
         nats[part] = _negative_log_likelihood(model, ids.to(model.device), group_ids.to(model.device)).cpu()
     return nats, torch.tensor([len(ids) for ids in own])
+
+
+def _own_ids(tokenizer, texts: Sequence[str], prompts: Sequence[str] | None) -> list[list[int]]:
+    """The tokens of texts, each of which stands behind its prompt."""
+    prompts = [""] * len(texts) if prompts is None else prompts
+    if not texts or len(prompts) != len(texts):
+        raise ValueError(f"there are {len(texts)} texts and {len(prompts)} prompts; give one prompt for each text")
+    pairs = zip(texts, prompts, strict=True)
+    return [encode_behind(tokenizer, text) if prompt else encode(tokenizer, [text])[0] for text, prompt in pairs]
 
 
 def _negative_log_likelihood(model: LlamaForCausalLM, ids: Tensor, group_ids: Tensor) -> Tensor:
@@ -186,7 +192,8 @@ class Openings(Batch):
     @property
     def prompts(self) -> list[str]:
         """What is given, without the start token."""
-        return self.decode([row[1:][part[1:] == PREFIX] for row, part in zip(self.input_ids, self.part, strict=True)])
+        rows = zip(self.input_ids, self.part, strict=True)
+        return self._written([row[1:][part[1:] == PREFIX].tolist() for row, part in rows], decode)
 
     @property
     def real(self) -> list[str]:
@@ -195,7 +202,10 @@ class Openings(Batch):
 
     def decode(self, blanks: list) -> list[Written]:
         """The texts with the spaces around them, which a judge reads too."""
-        return [Written(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False), ids) for ids in blanks]
+        return self._written(blanks, decode_behind)
+
+    def _written(self, blanks: list, read) -> list[Written]:
+        return [Written(read(self.tokenizer, ids, skip_special_tokens=False), ids) for ids in blanks]
 
 
 def openings(
@@ -219,7 +229,7 @@ def openings(
     groups.check_integer("new", new, max(RUNS))
     groups.check_integer("count", count, 1)
     start = start_token(tokenizer)
-    encoded = tokenizer([story.text for story in stories], add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = encode_each(tokenizer, (story.text for story in stories))
     rows = [torch.tensor([start, *ids[: given + new - 1]]) for ids in encoded if len(ids) >= given + new - 1]
     if len(rows) < count:
         raise ValueError(

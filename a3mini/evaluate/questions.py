@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from a3mini import groups
+from a3mini.train.corpus import check_text, json_lines, lines
 from a3mini.train.curriculum import generator_for
 
 try:
@@ -91,6 +92,8 @@ def _checked(question: dict) -> dict:
     texts = [question["query"], *question.get("choices", question.get("aliases"))]
     if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a text is missing or empty in {texts}")
+    for text in (*texts, question.get("suffix", "")):
+        check_text(text)
     if len(question.get("choices", texts)) < 2:
         raise ValueError(f"there is one choice, {question['choices'][0]!r}; a question has two or more")
     if "choices" in question and not 0 <= question["gold"] < len(question["choices"]):
@@ -106,22 +109,18 @@ def _question(text: str) -> str:
     return f"Question: {text.strip()}\nAnswer:"
 
 
-def _json_lines(path: Path) -> Iterable[dict]:
-    return (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
 def _blocks_of_six(path: Path) -> Iterable[list[str]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return (lines[start : start + 6] for start in range(0, len(lines), 6))
+    whole = list(lines(path))
+    return (whole[start : start + 6] for start in range(0, len(whole), 6))
 
 
 def _labelled(path: Path) -> Iterable[dict]:
-    lines = (line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return ({"label": label, **json.loads(fields)} for label, fields in lines)
+    rows = (line.split("\t", 1) for line in lines(path) if line.strip())
+    return ({"label": label, **json.loads(fields)} for label, fields in rows)
 
 
-def _hellaswag(lines: list[str]) -> dict:
-    query, label, *endings = lines
+def _hellaswag(block: list[str]) -> dict:
+    query, label, *endings = block
     if len(endings) != 4:
         raise ValueError(f"there are {len(endings)} endings, not 4")
     return _choices(preprocess(query), map(preprocess, endings), int(label))
@@ -179,9 +178,9 @@ def _hub_winogrande(row: dict) -> dict:
 LOCAL_ROWS: dict[str, Callable] = {
     "hellaswag": _blocks_of_six,
     "piqa": _labelled,
-    "siqa": _json_lines,
-    "winogrande": _json_lines,
-    "triviaqa": _json_lines,
+    "siqa": json_lines,
+    "winogrande": json_lines,
+    "triviaqa": json_lines,
 }
 LOCAL_READERS: dict[str, Callable] = {
     "hellaswag": _hellaswag,

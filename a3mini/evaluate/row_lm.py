@@ -2,7 +2,8 @@
 
 lm-eval (EleutherAI's LM Evaluation Harness) asks for log P(continuation | context). The tokens are exactly those of its
 own class for Hugging Face models: no start token before a context, trailing spaces of the context moved to the
-continuation, the two tokenised together and cut apart, and on the left cut off what does not fit into the model.
+continuation, the two tokenised together and cut apart, and on the left cut off what does not fit into the model. One
+thing differs: a text that spells a control token, such as "</s>", is text here.
 
 A request may have a third argument, {"suffix": text}: the text behind the continuation, for models that can be given
 both sides. lm-eval's own models refuse such a request.
@@ -20,10 +21,11 @@ from tqdm import tqdm
 from a3mini import groups
 from a3mini.train.curriculum import generator_for
 from a3mini.train.data import check_vocabulary, special_ids
+from a3mini.train.tokens import encode, encode_behind
 
 try:
     from lm_eval.api.model import TemplateLM
-    from lm_eval.models.utils import Collator, has_bos_prefix
+    from lm_eval.models.utils import Collator
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 except ImportError as error:
     raise ImportError('the likelihood tasks come with a package of their own: pip install "a3mini[eval]"') from error
@@ -90,25 +92,20 @@ class RowLM(TemplateLM):
         return self.model.config.max_position_embeddings - 1  # the last one has a row of the query stream
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
-        if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
-            add_special_tokens = False
-        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return self.tokenizer.encode(string, **options)
+        return encode(self.tokenizer, [string], add_special_tokens is not False)[0]
 
     def encode(self, context: str, continuation: str, suffix: str = "") -> Row:
-        """A request as tokens. The suffix is tokenised alone.
+        """A request as tokens. The suffix is tokenised as what stands behind other text, whatever that is.
 
         Raises:
             ValueError: a suffix without a context.
         """
-        behind = self.tok_encode(suffix, add_special_tokens=False) if suffix else []
+        behind = encode_behind(self.tokenizer, suffix) if suffix else []
         if context:
             return Row(*self._encode_pair(context, continuation), behind)
         if suffix:
             raise ValueError(f"the suffix {suffix!r:.40} needs a context before the continuation; got none")
-        ids = self.tok_encode(continuation, add_special_tokens=False)
-        # as lm-eval: a text that begins with the start token needs no other
-        return Row(ids[:1], ids[1:], []) if ids[:1] == [self.prefix_token_id] else Row([self.prefix_token_id], ids, [])
+        return Row([self.prefix_token_id], self.tok_encode(continuation, add_special_tokens=False), [])
 
     def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, nats, and whether greedy decoding would give it.

@@ -8,9 +8,10 @@ tokens. The protocol takes the first 1,000 stories; ``subset`` draws fewer of th
 
     start token, prefix | " " + middle | " " + suffix
 
-Each part is tokenised alone, so the blank is exactly the tokens of " " + middle, and no token reaches across an edge.
-DiffuLLaMA's code does the same: its tokenizer puts a space before every part by itself. The start token is that of
-``data.start_token``. No system may put a special token into the blank, and none may end early.
+The parts are tokenised apart, so the blank is exactly the tokens of " " + middle, and no token reaches across an edge.
+DiffuLLaMA's code does the same: its tokenizer puts a space before every part by itself; with such a tokenizer no part
+gets two (``tokens.encode_behind``). The start token is that of ``data.start_token``. No system may put a special token
+into the blank, and none may end early.
 
 **ROUGE** compares the filled sentence with the true one: F1 of rouge-score times 100, without stemming, which is what
 DiffuLLaMA's evaluation gets from the defaults of ``evaluate``. ROUGE lowers case and drops punctuation itself.
@@ -31,6 +32,8 @@ from a3mini import groups
 from a3mini.train.corpus import Cloze
 from a3mini.train.curriculum import generator_for
 from a3mini.train.data import start_token
+from a3mini.train.tokens import decode_behind, encode_behind
+from a3mini.train.tokens import encode as encode_texts
 
 PROTOCOL = 1000  # the protocol's stories are the first so many
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -84,7 +87,7 @@ class Batch:
 
     def decode(self, blanks: list[list[int]]) -> list[str]:
         """The texts of the tokens of each blank, without spaces around them."""
-        return [self.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() for ids in blanks]
+        return [decode_behind(self.tokenizer, ids, skip_special_tokens=False).strip() for ids in blanks]
 
 
 def encode(stories: Sequence[Cloze], tokenizer, device="cpu") -> Batch:
@@ -100,7 +103,8 @@ def encode(stories: Sequence[Cloze], tokenizer, device="cpu") -> Batch:
         if not story.middle.strip():
             raise ValueError(f"the story {story.prefix[:40]!r} ... has no middle sentence; leave it out")
         texts = (story.prefix.strip(), f" {story.middle.strip()}", f" {story.suffix.strip()}")
-        prefix, middle, suffix = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
+        prefix = encode_texts(tokenizer, texts[:1])[0]
+        middle, suffix = (encode_behind(tokenizer, text) for text in texts[1:])
         ids = [start, *prefix, *middle, *suffix]
         rows.append(torch.tensor(ids))
         lengths = torch.tensor([1 + len(prefix), len(middle), len(suffix)])

@@ -1,8 +1,8 @@
 """Training and adapting a model, on any device; needs the extra ``train``.
 
-In reading order: ``curriculum`` (which groups a step sees), ``corpus`` and ``data`` (documents to rows of tokens),
-``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
-run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
+In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``tokens`` and ``data`` (documents to rows of
+tokens), ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number
+of a run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
 ``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
 """
 

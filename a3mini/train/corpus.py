@@ -8,12 +8,13 @@ jsonl or csv file works the same way. ``data`` makes rows of tokens of them.
 
 import csv
 import json
+import mmap
 import re
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import torch
 
@@ -24,6 +25,8 @@ PACKAGED = {  # name: pip package, file in it
 HUB = {"tinystories": "roneneldan/TinyStories"}
 SMALL_TEXT_ROWS = 200  # how many of the hub's stories make a small text
 END_OF_DOCUMENT = "<|endoftext|>"
+EMPTY_LINE = re.compile(r"\n\s*\n")
+PIECE = 2**20  # characters of a .txt file that are read at a time
 
 
 class Story(NamedTuple):
@@ -62,23 +65,78 @@ def documents(
         split: of a hub data set.
         separator: what stands between documents in a .txt file; default: ``<|endoftext|>`` if the file has it, else
             an empty line.
-        limit: read at most so many documents of each source.
+        limit: read at most so many documents of each source, and nothing behind them; empty ones do not count.
 
     Returns:
         the documents in order, those with equal texts once.
 
     Raises:
-        ValueError: an unknown name, a missing column, or no text at all.
+        ValueError: an unknown name, a missing column, text that is not Unicode, or no text at all.
         OSError: a file cannot be read, a package is missing, or the hub cannot be reached.
     """
     found = {}
     for source in sources:
-        for story in islice(_read(source, column, split, separator), limit):
-            if story.text.strip():
-                found.setdefault(story.text, story)
+        stories = (story for story in _read(source, column, split, separator) if story.text.strip())
+        for story in islice(stories, limit):
+            found.setdefault(story.text, story)
     if not found:
         raise ValueError(f"there is no text in {', '.join(map(str, sources)) or 'nothing: name at least one source'}")
     return list(found.values())
+
+
+def check_text(text: str, where: str = "") -> None:
+    """Refuse what is no text: half of a pair of surrogates, which JSON and the command line can smuggle in.
+
+    Raises:
+        TypeError: not a string.
+        ValueError: half a character; says which, and ``where``.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a text must be a string, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.start + 20]
+        raise ValueError(
+            f"{where or 'the text'} holds {text[error.start]!r} at character {error.start + 1} ({around!r}), half of a "
+            "pair that together is a character, or a byte that is not UTF-8; take it out, or give the text as UTF-8"
+        ) from error
+
+
+def lines(path: Path) -> Iterable[str]:
+    r"""The lines of a UTF-8 file, without their ends, one at a time.
+
+    A line ends with \n, \r\n or \r. ``str.splitlines`` also cuts at form feeds, U+0085 and U+2028, inside a text.
+
+    Raises:
+        ValueError: the file is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from (line.removesuffix("\n") for line in file)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
+def json_lines(path: Path) -> Iterable[dict]:
+    """The objects of a jsonl file.
+
+    Raises:
+        ValueError: a line that is no JSON object; the file is not UTF-8.
+    """
+    for n, line in enumerate(lines(path), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {n} of {path.name} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {n} of {path.name} must be a JSON object, got {line[:40]!r}")
+            yield row
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first")
 
 
 def _read(source: str | Path, column: str, split: str, separator: str | None) -> Iterable[Story]:
@@ -132,44 +190,65 @@ def _chapters(source_code: str) -> list[Story]:
 
 def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
     if path.suffix == ".txt":
+        separator = separator or (END_OF_DOCUMENT if _holds(path, END_OF_DOCUMENT) else None)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            with path.open(encoding="utf-8-sig") as file:
+                for n, part in enumerate(_parts(file, separator), start=1):
+                    yield Story(f"{path.stem} {n}", part.strip())
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
-        separator = separator or (END_OF_DOCUMENT if END_OF_DOCUMENT in text else r"\n\s*\n")
-        parts = re.split(separator, text) if separator == r"\n\s*\n" else text.split(separator)
-        yield from (Story(f"{path.stem} {n}", part.strip()) for n, part in enumerate(parts, start=1))
+            raise _not_utf8(path, error) from error
         return
     for n, row in enumerate(_table(path), start=1):
         if column not in row:
-            raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(map(str, row))}")
-        yield Story(f"{path.stem} {n}", _as_text(row[column], column, path.name))
+            raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(row)}")
+        yield Story(f"{path.stem} {n}", _as_text(row[column], column, f"row {n} of {path.name}"))
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file holds a text; it is looked through on the disk, and not read into memory."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(text.encode()) >= 0
+
+
+def _parts(file: TextIO, separator: str | None) -> Iterable[str]:
+    """What stands between the separators, or the empty lines, of a file; no more of it is read than is asked for."""
+    split = EMPTY_LINE.split if separator is None else lambda text: text.split(separator)
+    rest = ""
+    while piece := file.read(max(PIECE, len(rest))):  # longer where nothing was found: a long document is no square
+        rest += piece
+        # an empty line may go on in the next piece
+        whole = len(rest.rstrip()) if separator is None else len(rest)
+        *parts, last = split(rest[:whole])
+        yield from parts
+        rest = last + rest[whole:]
+    yield from split(rest)
 
 
 def _table(path: Path) -> Iterable[dict]:
+    return _csv_rows(path) if path.suffix == ".csv" else json_lines(path)
+
+
+def _csv_rows(path: Path) -> Iterable[dict]:
     csv.field_size_limit(2**31 - 1)  # a document may be long
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file) if path.suffix == ".csv" else _json_rows(file, path.name)
+            for n, row in enumerate(csv.DictReader(file), start=1):
+                if any(more := row.pop(None, [])):  # what has no column is the rest of a text with a comma
+                    raise ValueError(
+                        f"row {n} of {path.name} has more fields than the header: {more[0]!r:.40}; put a text that "
+                        "has commas between double quotes"
+                    )
+                yield row
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first") from error
+        raise _not_utf8(path, error) from error
 
 
-def _json_rows(lines: Iterable[str], name: str) -> Iterable[dict]:
-    for n, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {n} of {name} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {n} of {name} must be a JSON object, got {line[:40]!r}")
-            yield row
-
-
-def _as_text(value, column: str, source: str) -> str:
+def _as_text(value, column: str, where: str) -> str:
     if not isinstance(value, str | None):
-        raise ValueError(f"the column {column!r} of {source} does not hold text, but {value!r:.40}")
+        raise ValueError(f"the column {column!r} of {where} does not hold text, but {value!r:.40}")
+    check_text(value or "", f"the column {column!r} of {where}")
     return (value or "").strip()
 
 
@@ -177,7 +256,7 @@ def _hub(name: str, column: str, split: str) -> Iterable[Story]:
     for n, row in enumerate(_hub_rows(name, split), start=1):
         if column not in row:
             raise ValueError(f"the data set {name} has no column {column!r}; it has {', '.join(map(str, row))}")
-        yield Story(f"{name} {n}", _as_text(row[column], column, f"the data set {name}"))
+        yield Story(f"{name} {n}", _as_text(row[column], column, f"row {n} of the data set {name}"))
 
 
 def _hub_rows(name: str, split: str) -> Iterable[dict]:
@@ -223,23 +302,29 @@ def cloze(source: str | Path, split: str = "validation", limit: int | None = Non
         limit: read at most so many stories.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: a column or a sentence is missing.
         OSError: the file or the hub cannot be read.
     """
     path = Path(source)
     if path.suffix == ".csv" and not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     stories = []
-    for row in islice(_table(path) if path.suffix == ".csv" else _hub_rows(str(source), split), limit):
+    rows = _csv_rows(path) if path.suffix == ".csv" else _hub_rows(str(source), split)
+    for n, row in enumerate(islice(rows, limit), start=1):
         # the csv says InputSentence1 and RandomFifthSentenceQuiz1, the hub input_sentence_1 and sentence_quiz1
         plain = {re.sub(r"randomfifth|[\s_]", "", name.lower()): value for name, value in row.items()}
         try:
-            first, second, third, fourth = (plain[f"inputsentence{n}"] for n in range(1, 5))
-            ending = plain[f"sentencequiz{str(plain['answerrightending']).strip()}"]
+            sentences = [plain[f"inputsentence{number}"] for number in range(1, 5)]
+            sentences.append(plain[f"sentencequiz{str(plain['answerrightending']).strip()}"])
         except KeyError as error:
             raise ValueError(
                 f"{source} is not Story Cloze: there is no column like {error}; it has {', '.join(row)}"
             ) from error
+        for sentence in sentences:
+            if not isinstance(sentence, str) or not sentence.strip():
+                raise ValueError(f"story {n} of {source} lacks a sentence: {sentence!r}; leave the story out")
+            check_text(sentence, f"story {n} of {source}")
+        first, second, third, fourth, ending = sentences
         stories.append(Cloze(f"{first} {second}", third, f"{fourth} {ending}"))
     if not stories:
         raise ValueError(f"there are no stories in {source}")

@@ -6,7 +6,10 @@ the row before. So the first token of a row is always given, and every other one
 """
 
 import hashlib
+import re
+from array import array
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,10 +17,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from a3mini.train.corpus import END_OF_DOCUMENT, Story
+from a3mini.train.corpus import END_OF_DOCUMENT, Story, check_text
 from a3mini.train.curriculum import generator_for
+from a3mini.train.tokens import encode_each, vocabulary_size
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+LARGEST_VOCABULARY = 2**20  # tokenizers reserves the memory at once, and the process dies where there is not enough
+LONG_WORD = re.compile(r"\w{1000}|\s{1000}|[^\w\s]{1000}")
 
 
 class Blocks(NamedTuple):
@@ -59,13 +65,17 @@ def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrai
         vocab_size: upper limit, counting the 256 bytes and three special tokens: <pad>, <s>, </s>.
 
     Raises:
-        ValueError: no text, or a vocabulary too small for the bytes.
+        ValueError: no text, text that is not Unicode, or a vocabulary too small for the bytes or beyond all use.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
         raise ValueError(f"vocab_size must be at least {smallest}, the bytes and the special tokens; got {vocab_size}")
+    if vocab_size > LARGEST_VOCABULARY:
+        raise ValueError(f"vocab_size must be at most {LARGEST_VOCABULARY:,}; got {vocab_size:,}")
     texts = [story.text for story in stories]
+    for text in texts:
+        check_text(text)
     if not any(texts):
         raise ValueError("there is no text to train a tokenizer on")
     tokenizer = Tokenizer(models.BPE())
@@ -77,8 +87,15 @@ def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrai
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    # the time of a merge is quadratic in a word's length: what is longer than any word is read in pieces
+    tokenizer.train_from_iterator((piece for text in texts for piece in _without_long_words(text)), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def _without_long_words(text: str) -> Iterable[str]:
+    """The text, cut behind every 1,000 characters of a kind in a row."""
+    ends = [0, *(match.end() for match in LONG_WORD.finditer(text)), len(text)]
+    return (text[start:end] for start, end in pairwise(ends))
 
 
 def special_ids(tokenizer) -> tuple[int, int, int]:
@@ -112,9 +129,10 @@ def check_vocabulary(tokenizer, vocab_size: int) -> None:
     Raises:
         ValueError: the tokenizer is larger than the model's vocabulary.
     """
-    if len(tokenizer) > vocab_size:
+    needed = vocabulary_size(tokenizer)
+    if needed > vocab_size:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {vocab_size}; "
+            f"the tokenizer's largest id is {needed - 1}, but the model's vocab_size is {vocab_size}; "
             "use the tokenizer that was saved with the model"
         )
 
@@ -122,37 +140,40 @@ def check_vocabulary(tokenizer, vocab_size: int) -> None:
 def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
     """Tokenise documents and cut them into rows; see the top of this file.
 
+    What it needs beside the rows does not grow with the text, but with the longest document: 40 bytes a character.
+
     Args:
         stories: the documents.
         tokenizer: a Hugging Face tokenizer with a bos or an eos token.
         length: T, tokens per row.
 
     Raises:
-        ValueError: no documents, a ``length`` below 2, or less text than one row.
+        ValueError: no documents, a ``length`` below 2, less text than one row, or text that is not Unicode.
     """
     if not stories:
         raise ValueError("there are no documents to pack")
     if length < 2:
         raise ValueError(f"length must be at least 2, one given and one predicted token; got {length}")
     bos, (_, eos, pad) = start_token(tokenizer), special_ids(tokenizer)
-    texts = [story.text for story in stories]
-    # the tokenizer warns of texts longer than a model's context; they are cut right here
-    tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    total = sum(map(len, tokens))
+    # arrays of 8 bytes a number, which become the tensors: a list takes five times as much
+    rows, lengths, owners, total = array("q"), array("q"), array("q"), 0
+    for owner, ids in enumerate(encode_each(tokenizer, (story.text for story in stories))):
+        total += len(ids)
+        ids = [bos, *ids, eos]
+        for start in range(0, len(ids) - 1, length - 1):  # rows overlap by one token, which the later row is given
+            row = ids[start : start + length]
+            rows.extend(row + [pad] * (length - len(row)))
+            lengths.append(len(row))
+            owners.append(owner)
     if total + 2 < length:
         raise ValueError(
             f"the text has {total} tokens, less than one block of {length}; give more text, or shorter blocks"
         )
-    rows, owners = [], []
-    for owner, ids in enumerate(tokens):
-        ids = [bos, *ids, eos]
-        starts = range(0, len(ids) - 1, length - 1)  # rows overlap by one token, which the later row is given
-        rows += [ids[start : start + length] for start in starts]
-        owners += [owner] * len(starts)
-    lengths = torch.tensor([len(row) for row in rows])
-    input_ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
-    real = torch.arange(length) < lengths[:, None]
-    return Blocks(input_ids, lengths, torch.tensor(owners), _ends_sentence(tokenizer)[input_ids] & real)
+    rows, lengths, owners = (torch.frombuffer(part, dtype=torch.int64) for part in (rows, lengths, owners))
+    input_ids = rows.view(-1, length)
+    sentence_ends = _ends_sentence(tokenizer)[input_ids]
+    sentence_ends &= torch.arange(length) < lengths[:, None]
+    return Blocks(input_ids, lengths, owners, sentence_ends)
 
 
 def check_rows(blocks: Blocks, config) -> None:
@@ -191,5 +212,5 @@ class Order:
 
 def _ends_sentence(tokenizer) -> Tensor:
     """(V,) bool: tokens that end with a full stop, exclamation or question mark, quotation marks aside."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    texts = tokenizer.batch_decode([[token] for token in range(vocabulary_size(tokenizer))])
     return torch.tensor([text.rstrip(" \"'”’)").endswith((".", "!", "?")) for text in texts])

@@ -404,6 +404,23 @@ def test_the_trace_says_what_the_choice_was_made_by(monkeypatch):
     assert first.positions == [1, 3] and second.positions == [2, 4]
 
 
+@pytest.mark.parametrize("criterion", ["confidence", "random"])
+def test_the_trace_without_the_choices_grows_with_the_length(criterion):
+    """With them it grows with the square: four times the numbers for twice the length."""
+
+    def numbers(length: int, considered: bool) -> int:
+        unknown = unknown_of(*range(1, length), length=length)
+        ids, options = torch.zeros_like(unknown, dtype=torch.int64), {"generator": generator(), "runners_up": 0}
+        done = resample(MODEL, ids, unknown, 1, criterion, considered=considered, **options)
+        right = resample(MODEL, ids, unknown, 1, criterion, **{**options, "generator": generator()})
+        assert torch.equal(done.sequences, right.sequences) and torch.equal(done.log_probs, right.log_probs)
+        assert torch.equal(done.trace.replay(), right.trace.replay()) and done.trace.passes == right.trace.passes
+        return sum(len(s.positions) + len((s.considered or {"scores": []})["scores"]) for s in done.trace.steps[0])
+
+    assert [numbers(length, False) for length in (9, 17)] == [8, 16]
+    assert [numbers(length, True) for length in (9, 17)] == [8 + 36, 16 + 136]
+
+
 # The end of a text
 
 

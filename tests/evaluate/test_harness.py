@@ -11,8 +11,9 @@ import pytest
 import torch
 from laws import strong_llama, strong_model
 from lm_eval.models.huggingface import HFLM
+from small_tokenizers import KINDS, with_holes
 
-from a3mini import from_autoregressive, groups, objective
+from a3mini import decode, from_autoregressive, groups, objective
 from a3mini.evaluate import diffusion_log_likelihood
 from a3mini.evaluate.harness import A3LM, DiffusionLM
 from a3mini.evaluate.row_lm import Row
@@ -33,7 +34,7 @@ PAIRS = [
     ("The cat ", "sat"),
     ("The dog ran to  ", " the cat"),
     ("", "The cat ran"),
-    ("<s>The cat", " ran off!"),
+    ("The cat ran", " off! Why"),
     ("Why?\nNobody", " knows"),
     ("The cat sat on the mat. The dog ran to the cat, and the dog", " ran to the mat, and sat on the cat"),
     ("The dog ran", " to the cat, and the cat ran off! Why"),
@@ -136,6 +137,47 @@ def test_content_stream_agrees_with_lm_eval_on_smollm2():
     expected = ask(theirs, requests(*pairs))
     same(ask(ours, requests(*pairs)), expected, 2e-3)
     assert expected[2][0] > expected[3][0], "it knows the capital"
+
+
+CONTROL = [("The</s> cat", " sat</s> on"), ("<s>The cat", " ran off!"), ("", "<s>The</s>"), ("The", " cat<pad>")]
+
+
+def test_control_tokens_in_a_question_are_text(theirs):
+    """lm-eval's own class reads an end of text in the middle of a question; here it is four letters."""
+    lm = A3LM(MODEL, TOKENIZER)
+    for context, continuation in CONTROL:
+        row = lm.encode(context, continuation, "</s> mat" if context else "")
+        control = set(TOKENIZER.all_special_ids)
+        assert not control & {*row.continuation, *row.suffix, *row.context[not context :]}
+        assert TOKENIZER.decode(row.context[not context :] + row.continuation) == context + continuation
+        assert TOKENIZER.decode(row.suffix) == ("</s> mat" if context else "")
+    assert not set(TOKENIZER.all_special_ids) & set(lm.tok_encode("The</s> cat<pad>"))
+    ours = A3LM(MODEL, TOKENIZER, stream="content")
+    assert differs(ask(ours, requests(*CONTROL)), ask(theirs, requests(*CONTROL))) == [0, 1, 2, 3]
+    spaced = [tuple(text.replace("<", "").replace(">", "") for text in pair) for pair in CONTROL]
+    same(ask(ours, requests(*spaced)), ask(theirs, requests(*spaced)), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama_2", "sentence_piece"])
+def test_no_space_is_put_before_a_suffix(name):
+    tokenizer = KINDS[name]()
+    lm = A3LM(strong_model(vocab_size=len(tokenizer), max_position_embeddings=64), tokenizer)
+    row = lm.encode("The cat", " sat on", " the mat")
+    assert row.ids == tokenizer.encode("The cat sat on the mat")
+    row = lm.encode("The cat", " sat", ", and the dog")
+    assert row.ids == tokenizer.encode("The cat sat, and the dog")
+
+
+def test_ids_that_are_left_out_are_never_drawn(monkeypatch):
+    tokenizer = with_holes()
+    with pytest.raises(ValueError, match="largest id is 314, but the model's vocab_size is 300"):
+        A3LM(strong_model(vocab_size=300), tokenizer)
+    seen = []
+    right = decode.generate
+    monkeypatch.setattr(decode, "generate", lambda *args, **more: seen.append(more["banned"]) or right(*args, **more))
+    lm = A3LM(strong_model(vocab_size=317, max_position_embeddings=24), tokenizer)
+    generate(lm, ["The cat"], until=[], max_gen_toks=4)
+    assert seen[0] == [*range(285, 300), 315, 316]
 
 
 # --- the query stream is a loop over log_likelihood -----------------------------------------------------------
@@ -363,7 +405,7 @@ def test_bad_models():
         A3LM(LLAMA, TOKENIZER)
     with pytest.raises(TypeError, match="must be a MaskedDiffusionModel, got A3ForCausalLM"):
         DiffusionLM(MODEL, TOKENIZER)
-    with pytest.raises(ValueError, match="the tokenizer has"):
+    with pytest.raises(ValueError, match="the tokenizer's largest id is"):
         A3LM(strong_model(), TOKENIZER)
 
 

@@ -142,6 +142,20 @@ def test_local_files(name, local):
     assert documents(name, local(name))[0] == EXPECTED[name]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1d"])
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_no_end_of_a_line_stays_in_the_text(name, mark, local, tmp_path):
+    """Python's ``splitlines`` cuts there. Editors put a byte order mark first, and Windows ends lines with two."""
+    word = {"hellaswag": "sleeps", "piqa": "fire", "siqa": "tall", "winogrande": "smiled", "triviaqa": "Who"}[name]
+    text = re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), FILES[name][1])
+    inside = mark if name == "hellaswag" else json.dumps(mark, ensure_ascii=ord(mark) < 32)[1:-1]
+    path = local(name, "")
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(word, f"x{inside}{word}").replace("\n", "\r\n").encode())
+    found, plain = json.dumps(documents(name, path)[0]), json.dumps(EXPECTED[name])
+    assert found.replace(json.dumps(f"x{mark}")[1:-1], "") == plain and found != plain
+    assert len(documents(name, path)) == len(documents(name, local(name)))
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_hub_gives_the_same_questions(name, monkeypatch):
     """A row of each data set as the hub has it; no network."""
@@ -196,7 +210,13 @@ def test_sample():
         ("piqa", FILES["piqa"][1] + '0\t{"goal": "x", "sol1": "y"}\n', "question 2 of piqa.tsv .*KeyError.'sol2'"),
         ("piqa", '0\t{"goal": "x", "sol1": "y", "sol2": " "}\n', "a text is missing or empty"),
         ("siqa", '{"context": "a", "question": "b", "options": ["c"], "answer": "d"}', "'d' is not in list"),
-        ("siqa", "not json", "question 1 of siqa.jsonl is not as siqa has it: JSONDecodeError"),
+        ("siqa", "not json", "question 1 of siqa.jsonl is not as siqa has it: .*line 1 of siqa.jsonl is not JSON"),
+        ("siqa", FILES["siqa"][1].replace("glad", "a\\ud83d"), "question 1 of siqa.jsonl .* half of a pair"),
+        (
+            "winogrande",
+            FILES["winogrande"][1].replace("smiled", "\\udc00"),
+            "question 1 of wino.jsonl .* half of a pair",
+        ),
         ("winogrande", '{"context_options": ["a b"], "continuation": "c", "gold": 0}', "there is one choice, 'b'"),
         ("triviaqa", "\n", "there are no questions in trivia.jsonl"),
     ],

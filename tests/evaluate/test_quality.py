@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import same, strong_llama
+from small_tokenizers import KINDS
 
 from a3mini import decode, from_autoregressive, groups
 from a3mini.evaluate import quality
@@ -200,6 +201,39 @@ def test_random_order_is_dynamic_resampling_at_random(known):
     assert torch.equal(dynamic.sequences, fixed.sequences)
     seen = {tuple(benchmark.RandomOrder(A3, 2, known)(batch, generator_for(seed)).texts) for seed in range(3)}
     assert len(seen) == 3, "the order must matter, or this test says nothing"
+
+
+def test_control_tokens_in_a_text_are_text():
+    text = "the</s> old<s> king<pad>"
+    nats, counts = quality.text_nats(LLAMA, TOKENIZER, [text], [text])
+    letters = TOKENIZER(text, split_special_tokens=True)["input_ids"]
+    ids = torch.tensor([[TOKENIZER.bos_token_id, *letters, *letters]])
+    with torch.no_grad():
+        right = LLAMA(ids, labels=ids.index_fill(1, torch.arange(len(letters) + 1), -100)).loss.item() * len(letters)
+    assert counts.tolist() == [len(letters)] and nats.item() == pytest.approx(right, abs=1e-3)
+    assert len(letters) > len(TOKENIZER.encode(text)), "otherwise this test shows nothing"
+    found = quality.openings([Story("", text * 20)], TOKENIZER, given=6, new=40, count=1)
+    assert not set(TOKENIZER.all_special_ids) & set(found.input_ids[0, 1:].tolist())
+
+
+@pytest.mark.parametrize("name", ["llama_2", "sentence_piece"])
+def test_a_text_behind_a_prompt_gets_no_second_space(name):
+    """Neither when it is read nor when it is written."""
+    tokenizer = KINDS[name]()
+    model = strong_llama(vocab_size=len(tokenizer), max_position_embeddings=256)
+    whole = tokenizer.encode("The cat sat on the mat", add_special_tokens=False)
+    before = tokenizer.encode("The cat", add_special_tokens=False)
+    for text in (" sat on the mat", quality.Written(" sat on the mat", whole[len(before) :])):
+        nats, counts = quality.text_nats(model, tokenizer, [text], ["The cat"])
+        ids = torch.tensor([[tokenizer.bos_token_id, *whole]])
+        with torch.no_grad():
+            loss = model(ids, labels=ids.index_fill(1, torch.arange(len(before) + 1), -100)).loss.item()
+        assert counts.tolist() == [len(whole) - len(before)]
+        assert nats.item() == pytest.approx(loss * (len(whole) - len(before)), abs=1e-3)
+        judged = quality.judge(model, tokenizer, [text], ["The cat"])
+        assert judged.entropy.item() == pytest.approx(quality.entropy(whole[len(before) :]))
+    found = quality.openings([Story("", "The cat sat on the mat")], tokenizer, len(before) + 1, 3, count=1)
+    assert found.prompts == ["The cat"] and found.real[0].startswith(" sa")
 
 
 def test_texts_keep_the_space_before_them():

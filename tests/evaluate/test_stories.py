@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from laws import same, strong_llama
+from laws import same, strong_llama, strong_model
 from places import ROOT
+from small_tokenizers import KINDS, with_holes
 from transformers import GenerationConfig
 
 from a3mini import decode, from_autoregressive, groups, objective
@@ -81,6 +82,31 @@ def test_the_parts_of_a_story_are_tokenised_alone_and_joined_by_spaces():
         assert part.tolist() == sorted(part[part >= 0].tolist()) + [-1] * int((part < 0).sum())
     assert batch.texts(batch.input_ids) == [story.middle for story in STORIES]
     assert batch.lengths == [len(tokens(f" {story.middle}")) for story in STORIES]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_one_space_between_the_parts_whatever_the_tokenizer(kind):
+    """Oracle: the tokens of the whole story, cut. No token reaches over a space."""
+    tokenizer = kind()
+    batch = encode(STORIES, tokenizer)
+    for row, story in enumerate(STORIES):
+        ids = batch.input_ids[row][1 : int((batch.part[row] >= 0).sum())].tolist()
+        assert ids == tokenizer.encode(" ".join(story), add_special_tokens=False)
+    known = Cloze("The cat sat.", "The dog ran.", "The cat sat.")
+    batch = encode([known], tokenizer)
+    assert [text.lower() for text in batch.texts(batch.input_ids)] == ["the dog ran."]
+
+
+def test_control_tokens_in_a_story_are_text():
+    batch = encode([Cloze("The</s> cat.", "It<s> sat.", "The<pad> end.")], TOKENIZER)
+    assert not set(TOKENIZER.all_special_ids) & set(batch.input_ids[0, 1:].tolist())
+    assert batch.texts(batch.input_ids) == ["It<s> sat."]
+
+
+def test_ids_that_are_left_out_are_banned():
+    tokenizer = with_holes()
+    system = Groupwise(strong_model(vocab_size=317))
+    assert system._banned(encode(STORIES, tokenizer)) == [0, 1, 2, *range(285, 300), 315, 316]
 
 
 def test_stray_spaces_change_nothing():

@@ -1,6 +1,8 @@
 """data.py: sources and their errors, splitting, the tokenizer, packing, cloze. Nothing here uses the network."""
 
+import io
 import json
+import re
 import sys
 import types
 from collections import Counter
@@ -10,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import tiny_config
+from small_tokenizers import with_holes
 from transformers import AutoTokenizer
 
 from a3mini import A3ForCausalLM
-from a3mini.train import corpus, data
+from a3mini.train import corpus, data, tokens
 from a3mini.train.corpus import Story
 
 TEXTS = (
@@ -95,6 +98,52 @@ def test_duplicates_are_dropped(tmp_path):
     assert read[0].title == "a 1"
 
 
+def test_the_limit_counts_documents_that_have_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in ("", "one", " ", "two", "3"))
+    )
+    (tmp_path / "b.txt").write_text("<|endoftext|>one<|endoftext|>\n\n<|endoftext|>two<|endoftext|>three")
+    for name in ("a.jsonl", "b.txt"):
+        assert [story.text for story in corpus.documents(tmp_path / name, limit=2)] == ["one", "two"]
+
+
+def test_the_limit_stops_the_reading(tmp_path, monkeypatch):
+    """What stands behind the last document is not read: it may be anything, and as long as it likes."""
+    monkeypatch.setattr(corpus, "PIECE", 16)
+    (tmp_path / "a.txt").write_bytes(b"one\n\ntwo\n\nthree\n\n" + b"more\n\n" * 99_999 + b"\xff")
+    assert [story.text for story in corpus.documents(tmp_path / "a.txt", limit=2)] == ["one", "two"]
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
+        corpus.documents(tmp_path / "a.txt")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab \n\u2028\x0c\x85", max_size=30), st.sampled_from([None, "a", "aa", "\nb", "aba"]), st.integers(1, 7))
+def test_a_file_read_in_pieces_has_the_parts_of_the_whole(text, separator, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PIECE", piece)
+        parts = list(corpus._parts(io.StringIO(text, newline="\n"), separator))
+    assert parts == (text.split(separator) if separator else re.split(r"\n\s*\n", text))
+
+
+def test_a_separator_at_the_end_of_a_long_file_counts(tmp_path):
+    """What stands between documents is decided by the whole file, limit or not."""
+    (tmp_path / "a.txt").write_text("one\n\nstill one" + "." * 10**6 + "<|endoftext|>two")
+    assert corpus.documents(tmp_path / "a.txt", limit=1)[0].text.startswith("one\n\nstill one")
+    assert corpus.documents(tmp_path / "a.txt", limit=2)[1] == Story("a 2", "two")
+
+
+def test_other_ends_of_lines_are_text(tmp_path):
+    text = "one\u2028two\x85three\x0cfour\x1dfive"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\n", encoding="utf-8-sig")
+    (tmp_path / "b.csv").write_text(f"text\n{text}\n", encoding="utf-8-sig")
+    (tmp_path / "c.txt").write_text(f"{text}\n\nmore", encoding="utf-8-sig")
+    for name in ("a.jsonl", "b.csv", "c.txt"):
+        assert corpus.documents(tmp_path / name)[0].text == text
+    path = tmp_path / "d.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\x0b\r\n\nthree")
+    assert list(corpus.lines(path)) == ["one", "two\x0b", "", "three"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -102,11 +151,18 @@ def test_duplicates_are_dropped(tmp_path):
         ("a.jsonl", b'{"story": 1}', "a.jsonl has no column 'text'; it has story"),
         ("a.jsonl", b'{"text": "one"}\nnot json\n', "line 2 of a.jsonl is not JSON"),
         ("a.jsonl", b"[1, 2]\n", "line 1 of a.jsonl must be a JSON object"),
-        ("a.jsonl", b'{"text": 5}\n', "column 'text' of a.jsonl does not hold text, but 5"),
+        ("a.jsonl", b'{"text": 5}\n', "column 'text' of row 1 of a.jsonl does not hold text, but 5"),
         ("a.txt", b"\xff\xfe", "a.txt is not UTF-8"),
         ("a.csv", b"text\n\xff\xfe\n", "a.csv is not UTF-8"),
         ("a.txt", b"", "there is no text in"),
         ("a.jsonl", b'{"text": null}\n{"text": " "}', "there is no text in"),
+        (
+            "a.jsonl",
+            b'{"text": "one"}\n{"text": "a\\ud83d"}',
+            r"'text' of row 2 of a.jsonl holds '\\ud83d' at character 2",
+        ),
+        ("a.jsonl", b"[" * 100_000, "line 1 of a.jsonl is not JSON"),
+        ("a.csv", b"text,n\none,1,\none, two,2\n", r"row 2 of a.csv has more fields than the header: '2'; put a text"),
     ],
 )
 def test_bad_files(name, content, message, tmp_path):
@@ -177,6 +233,12 @@ def test_small_text_without_its_package_asks_the_hub(monkeypatch):
     assert found.stories == [Story("Once upon a time", "Once upon a time. The end.")] and "TinyStories" in found.name
 
 
+def test_half_a_character_from_the_hub(monkeypatch):
+    fake_hub(monkeypatch, lambda name, **_: iter([{"text": "one"}, {"text": "\udc00"}]))
+    with pytest.raises(ValueError, match=r"row 2 of the data set owner/name holds '\\udc00' at character 1"):
+        corpus.documents("owner/name")
+
+
 # Splitting
 
 
@@ -229,6 +291,18 @@ def test_training_a_tokenizer_is_repeatable():
     assert again.get_vocab() == TOKENIZER.get_vocab()
 
 
+def test_a_long_word_takes_no_longer_and_changes_nothing_else(monkeypatch):
+    """It was quadratic: 400,000 letters took 36 s."""
+    words = " ".join(f"word{n}, (and) {'long' * 200}" for n in range(9))
+    assert [*data._without_long_words(words)] == [words]
+    expected = data.train_tokenizer([Story("", words)], 330).get_vocab()
+    for long in ("a1" * 2500, "猫" * 5000, " " * 5000, "-=" * 2500):
+        pieces = [*data._without_long_words(f"x {long} y")]
+        assert "".join(pieces) == f"x {long} y" and max(map(len, pieces)) <= 1002
+    monkeypatch.setattr(data, "_without_long_words", lambda text: [text])
+    assert data.train_tokenizer([Story("", words)], 330).get_vocab() == expected
+
+
 def test_special_tokens_stand_in_for_each_other():
     def tokenizer(bos, eos, pad):
         return types.SimpleNamespace(bos_token_id=bos, eos_token_id=eos, pad_token_id=pad)
@@ -245,7 +319,11 @@ def test_special_tokens_stand_in_for_each_other():
         (lambda: data.train_tokenizer([]), "no text to train a tokenizer"),
         (lambda: data.train_tokenizer([Story("", "")]), "no text to train a tokenizer"),
         (lambda: data.train_tokenizer(STORIES, 100), "at least 259, the bytes and the special tokens; got 100"),
-        (lambda: data.check_vocabulary(TOKENIZER, 11), "has 300 tokens but the model's vocab_size is 11"),
+        (lambda: data.train_tokenizer(STORIES, 10**12), "at most 1,048,576; got 1,000,000,000,000"),
+        (lambda: data.train_tokenizer([Story("", "a\ud800")]), r"holds '\\ud800' at character 2"),
+        (lambda: data.check_vocabulary(with_holes(), 300), "largest id is 314, but the model's vocab_size is 300"),
+        (lambda: data.pack([*STORIES, Story("", "\udfff")], TOKENIZER, 8), r"holds '\\udfff' at character 1"),
+        (lambda: data.check_vocabulary(TOKENIZER, 11), "largest id is 299, but the model's vocab_size is 11"),
         (lambda: data.pack([], TOKENIZER, 8), "no documents"),
         (lambda: data.pack(STORIES, TOKENIZER, 1), "at least 2"),
         (lambda: data.pack(STORIES[2:3], TOKENIZER, 50), "less than one block of 50"),
@@ -295,6 +373,52 @@ def test_the_check_of_packing_catches_rows_without_overlap(monkeypatch):
         check_rows(data.pack(STORIES, TOKENIZER, 8), STORIES, 8)
 
 
+def test_control_tokens_in_a_document_end_nothing():
+    """Twenty false ends of a text, and a false beginning, in one document."""
+    stories = [Story("", "one</s>" * 20 + "<s>two<pad>"), STORIES[0]]
+    blocks = data.pack(stories, TOKENIZER, 9)
+    real = torch.arange(9) < blocks.lengths[:, None]
+    ends, starts = ((blocks.input_ids == token) & real for token in (2, 1))
+    assert ends.sum() == starts.sum() == 2 and not (blocks.input_ids[real] == 0).any()
+    last = blocks.documents != torch.cat((blocks.documents[1:], torch.tensor([-1])))
+    assert torch.equal(ends.any(-1), last)
+    ids = [
+        token for row, length in zip(blocks.input_ids, blocks.lengths, strict=True) for token in row[1:length].tolist()
+    ]
+    assert TOKENIZER.decode(ids[: ids.index(2)]) == stories[0].text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(word, min_size=1, max_size=9), st.integers(2, 9), st.integers(1, 40))
+def test_rows_are_the_same_whatever_is_encoded_at_a_time(texts, length, characters):
+    """Oracle: all documents at once, rows as lists."""
+    stories = [*(Story("", text) for text in texts), STORIES[0]]
+    rows, owners = [], []
+    for owner, ids in enumerate(TOKENIZER([story.text for story in stories], add_special_tokens=False)["input_ids"]):
+        ids = [1, *ids, 2]
+        rows += [ids[start : start + length] for start in range(0, len(ids) - 1, length - 1)]
+        owners += [owner] * (len(rows) - len(owners))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "CHARACTERS", characters)
+        blocks = data.pack(stories, TOKENIZER, length)
+    assert blocks.input_ids.tolist() == [row + [0] * (length - len(row)) for row in rows]
+    assert blocks.lengths.tolist() == list(map(len, rows)) and blocks.documents.tolist() == owners
+    assert blocks.input_ids.dtype == blocks.lengths.dtype == blocks.documents.dtype == torch.int64
+    assert blocks.sentence_ends.dtype == torch.bool
+
+
+def test_ids_that_are_left_out():
+    """300 tokens, the largest id is 314: whatever is counted, counts to 315."""
+    tokenizer = with_holes()
+    blocks = data.pack([Story("", f"The cat sat.{tokenizer.decode([314])} It ran.")] * 2, tokenizer, 9)
+    assert blocks.input_ids.max() == 314 and blocks.sentence_ends.any()
+    config = tiny_config(vocab_size=tokens.vocabulary_size(tokenizer))
+    data.check_vocabulary(tokenizer, config.vocab_size)
+    data.check_rows(blocks, config)
+    with pytest.raises(ValueError, match="token 314"):
+        data.check_rows(blocks, tiny_config(vocab_size=len(tokenizer)))
+
+
 def test_sentence_ends():
     blocks = data.pack(STORIES[:2], TOKENIZER, 60)
     for row, text in enumerate(TEXTS[:2]):
@@ -340,6 +464,27 @@ def test_cloze_from_a_csv(tmp_path):
     (tmp_path / "cloze.csv").write_text("\n".join(rows))
     assert corpus.cloze(tmp_path / "cloze.csv") == FILLED
     assert corpus.cloze(str(tmp_path / "cloze.csv"), limit=1) == FILLED[:1]
+
+
+def test_cloze_with_a_field_too_much(tmp_path):
+    """An empty one is the comma at the end of a line; what is in another would be lost."""
+    rows = [",".join(map(str, row)) for row in (CSV_NAMES, *CELLS)]
+    (tmp_path / "cloze.csv").write_text("\n".join([rows[0], rows[1] + ",", rows[2]]))
+    assert corpus.cloze(tmp_path / "cloze.csv") == FILLED
+    (tmp_path / "cloze.csv").write_text("\n".join([*rows[:2], rows[2].replace("B.", "B, so.")]))
+    with pytest.raises(ValueError, match="row 2 of cloze.csv has more fields than the header: '2'; put a text"):
+        corpus.cloze(tmp_path / "cloze.csv")
+
+
+@pytest.mark.parametrize("place", [2, 3, 6])
+@pytest.mark.parametrize("value", [None, " ", 5, "a\ud83d"])
+def test_cloze_without_a_sentence(value, place, monkeypatch):
+    rows = [dict(zip(HUB_NAMES, row, strict=True)) for row in CELLS]
+    rows[1][HUB_NAMES[place]] = value
+    fake_hub(monkeypatch, lambda name, **_: iter(rows))
+    with pytest.raises(ValueError, match="story 2 of owner/cloze (lacks a sentence: (None|' '|5); leave|holds)"):
+        corpus.cloze("owner/cloze")
+    assert corpus.cloze("owner/cloze", limit=1) == FILLED[:1]
 
 
 def test_cloze_from_the_hub(monkeypatch):
