@@ -17,11 +17,9 @@ def count_groupings(answer: Callable) -> None:
     right = [1]
     for n in range(1, 17):
         right.append(sum(math.comb(n, size) * right[n - size] for size in range(1, n + 1)))
-    got = [answer(n) for n in range(7)]
-    start = time.perf_counter()
-    got.append(answer(7))
-    if time.perf_counter() - start < 0.01:  # an answer that lists every grouping would never end
-        got += [answer(n) for n in range(8, 17)]
+    start = time.process_time()
+    got = [answer(n) for n in range(8)]
+    quick = time.process_time() - start < 0.02
     for value in got:
         expect(isinstance(value, Integral) and not isinstance(value, bool), f"return an int, not {value!r}.")
     expect(got[1] == 1, f"one position has one grouping; you return {got[1]}. Look at the empty text too.")
@@ -35,6 +33,9 @@ def count_groupings(answer: Callable) -> None:
     expect(got[0] == 1, f"the empty text has one grouping, the one without groups; you return {got[0]}.")
     for n, (yours, wanted) in enumerate(zip(got, right, strict=False)):
         expect(yours == wanted, f"for {n} positions there are {wanted} groupings; you count {yours}.")
+    for n in range(8, 17 if quick else 8):  # an answer that lists every grouping would never end
+        yours = answer(n)
+        expect(yours == right[n], f"for {n} positions there are {right[n]} groupings; you count {yours}.")
 
 
 @exercise
