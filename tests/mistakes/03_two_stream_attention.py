@@ -45,6 +45,9 @@ MISTAKES = {
         (ROWS.format(content=CONTENT, query="group_ids > 1"), "one for each predicted token"),
         (ROWS.format(content=QUERY, query=CONTENT), "in the wrong order"),
         ("def rows_needed(group_ids):\n    return len(group_ids)", "return two numbers"),
+        (ROWS.format(content="(group_ids >= 0) & (group_ids < len(group_ids.unique()) - 1)", query=QUERY), "[0, 3, 1"),
+        (ROWS.format(content="group_ids != group_ids.max()", query=QUERY), "Padding is never seen"),
+        (ROWS.format(content=CONTENT, query=QUERY).replace("int(content.sum())", "content.double().sum()"), "integers"),
     ],
     "repaired_layer": [
         (
@@ -54,6 +57,23 @@ MISTAKES = {
         (
             REPAIRED.format(context="h_content", mask="content_mask", content="a_content", query="a_query"),
             "use the query mask for queries",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="query_mask", content="a_content", query="a_query").replace(
+                "a_query = h_query", "a_query = h_content"
+            ),
+            "the rest comes from h_query",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="query_mask", content="a_content", query="a_query")
+            + "_, right = None, repaired_layer\ndef repaired_layer(*parts): return right(*parts)[::-1]",
+            "in the wrong order",
+        ),
+        (
+            REPAIRED.format(context="h_content", mask="query_mask", content="a_content", query="a_query").replace(
+                "mlp(norm(a_query))", "mlp(a_query)"
+            ),
+            "the query rows are wrong",
         ),
         (
             REPAIRED.format(context="h_content", mask="query_mask", content="norm(a_content)", query="norm(a_query)"),
@@ -144,6 +164,30 @@ MISTAKES = {
             ),
             "Nobody looks at query rows",
         ),
+        (
+            PACKED.format(content=CONTENT, query_mask="query_mask", positions=PLACES, result=SPLIT).replace(
+                "(group_ids > 0).nonzero().flatten()", "group_ids.argsort()[(group_ids <= 0).sum() :]"
+            ),
+            "the query rows are right, but not in the order of the text",
+        ),
+        (
+            PACKED.format(
+                content=CONTENT,
+                query_mask="query_mask",
+                positions=PLACES,
+                result="out[len(content) :], out[: len(content)]",
+            ),
+            "the content rows first",
+        ),
+        (
+            PACKED.format(
+                content="(group_ids >= 0) & (group_ids < len(group_ids.unique()) - 1)",
+                query_mask="query_mask",
+                positions=PLACES,
+                result=SPLIT,
+            ),
+            "Which content does anything look at?",
+        ),
     ],
     "told_next": [
         (TOLD.format(told="following[1:]", rows=":-1"), "told its right neighbour"),
@@ -157,13 +201,58 @@ MISTAKES = {
             TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.add_(own)"),
             "add to a copy",
         ),
+        (
+            "def told_next(embedded, own, following, group_ids):\n"
+            "    order = group_ids.argsort()\n"
+            "    start = (embedded + own)[order]\n"
+            "    start[:-1] += following[order[1:]]\n"
+            "    return start",
+            "the rows stand in the order of prediction",
+        ),
+        (
+            TOLD.format(told="following[group_ids[order[1:]]]", rows="order[:-1]"),
+            "the row at 0 should be told position 2",
+        ),
+        (TOLD.format(told="following[order[:-1]]", rows="order[1:]"), "should be told position 1"),
     ],
 }
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "rows_needed": [],
-    "repaired_layer": [],
-    "packed_layer": [],
-    "told_next": [],
+    "rows_needed": [
+        "def rows_needed(group_ids):\n"
+        "    return [(group_ids[group_ids >= 0] != group_ids.max()).sum(), group_ids.clamp_min(0).count_nonzero()]",
+    ],
+    # both streams in one call of attention, changed in place, and a list
+    "repaired_layer": [
+        "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+        "    rows = torch.cat((h_content, h_query))\n"
+        "    rows += attend(norm(rows), norm(h_content), torch.cat((content_mask, query_mask)))\n"
+        "    rows += mlp(norm(rows))\n"
+        "    return list(rows.chunk(2))",
+        "def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):\n"
+        "    h_query += attend(norm(h_query), norm(h_content), query_mask)\n"
+        "    h_content += attend(norm(h_content), norm(h_content), content_mask)\n"
+        "    return h_content + mlp(norm(h_content)), h_query + mlp(norm(h_query))",
+    ],
+    # in the order of the groups, queries first, and put back
+    "packed_layer": [
+        "def packed_layer(block, h_content, h_query, group_ids):\n"
+        "    order = group_ids.argsort()\n"
+        "    query = order[group_ids[order] > 0]\n"
+        "    content = order[(group_ids[order] >= 0) & (group_ids[order] < group_ids.max())]\n"
+        "    seen = group_ids[content]\n"
+        "    mask = torch.cat((seen < group_ids[query, None], seen <= group_ids[content, None]))\n"
+        "    rows, places = torch.cat((h_query[query], h_content[content])), torch.cat((query, content))\n"
+        "    out = block(rows, places, h_content[content], content, mask)\n"
+        "    return [out[len(query) :][content.argsort()], out[: len(query)][query.argsort()]]",
+    ],
+    "told_next": [
+        "def told_next(embedded, own, following, group_ids):\n"
+        "    ids, told = group_ids.tolist(), torch.zeros_like(embedded)\n"
+        "    for i, group in enumerate(ids):\n"
+        "        later = [(other, j) for j, other in enumerate(ids) if other > group]\n"
+        "        told[i] = following[min(later)[1]] if later else 0\n"
+        "    return told + own + embedded",
+    ],
 }

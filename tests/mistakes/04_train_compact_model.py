@@ -42,14 +42,25 @@ MISTAKES = {
         (RATE.format(up="step", u="(step - warmup_steps) / steps", down=DOWN), "Is u 0 at 20 and 1 at 300?"),
         (RATE.format(up="step", u=U, down="math.cos(math.pi * u)"), "not to -1"),
         (RATE.format(up="step", u=U, down=DOWN).replace("step < warm", "step <= warm"), "divides by zero"),
+        (RATE.format(up="step", u="(step - warmup_steps) / (steps - 1 - warmup_steps)", down=DOWN), "Is u 0 at 20"),
+        (RATE.format(up="step", u=U, down=f"max({DOWN}, 0.01)"), "the rate of step 299 should be 0.0000"),
+        (
+            RATE.format(up="step", u=U, down=DOWN).replace(
+                "step < warm", "step < warmup_steps and warmup_steps > 1 and 0 < warm"
+            ),
+            "with 1 of 6 steps",
+        ),
     ],
     "blank_curriculum": [
-        (OWN.format(first=0.25, grow=True, weight=2, sizes=(1, 4)), "at 24% of the training"),
-        (OWN.format(first=1, grow=False, weight=2, sizes=(1, 4)), "at 26% of the training"),
-        (OWN.format(first=1, grow=True, weight=1, sizes=(1, 4)), "at 51% of the training"),
+        (OWN.format(first=0.25, grow=True, weight=2, sizes=(1, 4)), "at 7.7% of the training"),
+        (OWN.format(first=1, grow=False, weight=2, sizes=(1, 4)), "at 25.2% of the training"),
+        (OWN.format(first=1, grow=True, weight=1, sizes=(1, 4)), "at 50.2% of the training"),
         (OWN.format(first=1, grow=True, weight=2, sizes=(1, 2, 4)), "shuffled of size 2"),
-        ('blank_curriculum = Curriculum.preset("paper")', "at 26% of the training"),
+        ('blank_curriculum = Curriculum.preset("paper")', "at 25.2% of the training"),
         ('blank_curriculum = Stage("left to right", 1, (Part("blocks"),))', "make a Curriculum, not Stage"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 4)).replace("(1, 2, 4)", "(1, 1, 2, 4)"), "at 33.5%"),
+        (OWN.format(first=1.1, grow=True, weight=2, sizes=(1, 4)).replace('"blanks", 2', '"blanks", 1.9'), "at 25.2%"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 4)).replace('"blanks", 2', '"blanks", 1.9'), "at 25.2%"),
     ],
     "microbatch_losses": [
         (LOSSES.format(loss="-log_p[p].mean()"), "depending on its microbatch"),
@@ -60,6 +71,19 @@ MISTAKES = {
         (LOSSES.format(loss="-log_p.sum() / count"), "positions count that are not predicted"),
         (LOSSES.format(loss="-log_p[p].sum() / p.numel()"), "each token should weigh"),
         (LOSSES.format(loss="-log_p[p] / count"), "one number"),
+        (
+            LOSSES.format(loss="total / len(predicted)").replace(
+                "    return",
+                "    total = -sum(log_p[p].sum() for log_p, p in zip(log_probs, predicted)) / count\n    return",
+            ),
+            "shares a part of its graph",
+        ),
+        (
+            LOSSES.format(loss="-log_p[p].sum() / count if p.any() else torch.zeros(())"),
+            "loss 1 has no graph",
+        ),
+        (LOSSES.format(loss="-log_p[p].sum() / (count + 1)"), "each token should weigh 1/8"),
+        (LOSSES.format(loss="-((log_p * p).sum(1) / p.sum(1).clamp_min(1)).mean()"), "tokens of one microbatch weigh"),
     ],
     "rows_of_step": [
         (ROWS.format(place="(0, example % size)", epoch="epoch"), "an order of its own"),
@@ -92,19 +116,66 @@ MISTAKES = {
             "def rows_of_step(step, batch_size, size, order_of):\n    return torch.arange(batch_size)",
             "return a list of row numbers",
         ),
+        (
+            "def rows_of_step(step, batch_size, size, order_of):\n"
+            "    rows = torch.cat([order_of(epoch) for epoch in range(30)]).tolist()\n"
+            "    return rows[step * batch_size : (step + 1) * batch_size]",
+            "step 100 has 0 rows, not 2",
+        ),
+        (
+            "def rows_of_step(step, batch_size, size, order_of):\n"
+            "    epoch, place = divmod(step * batch_size, size)\n"
+            "    rows = torch.cat((order_of(epoch), order_of(epoch + 1))).tolist()\n"
+            "    return rows[place : place + batch_size]",
+            "with batches of 5 and 3 rows, step 1 has 4 rows",
+        ),
     ],
     "toy_curriculum": [
-        ('toy_curriculum = Curriculum((Stage("left to right", 1, (Part("blocks", (1,)),)),))', "not better"),
+        (
+            'toy_curriculum = Curriculum((Stage("left to right", 1, (Part("blocks", (1,)),)),))',
+            "never meets a random order",
+        ),
         ('toy_curriculum = Curriculum.preset("paper")', "not better"),
+        ('toy_curriculum = Curriculum.preset("official")', "with the paper's stages: not better."),
+        ('toy_curriculum = Curriculum.preset("spans")', "better, but by less than 0.04"),
         ('toy_curriculum = Stage("all", 1, (Part("shuffled", (1,)),))', "make a Curriculum"),
     ],
 }
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "learning_rate": [],
-    "blank_curriculum": [],
-    "microbatch_losses": [],
-    "rows_of_step": [],
-    "toy_curriculum": [],
+    "learning_rate": [
+        # one formula for both halves, in float32
+        "def learning_rate(step, highest, warmup_steps, steps):\n"
+        "    step = torch.tensor(step)\n"
+        "    u = (step - warmup_steps).clamp_min(0) / (steps - warmup_steps)\n"
+        "    up = (step / max(warmup_steps, 1)).clamp_max(1) if warmup_steps else 1\n"
+        "    return highest * up * torch.cos(math.pi / 2 * u) ** 2",
+    ],
+    "blank_curriculum": [
+        # a stage for each size, shares that are rounded, and the orders as two parts
+        "sizes = [Stage(f'spans of {size}', 8.333, (Part('span', [size]),)) for size in (1, 2, 4)]\n"
+        "rest = [Part('shuffled', [4], 0.167), Part('sentence', [1], 0.667), Part('shuffled', [1], 0.167)]\n"
+        "blank_curriculum = Curriculum([Stage('first', 25, [Part('blocks')]), *sizes, Stage('last', 50, rest)])",
+    ],
+    "microbatch_losses": [
+        LOSSES.format(loss="log_p.where(p, 0).sum()[None] / -count").replace("int(p.sum())", "p.sum()"),
+        # the means, weighted
+        "def microbatch_losses(log_probs, predicted):\n"
+        "    share = torch.stack([p.sum() for p in predicted]).double()\n"
+        "    share /= share.sum()\n"
+        "    means = [-log_p[p].sum() / p.sum().clamp_min(1) for log_p, p in zip(log_probs, predicted)]\n"
+        "    return tuple(mean * part for mean, part in zip(means, share))",
+    ],
+    "rows_of_step": [
+        # all epochs from the first on
+        "def rows_of_step(step, batch_size, size, order_of):\n"
+        "    epochs = map(order_of, itertools.count())\n"
+        "    rows = itertools.chain.from_iterable(epochs)\n"
+        "    return list(itertools.islice(rows, step * batch_size, (step + 1) * batch_size))",
+    ],
+    "toy_curriculum": [
+        "parts = (Part('shuffled', (1,)), Part('blocks', (1,)))\n"
+        "toy_curriculum = Curriculum((Stage('half and half', 1, parts),))",
+    ],
 }

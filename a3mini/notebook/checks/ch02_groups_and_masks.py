@@ -1,5 +1,6 @@
 """Checks for the exercises of notebook 02, groups and masks."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from a3mini.notebook.checks.base import exercise, expect
 @exercise
 def my_query_mask(answer: Callable) -> None:
     """A function from group_ids (T,) to the query mask (T, T)."""
-    for ids in ([1, 2, 3], [0, 0, 1, 2], [1, 1, 1, 3, 2, 2], [0, 2, 1, -1]):
+    for ids in ([1, 2, 3], [0, 0, 1, 2], [1, 1, 1, 3, 2, 2], [0, 2, 1, -1], [-1, 7, 0, 30, 7, -1]):
         group_ids = torch.tensor(ids)
         got = answer(group_ids)
         expect(isinstance(got, torch.Tensor), f"return a tensor, not {type(got).__name__}.")
@@ -36,12 +37,13 @@ def seven_tokens(answer: torch.Tensor | Sequence[int]) -> None:
     """Group ids (7,): 5 sees 4 and 6 but not 3; 1 and 3 in parallel; 2 sees all others; 0 given; three groups."""
     group_ids = torch.as_tensor(answer)
     expect(group_ids.shape == (7,), f"give 7 numbers, one per token; the shape is {tuple(group_ids.shape)}.")
-    allowed = masks.query_mask(group_ids)  # raises on what is not a grouping
+    expect(not group_ids.is_floating_point(), f"group ids are integers, not {group_ids.dtype}.")
     expect(not (group_ids < 0).any(), "no token is padding here: use 0 for token 0 and 1, 2, ... for the others.")
     expect(
         (group_ids == 0).tolist() == [True] + [False] * 6,
         "token 0 is given (id 0), and it alone: the others are predicted (1, 2, ...).",
     )
+    allowed = masks.query_mask(group_ids)
     for neighbour in (4, 6):
         expect(bool(allowed[5, neighbour]), f"token 5 does not see token {neighbour}: its group must come earlier.")
     expect(not allowed[5, 3], "token 5 sees token 3: the group of 3 must not come before that of 5.")
@@ -76,6 +78,7 @@ def leak_depth(answer: Callable) -> None:
     last_given = (chain > 0)[:, None] & (torch.arange(5) == 2)
     step = torch.arange(5)[:, None] - torch.arange(5) == 1
     step[0, 3] = True
+    every = torch.arange(36).view(6, 6)  # the query at 5 sees 0, which sees 1, ..., which sees 5
     cases = [
         ("the right masks", content, query, ids),
         ("queries that see their own group", content, content, ids),
@@ -83,35 +86,43 @@ def leak_depth(answer: Callable) -> None:
         ("visible padding", content | (ids < 0), query | (ids < 0), ids),
         ("rows that look but predict nothing", content, query | ((ids <= 0)[:, None] & (ids >= 0)), ids),
         ("a path through many layers", step, last_given, chain),
+        ("a path through every token", every % 7 == 1, every == 30, torch.tensor([0, 0, 0, 0, 0, 1])),
     ]
     generator = torch.Generator().manual_seed(0)
     for number in range(30):
         some = torch.randint(-1, 5, (6,), generator=generator)
         holes, seen = torch.rand(2, 6, 6, generator=generator) < torch.tensor([0.15, 0.5])[:, None, None]
         cases.append((f"random masks, number {number}", holes, masks.query_mask(some) & seen, some))
+    found = []
     for name, content, query, ids in cases:
         right, got = _leak_depth(content, query, ids), answer(content.clone(), query.clone(), ids.clone())
         got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
-        found = f"for {name} (group_ids {ids.tolist()}) the answer is {right}, yours is {got!r}"
-        expect(got is None or (isinstance(got, int) and not isinstance(got, bool)), f"return an int or None; {found}.")
+        told = f"for {name} (group_ids {ids.tolist()}) the answer is {right}, yours is {got!r}"
+        expect(got is None or (isinstance(got, int) and not isinstance(got, bool)), f"return an int or None; {told}.")
+        found.append((name, right, got, told))
+    leaks = [(right, got, told) for _, right, got, told in found if right is not None]
+    off = [got is not None and got - right for right, got, _ in leaks]
+    expect(any(by != -1 for by in off), f"{leaks[0][2]}. One layer is one look already: count from 1.")
+    for name, right, got, told in found:
         expect(
             right is not None or got is None,
-            f"{found}. A leak is a row of group 1 or more that reaches its own or a later group, or padding.",
+            f"{told}. A leak is a row of group 1 or more that reaches its own or a later group, or padding.",
         )
-        expect(right is None or got is not None or name != "visible padding", f"{found}. Is padding a leak for you?")
-        expect(right is None or got is not None, f"{found}. Look through more layers.")
-        expect(right is None or got != right - 1, f"{found}. One layer is one look already: count from 1.")
-        expect(got == right, f"{found}.")
+        expect(right is None or got is not None or name != "visible padding", f"{told}. Is padding a leak for you?")
+        expect(right != 1 or got is not None, f"{told}. Which cells are forbidden?")
+        expect(right is None or got is not None, f"{told}. Look through more layers.")
+        expect(got == right, f"{told}.")
 
 
 @exercise
 def outside_in(answer: Callable) -> None:
     """From unknown (T,) bool to group_ids (T,) that fill every blank from both its edges."""
-    for pattern in ("?", "??", "???", "????", "?????", "?.???", "????.??????", "..?.???..?????????."):
+    for pattern in ("?", "??", "???", "????", "?????", "?.???", "????.??????", "..?.???..?????????.", "??.???????.???"):
         unknown = torch.tensor([mark == "?" for mark in f".{pattern}."])
         got = answer(unknown.clone())
         expect(isinstance(got, torch.Tensor), f"return a tensor, not {type(got).__name__}.")
         expect(got.shape == unknown.shape, f"the shape should be {tuple(unknown.shape)}, not {tuple(got.shape)}.")
+        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
         ids = got.tolist()
         where = f"for the text .{pattern}. your groups are {ids}: "
         expect(not got[~unknown].any(), where + "known tokens are given, so their id is 0.")
@@ -120,13 +131,24 @@ def outside_in(answer: Callable) -> None:
             expect(ids[i] != ids[i + 1], where + f"the neighbours {i} and {i + 1} are predicted in parallel.")
             earlier = min(ids[i - 1], ids[i + 1]) < ids[i]
             expect(earlier, where + f"token {i} is predicted before either of its neighbours is there.")
-        longest = max(map(len, pattern.split(".")))
-        fewest = longest // 2 + 1
+        turns = [sorted({0, *ids}).index(group) for group in ids]  # only the order of the ids counts
+        fewest = max(map(len, pattern.split("."))) // 2 + 1
         expect(
-            max(ids) == fewest and len(set(ids)) == fewest + 1,
-            where + f"{len(set(ids)) - 1} groups, highest id {max(ids)}; with both edges at once, and all blanks "
-            f"at once, {fewest} groups numbered 1 to {fewest} are enough.",
+            max(turns) == fewest,
+            where + f"{max(turns)} groups; with both ends at once, and all blanks at once, {fewest} are enough.",
         )
+        for blank in re.finditer(r"\?+", f".{pattern}."):
+            first, size = blank.start(), len(blank[0])
+            outside = [min(n, size + 1 - n) for n in range(1, size + 1)]
+            mine = turns[first : blank.end()]
+            if size % 2 == 0:  # one of the two in the middle waits for the other
+                later = size // 2 if mine[size // 2] > mine[size // 2 - 1] else size // 2 - 1
+                outside[later] += 1
+            expect(
+                mine == outside,
+                where + f"the blank from {first} to {blank.end() - 1} is not filled from both its ends at once; in the "
+                f"order of the groups its tokens are {mine}, they should be {outside}.",
+            )
 
 
 @exercise
@@ -140,7 +162,7 @@ def deep_leak(answer: tuple[torch.Tensor, torch.Tensor]) -> None:
         expect(mask.dtype == torch.bool, f"the {name} mask should be boolean, not {mask.dtype}.")
     content, query = answer
     extra = (query & ~masks.query_mask(ids)).nonzero().tolist()
-    expect(not extra, f"the query mask shows more than the right one, at {extra}: that leaks at once.")
+    expect(not extra, f"the query mask shows more than the right one, at {extra}.")
     depth = _leak_depth(content, query, ids)
     expect(depth is not None, "no depth leaks: some path has to lead from the query at 5 to token 5.")
     expect(depth == 6, f"this leaks from {depth} layers on already. Make its shortest path longer.")
