@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 
@@ -86,6 +87,13 @@ def groupwise_kl(p: torch.Tensor, ids: Sequence[int]) -> float:
 
 def close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def plain(got):
+    """A number in a tensor or an array as Python's own; everything else as it is."""
+    with suppress(AttributeError, RuntimeError, ValueError):  # no tensor and no array, or more than one number
+        return got.item()
+    return got
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
