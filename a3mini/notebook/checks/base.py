@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 
@@ -35,6 +35,17 @@ def expect(condition: bool, message: str) -> None:
     """Raise ``Mistake(message)`` unless the condition holds."""
     if not condition:
         raise Mistake(message)
+
+
+@contextmanager
+def case(where: str) -> Iterator[None]:
+    """What the reader's code raises in here is told together with the case."""
+    try:
+        yield
+    except (Mistake, NotImplementedError):
+        raise
+    except Exception as error:
+        raise Mistake(f"{where.rstrip(': ')}: your code raised {type(error).__name__}: {error}") from error
 
 
 def exercise(check: Callable) -> Callable[..., Result]:

@@ -8,7 +8,7 @@ from unittest.mock import Mock, patch
 import torch
 
 from a3mini import groups
-from a3mini.notebook.checks.base import Mistake, close, exercise, expect, mixture, plain
+from a3mini.notebook.checks.base import Mistake, case, close, exercise, expect, mixture, plain
 from a3mini.train.curriculum import Curriculum, Part, Stage
 
 
@@ -32,10 +32,9 @@ def growing_groups(answer: Callable) -> None:
         (2, 0.0, (3,)),
         (1, 0.9, (1, 2)),
     ):
-        with patch.multiple(groups, blocks=forbidden, infill=forbidden):
+        size, where = sizes[int(progress * len(sizes))], f"length {length}, progress {progress}, sizes {sizes}: "
+        with case(where), patch.multiple(groups, blocks=forbidden, infill=forbidden):
             got = answer(length, progress, sizes)
-        size = sizes[int(progress * len(sizes))]
-        where = f"length {length}, progress {progress}, sizes {sizes}: "
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
         expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
         expect(got.dtype == torch.int64, f"group ids are int64 here, not {got.dtype}.")
@@ -67,8 +66,9 @@ def backwards_span(answer: Callable) -> None:
         (7, 0, 5, 2),
         (9, 2, 6, 8),
     ):
-        got = answer(length, start, end, size)
         where = f"length {length}, start {start}, end {end}, size {size}: "
+        with case(where):
+            got = answer(length, start, end, size)
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
         expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")
         expect(got.dtype != torch.bool, "group ids are integers, not True and False.")
