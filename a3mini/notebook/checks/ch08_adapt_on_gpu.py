@@ -82,7 +82,7 @@ def save_every(answer: Callable) -> None:
         (4.0, 20.0, 1800.0),
         (60.0, 1.0, 3681.0),
         (60.0, 0.1, 3600.0),  # the best is below one step
-        (60.0, 1.0, 2600.0),  # in these the whole number is below the best, in the others above
+        (60.0, 1.0, 2600.0),  # here the best is rounded down, above it was rounded up
         (90.0, 30.0, 3600.0),
         (1.0, 2.0, 635.0),
         (25.0, 4.0, 1800.0),
