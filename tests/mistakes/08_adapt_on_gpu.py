@@ -39,6 +39,9 @@ MISTAKES = {
         (BYTES.format("4 * (frozen + trained)"), "what else is kept"),
         (BYTES.format("8 * frozen + 16 * trained"), "yours is"),
         (BYTES.format("'16 GB'"), "return one number"),
+        (BYTES.format("(4 * frozen + 16 * trained) / 2**30"), "in no larger unit"),
+        (BYTES.format("4 * frozen + 16 * trained if frozen > trained else 16 * trained + 2 * frozen"), "yours is"),
+        (BYTES.format("4 * max(frozen, trained) + 12 * trained"), "yours is"),
     ],
     "lora_weights": [
         (LORA.format("sum(a * b for a, b in shapes)"), "This is full training"),
@@ -51,6 +54,9 @@ MISTAKES = {
         (LORA.format("sum(rank * b for a, b in shapes)"), "two thin matrices"),
         (LORA.format("sum(2 * rank * (a + b) for a, b in shapes)"), "yours is"),
         (LORA.format("None"), "return one integer"),
+        (LORA.format("sum(rank * sum(shape) for shape in {*shapes})"), "yours is"),
+        (LORA.format("sum(2 * rank * min(shape) for shape in shapes)"), "yours is"),
+        (LORA.format("float(sum(rank * sum(shape) for shape in shapes))"), "return one integer"),
     ],
     "split_batch": [
         (SPLIT.format(micro="min(batch_size, fits)", result="micro, batch_size // micro"), "the step must keep its 48"),
@@ -59,7 +65,16 @@ MISTAKES = {
         (SPLIT.format(micro="batch_size", result="micro, 1"), "48 rows do not fit"),
         (SPLIT.format(micro=DIVISOR, result="batch_size // micro, micro"), "You swapped the two"),
         (SPLIT.format(micro=DIVISOR, result="micro, batch_size / micro"), "return two integers"),
-        (SPLIT.format(micro=DIVISOR, result="micro"), "return a tuple"),
+        (SPLIT.format(micro=DIVISOR, result="micro"), "return rows of a microbatch, and how many"),
+        (SPLIT.format(micro=DIVISOR.replace("+ 1)", "+ 2)"), result="micro, batch_size // micro"), "rows do not fit"),
+        (SPLIT.format(micro="math.gcd(batch_size, fits)", result="micro, batch_size // micro"), "A larger microbatch"),
+        (
+            SPLIT.format(
+                micro="max(2**n for n in range(9) if 2**n <= fits and batch_size % 2**n == 0)",
+                result="micro, batch_size // micro",
+            ),
+            "A larger microbatch",
+        ),
         (SPLIT.format(micro="fits // batch_size", result="micro, batch_size"), "Both are at least 1"),
     ],
     "save_every": [
@@ -72,6 +87,17 @@ MISTAKES = {
         (SAVE.format(best=BEST, result="max(1, round(2 * best))"), "the best"),
         (SAVE.format(best=BEST, result="best"), "a whole number of steps"),
         (SAVE.format(best=BEST, result="0"), "at least one step"),
+        (SAVE.format(best=BEST, result="math.ceil(best)"), "take the one that costs less"),
+        (SAVE.format(best=BEST, result="max(1, math.floor(best))"), "take the one that costs less"),
+        (
+            SAVE.format(
+                best="math.ceil(math.sqrt(2 * save_seconds * session_seconds)) / step_seconds",
+                result="min(max(1, math.floor(best)), math.ceil(best), "
+                "key=lambda n: save_seconds / n + n * step_seconds**2 / session_seconds / 2)",
+            ),
+            "50 steps, not 51",
+        ),
+        (SAVE.format(best=BEST, result="min(max(2, math.floor(best)), math.ceil(best))"), "1 steps, not 2"),
     ],
     "fair_runs": [
         (FAIR.format(**RUNS | {"ranks": "(8, 16, 32)"}), "12 runs, not 18"),
@@ -85,14 +111,99 @@ MISTAKES = {
         (FAIR.format(**RUNS | {"ranks": "(8, 8)"}), "two of the runs are the same"),
         (FAIR.format(**RUNS).replace('"batch"', '"batch_size"'), "each run is a dict with batch"),
         ("fair_runs = {}", "make a list"),
+        (FAIR.format(**RUNS | {"rates": "(-1e-3, 1e-3)"}), "learning_rate is a number above 0, not -0.001"),
+        (FAIR.format(**RUNS | {"rates": "('1e-3', '2e-3')"}), "learning_rate is a number above 0, not '1e-3'"),
+        (FAIR.format(**RUNS | {"steps": "0"}), "steps is a whole number of at least 1, not 0"),
+        (FAIR.format(**RUNS | {"steps": "[500]"}), "steps is a whole number of at least 1, not [500]"),
+        (FAIR.format(**RUNS | {"ranks": "(0, 8)"}), "rank is a whole number of at least 1, not 0"),
+        (FAIR.format(**RUNS | {"seed": "seed / 2"}), "seed is a whole number, not 0.0"),
+        (FAIR.format(**RUNS | {"seeds": "(0, 1, 1)"}), "two of the runs are the same"),
+        (FAIR.format(**RUNS | {"ranks": "(4, 8, 32)", "seeds": "range(2)"}), "2 of the 3 seeds"),
     ],
 }
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "training_bytes": [],
-    "lora_weights": [],
-    "split_batch": [],
-    "save_every": [],
-    "fair_runs": [],
+    "training_bytes": [
+        # all weights, and what a trained one has besides; a tensor
+        """\
+def training_bytes(frozen, trained):
+    weights = torch.tensor([frozen + trained, trained, trained, trained])
+    return weights.sum() * torch.float32.itemsize
+""",
+        # bits, and a number that is no int
+        "def training_bytes(frozen, trained):\n    return 32 * (frozen + 4 * trained) / 8",
+    ],
+    "lora_weights": [
+        # the shapes as a tensor
+        "def lora_weights(shapes, rank):\n    return rank * torch.tensor(shapes).sum()",
+        # the two matrices themselves
+        """\
+def lora_weights(shapes, rank):
+    added = [(torch.empty(rank, inside), torch.empty(outside, rank)) for outside, inside in shapes]
+    return sum(matrix.numel() for pair in added for matrix in pair)
+""",
+    ],
+    "split_batch": [
+        # the fewest microbatches; a list
+        """\
+def split_batch(batch_size, fits):
+    count = -(-batch_size // fits)
+    while batch_size % count:
+        count += 1
+    return [batch_size // count, count]
+""",
+        # tensors
+        """\
+def split_batch(batch_size, fits):
+    rows = torch.arange(1, fits + 1)
+    micro = rows[(batch_size % rows == 0) & (rows <= batch_size)].max()
+    return micro, batch_size // micro
+""",
+    ],
+    "save_every": [
+        # up to where one step more costs more
+        """\
+def save_every(step_seconds, save_seconds, session_seconds):
+    def cost(n):
+        return save_seconds / (n * step_seconds) + n * step_seconds / session_seconds / 2
+
+    n = 1
+    while cost(n + 1) < cost(n):
+        n += 1
+    return n
+""",
+        # n (n + 1) is first as large as the square of the best
+        """\
+def save_every(step_seconds, save_seconds, session_seconds):
+    square = 2 * save_seconds * session_seconds / step_seconds**2
+    return max(1, math.ceil((math.sqrt(1 + 4 * square) - 1) / 2))
+""",
+        # all whole numbers at once
+        """\
+def save_every(step_seconds, save_seconds, session_seconds):
+    n = torch.arange(1, 5000, dtype=torch.float64)
+    return (save_seconds / n + n * step_seconds**2 / 2 / session_seconds).argmin() + 1
+""",
+    ],
+    "fair_runs": [
+        # each rank has rates of its own; seed by seed, in a tuple
+        """\
+fair_runs = tuple(
+    dict(seed=seed, rank=rank, learning_rate=rate * scale, batch=1, steps=2000)
+    for seed in (17, -3, 1234)
+    for rate in (1, 1e-1)
+    for rank, scale in ((64, 1e-3), (2, 5e-3))
+)
+""",
+        # numbers as PyTorch has them
+        """\
+fair_runs = [
+    {"rank": rank, "learning_rate": rate, "seed": seed, "steps": torch.tensor(100), "batch": torch.tensor(8)}
+    for seed in torch.randperm(3)
+    for rank in torch.tensor([1, 16])
+    for rate in torch.logspace(-4, -3, 2)
+]
+""",
+    ],
 }

@@ -2,10 +2,12 @@
 
 import importlib
 
+import numpy as np
 import pytest
 import torch
 
-from a3mini.notebook.checks import ch00_quickstart
+from a3mini.notebook.checks import ch00_quickstart, ch07_exact_parallel_decoding
+from a3mini.notebook.checks.base import plain
 from tools.course import exercises
 
 NOTEBOOKS = exercises.chapters()
@@ -55,7 +57,8 @@ def test_every_notebook_has_exercises_and_every_check_is_used():
     assert all(by_notebook.count(chapter) >= 3 for chapter in NOTEBOOKS)
     for chapter in NOTEBOOKS:
         public = {name: value for name, value in vars(checks(chapter)).items() if not name.startswith("_")}
-        defined = {name for name, value in public.items() if hasattr(value, "__wrapped__")}
+        own = checks(chapter).__name__
+        defined = {name for name, value in public.items() if hasattr(value, "__wrapped__") and value.__module__ == own}
         assert defined == {exercise.name for exercise in FOUND if exercise.chapter == chapter}
 
 
@@ -74,6 +77,26 @@ def test_a_check_never_raises():
     result = ch00_quickstart.perplexity(lambda nats, tokens: 1 / 0)
     assert not result and "ZeroDivisionError" in result.message
     assert repr(result).startswith("✗ perplexity")
+
+
+def test_an_error_is_told_with_its_case_and_a_stub_stays_a_stub():
+    result = ch07_exact_parallel_decoding.all_accepted(lambda p: p.sum(1).sum() * 0 + 1 / (p.dim() - 2))
+    assert "for a table of shape (2, 2): your code raised ZeroDivisionError" in result.message
+
+    def stub(p):
+        raise NotImplementedError
+
+    assert "not attempted" in ch07_exact_parallel_decoding.all_accepted(stub).message
+
+
+@pytest.mark.parametrize("number", [3, 3.0, torch.tensor(3), torch.tensor([3]), np.int64(3), np.array(3.0)])
+def test_a_number_may_stand_in_a_tensor_or_an_array(number):
+    assert plain(number) == 3 and isinstance(plain(number), int | float)
+
+
+@pytest.mark.parametrize("other", ["3", [3], torch.arange(3), np.arange(3), None])
+def test_everything_else_stays(other):
+    assert plain(other) is other
 
 
 def test_what_pytorch_has_not_implemented_is_no_stub():

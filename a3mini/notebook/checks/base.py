@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 
@@ -34,6 +35,17 @@ def expect(condition: bool, message: str) -> None:
     """Raise ``Mistake(message)`` unless the condition holds."""
     if not condition:
         raise Mistake(message)
+
+
+@contextmanager
+def case(where: str) -> Iterator[None]:
+    """What the reader's code raises in here is told together with the case."""
+    try:
+        yield
+    except (Mistake, NotImplementedError):
+        raise
+    except Exception as error:
+        raise Mistake(f"{where.rstrip(': ')}: your code raised {type(error).__name__}: {error}") from error
 
 
 def exercise(check: Callable) -> Callable[..., Result]:
@@ -86,6 +98,13 @@ def groupwise_kl(p: torch.Tensor, ids: Sequence[int]) -> float:
 
 def close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def plain(got):
+    """A number in a tensor or an array as Python's own; everything else as it is."""
+    with suppress(AttributeError, RuntimeError, ValueError):  # no tensor and no array, or more than one number
+        return got.item()
+    return got
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:

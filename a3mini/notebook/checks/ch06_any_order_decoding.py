@@ -1,12 +1,13 @@
 """Checks for the exercises of notebook 06, any-order decoding."""
 
+import traceback
 from collections.abc import Callable
 
 import torch
 
 from a3mini import groups, objective
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.notebook.checks.base import exercise, expect
+from a3mini.notebook.checks.base import case, exercise, expect, plain
 
 
 @exercise
@@ -18,11 +19,16 @@ def passes_and_rows(answer: Callable) -> None:
         [0, 0, 3, 3, 7, 7, 0, 5, -1, -1],
         [1, 2, 2],
         [0, 4, 2, 4, 9, 2, 2, 0, -1],
+        [5, -1, 9, 9, 2],
+        [-1, 3, 0, 3],
     ):
-        got = answer(torch.tensor(ids))
-        expect(isinstance(got, tuple) and len(got) == 3, "return three numbers: passes, rows with it, rows without.")
-        passes, kept, again = (int(number) for number in got)
         where = f"group_ids {ids}: "
+        with case(where):
+            got = answer(torch.tensor(ids))
+        got = [plain(number) for number in got] if isinstance(got, tuple | list | torch.Tensor) else got
+        expect(isinstance(got, list) and len(got) == 3, "return three numbers: passes, rows with it, rows without.")
+        expect(all(isinstance(number, int) for number in got), f"return three integers, not {got}.")
+        passes, kept, again = got
         order = sorted({group for group in ids if group > 0})
         asked = [ids.count(group) for group in order]
         behind = [sum(0 <= other < group for other in ids) for group in order]  # content that exists by then
@@ -74,20 +80,22 @@ def choose_positions(answer: Callable) -> None:
         (tied, torch.tensor([True, True, True, True, False]), 2),
         (tied, torch.tensor([False, True, False, True, False]), 3),
         (many, everything, 3),
+        (many, torch.arange(40) % 3 == 2, 5),
         (tied, torch.tensor([False] * 5), 2),
+        (tied, torch.tensor([True, False, True, True, True]), 9),
     ]
     for probabilities, is_open, count in cases:
-        before = is_open.clone()
-        got = answer(probabilities.clone(), is_open, count)
+        before, highest = is_open.clone(), probabilities.amax(-1).tolist()
+        where = f"highest probabilities {[round(p, 2) for p in highest[:5]]}, open {is_open[:5].tolist()}: "
+        with case(where + f"per_step {count}"):
+            got = answer(probabilities.clone(), is_open, count)
         expect(torch.equal(before, is_open), "leave `open` as it is: the caller still needs it.")
         expect(
             isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == is_open.shape,
             f"return a boolean tensor of shape ({len(is_open)},), True where a token is to be filled.",
         )
-        highest = probabilities.amax(-1).tolist()
         ranked = sorted(is_open.nonzero()[:, 0].tolist(), key=lambda t, p=highest: (-p[t], t))
         right, chosen = sorted(ranked[:count]), got.nonzero()[:, 0].tolist()
-        where = f"highest probabilities {[round(p, 2) for p in highest[:5]]}, open {is_open[:5].tolist()}: "
         expect(not (got & ~is_open).any(), where + "you chose a position that is finished.")
         seen = sorted(range(len(highest)), key=lambda t, p=highest: (-p[t], t))[:count]
         expect(
@@ -119,16 +127,31 @@ def fit_of_each(answer: Callable) -> None:
     for tokens in ([0, 3, 5, 2, 6, 1], [4, 1], [0, 2, 2, 2, 5]):
         ids = torch.tensor(tokens)
         length = len(tokens)
-        got = answer(model, ids.clone())
+        calls = []  # the modules from which the model is called, each time
+
+        def note(*_, calls=calls):
+            calls.append({frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None)})
+
+        noting = model.register_forward_pre_hook(note)
+        try:
+            got = answer(model, ids.clone())
+        finally:
+            noting.remove()
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
+        expect(
+            not any(name.startswith("a3mini.decode") for called in calls for name in called),
+            "write it yourself: `objective.log_likelihood` is enough, without `decode`.",
+        )
+        expect(len(calls) <= 1, f"one call for all tokens together is enough, as a batch; you make {len(calls)}.")
         got = got.detach().double()
         with torch.no_grad():
 
-            def scores(group_ids, ids=ids):
+            def scores(group_ids, known=None, ids=ids):
                 rows = ids.expand(len(group_ids), -1)
-                return objective.log_likelihood(model, rows, group_ids, reduction="token").sum(0)
+                return objective.log_likelihood(model, rows, group_ids, known, reduction="token").sum(0)
 
-            right = scores(torch.eye(length, dtype=torch.int64)[1:])
+            alone = torch.eye(length, dtype=torch.int64)[1:]  # how the others read each other, the task leaves open
+            right, in_order = (scores(*groups.read_given(alone, order)) for order in groups.KNOWN_ORDERS)
             wrong = {
                 "this is the left-to-right log-likelihood: each token sees only what is on its left": scores(
                     groups.left_to_right(length)[None]
@@ -138,7 +161,7 @@ def fit_of_each(answer: Callable) -> None:
                 ),
             }
         where = f"for the tokens {tokens}: "
-        if torch.allclose(got, right, atol=1e-5):
+        if torch.allclose(got, right, atol=1e-5) or torch.allclose(got, in_order, atol=1e-5):
             continue
         expect(not torch.allclose(got, right.exp(), atol=1e-5), where + "these are probabilities; take logarithms.")
         expect(not torch.allclose(got, -right, atol=1e-5), where + "the sign is wrong: log-probabilities are below 0.")
@@ -163,9 +186,16 @@ def bounded_group(answer: Callable) -> None:
         ([0.5, 0.5, 0.25, 0.5], [True] * 4, 0.8),
         ([1.0, 0.0, 0.0, 4.0], [True] * 4, 0.0),
         ([0.3, 0.1], [False, True], 0.1),
+        ([0.25, 0.125, 0.5, 2.0, 1.0], [True] * 5, 0.875),  # the sum is the bound itself
+        ([0.75, 1.0, 0.6, 0.5, 2.0], [False, True, False, True, True], 1.6),  # what is finished does not count
+        ([0.5] * 40, [True] * 40, 3.2),  # long enough for sorts that are not stable to show it
+        ([0.5, 2.0] * 20, [t % 3 > 0 for t in range(40)], 2.2),
     ]
     for entropies, is_open, bound in cases:
-        got = answer(torch.tensor(entropies), torch.tensor(is_open), bound)
+        few = "" if len(entropies) < 6 else f" and so on, {len(entropies)} in all"
+        where = f"entropies {entropies[:5]}, open {is_open[:5]}{few}, bound {bound}: "
+        with case(where):
+            got = answer(torch.tensor(entropies), torch.tensor(is_open), bound)
         expect(
             isinstance(got, torch.Tensor) and got.dtype == torch.bool and got.shape == (len(entropies),),
             f"return a boolean tensor of shape ({len(entropies)},), True where a token is to be filled.",
@@ -175,15 +205,22 @@ def bounded_group(answer: Callable) -> None:
         right = sorted(
             t for n, t in enumerate(ranked) if n == 0 or sum(entropies[u] for u in ranked[:n]) <= bound + 1e-6
         )
-        where = f"entropies {entropies}, open {is_open}, bound {bound}: "
         if chosen == right:
             continue
         expect(all(is_open[t] for t in chosen), where + "you chose a position that is finished.")
         expect(bool(chosen), where + "one position alone loses nothing, so at least one is always filled.")
+        below = [t for n, t in enumerate(ranked) if n == 0 or sum(entropies[u] for u in ranked[:n]) < bound - 1e-6]
+        expect(chosen != sorted(below), where + f"{right} lose no more than the bound: what equals it is within it.")
         whole = [t for n, t in enumerate(ranked) if sum(entropies[u] for u in ranked[: n + 1]) <= bound + 1e-6]
         expect(
             chosen not in (sorted(whole), sorted(whole) or ranked[:1]),
             where + "the sum that you bound holds the highest entropy; the highest one does not count.",
+        )
+        everywhere = sorted(range(len(entropies)), key=lambda t, e=entropies: (e[t], t))
+        closed = [t for n, t in enumerate(everywhere) if sum(entropies[u] for u in everywhere[:n]) <= bound + 1e-6]
+        expect(
+            chosen != sorted({*closed} & {*ranked}),
+            where + f"a finished position used up the bound: count the open ones alone, and fill {right}.",
         )
         single = [t for t in ranked if entropies[t] <= bound]
         expect(

@@ -1,11 +1,13 @@
 """Checks for the exercises of notebook 09, evaluate."""
 
 import math
+import random
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 
-from a3mini.notebook.checks.base import Mistake, exercise, expect
+from a3mini.notebook.checks.base import Mistake, case, exercise, expect, plain
 
 
 @exercise
@@ -16,9 +18,14 @@ def distinct_share(answer: Callable) -> None:
         ([1, 2, 1, 2, 1, 2, 1, 3], 2),
         ([5, 5, 5, 5, 5, 6], 1),
         ([1, 2, 3, 1, 2, 3, 1, 2], 3),
+        ([1, 11, 1, 1, 11, 1, 11, 11, 1], 2),  # as one text 1 11 and 11 1 are the same
+        ([4, 4, 4], 3),
     ):
         runs = [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
-        got, right = float(answer(list(tokens), n)), len(set(runs)) / len(runs)
+        with case(f"for {tokens} and n = {n}"):
+            got = plain(answer(list(tokens), n))
+        expect(isinstance(got, Real) and not isinstance(got, bool), "return one number.")
+        got, right = float(got), len(set(runs)) / len(runs)
         if math.isclose(got, right):
             continue
         found = f"for {tokens} and n = {n} it is {len(set(runs))}/{len(runs)} = {right:.3f}, yours is {got:.3f}"
@@ -37,13 +44,21 @@ def distinct_share(answer: Callable) -> None:
 @exercise
 def choose_ending(answer: Callable) -> None:
     """From summed log-likelihoods and lengths to the index of the ending with the lowest mean loss."""
-    for totals, lengths in (
+    examples = [
         ([-12.0, -9.0, -20.0, -30.0], [6, 3, 5, 20]),
         ([-4.0, -9.0], [1, 9]),
         ([-8.0, -6.0, -7.0], [4, 2, 7]),
         ([-5.0, -5.0, -6.0], [5, 10, 4]),
-    ):
-        got = answer(list(totals), list(lengths))
+        ([-3.0, -12.0, -2.4], [2, 10, 1]),  # here a division by one more chooses another ending
+        ([-2.4, -13.0, -2.3], [2, 10, 1]),  # and here by one fewer
+    ]
+    draw = random.Random(0)
+    for _ in range(50):
+        lengths = [draw.randint(1, 12) for _ in range(4)]
+        examples.append(([-length * draw.uniform(1, 2) for length in lengths], lengths))
+    for totals, lengths in examples:
+        with case(f"log-likelihoods {totals}, lengths {lengths}"):
+            got = plain(answer(list(totals), list(lengths)))
         means = [total / length for total, length in zip(totals, lengths, strict=True)]
         expect(isinstance(got, int) and 0 <= got < len(totals), f"return the index of an ending; yours is {got!r}.")
         right = means.index(max(means))
@@ -53,6 +68,9 @@ def choose_ending(answer: Callable) -> None:
         found = f"the mean losses are {losses}; ending {right} has the lowest, yours is {got}"
         expect(got != means.index(min(means)), f"{found}. Mind the sign: this is the highest loss.")
         expect(got != totals.index(max(totals)), f"{found}. Divide by the number of tokens, or short endings win.")
+        for more in (1, -1):
+            others = [total / (length + more or 1e-9) for total, length in zip(totals, lengths, strict=True)]
+            expect(got != others.index(max(others)), f"{found}. Divide by the number of tokens, no more and no fewer.")
         expect(got != lengths.index(min(lengths)), f"{found}. This is the shortest ending.")
         expect(False, f"{found}.")
 
@@ -60,8 +78,17 @@ def choose_ending(answer: Callable) -> None:
 @exercise
 def questions_needed(answer: Callable) -> None:
     """From a share and the half-width of its 95% interval to the number of questions."""
-    for p, half_width in ((0.25, 0.02), (0.5, 0.03), (0.8, 0.1), (0.6, 0.01)):
-        got, exact = answer(p, half_width), 1.96**2 * p * (1 - p) / half_width**2
+    for p, half_width in (
+        (0.25, 0.02),
+        (0.5, 0.03),
+        (0.8, 0.1),
+        (0.6, 0.01),
+        (0.3, 0.115),  # just above a whole number
+        (0.5, 0.4),
+        (0.9, 0.7),
+        (0.5, 0.245),  # exactly 16
+    ):
+        got, exact = plain(answer(p, half_width)), 1.96**2 * p * (1 - p) / half_width**2
         expect(isinstance(got, int) and not isinstance(got, bool), "return a whole number, an int.")
         right = math.ceil(exact)
         if got == right:
@@ -71,6 +98,7 @@ def questions_needed(answer: Callable) -> None:
         def near(value: float, got: int = got) -> bool:
             return abs(got - value) <= 1
 
+        expect(got != right + 1, f"{found}. One fewer is enough.")
         expect(got != math.floor(exact), f"{found}. Round up, or the interval is a little too wide.")
         expect(not near(exact / 1.96**2), f"{found}. This is one standard error; a 95% interval has 1.96 of them.")
         expect(not near(exact**0.5), f"{found}. This is the root of the number: square both sides.")
@@ -87,17 +115,28 @@ def questions_needed(answer: Callable) -> None:
 @exercise
 def paired_interval(answer: Callable) -> None:
     """From the scores of two systems on the same examples to the bootstrap interval of their mean difference."""
-    for seed, count in ((0, 60), (1, 25)):
+    for seed, count in ((0, 60), (1, 25), (2, 8)):
         noise = torch.Generator().manual_seed(seed)
         hardness = 10 * torch.rand(count, generator=noise, dtype=torch.float64)
         first = hardness + 0.3 + torch.randn(count, generator=noise, dtype=torch.float64)
         second = hardness + torch.randn(count, generator=noise, dtype=torch.float64)
-        got = answer(first.clone(), second.clone(), 4000, torch.Generator().manual_seed(2))
-        expect(isinstance(got, tuple | list) and len(got) == 2, "return the two ends of the interval.")
-        low, high = map(float, got)
-        again = answer(first.clone(), second.clone(), 4000, torch.Generator().manual_seed(2))
+        if count == 8:  # one difference decides: the quantiles are far from those of a normal distribution
+            second = first - torch.tensor([0.2, 0.0, 12.0, 0.1, 1.0, 0.1, 0.5, 0.3])
+
+        def interval(draws: int, first=first, second=second) -> tuple[float, float]:
+            generator = torch.Generator().manual_seed(2)
+            before = generator.get_state()
+            got = answer(first.clone(), second.clone(), draws, generator)
+            got = got.tolist() if hasattr(got, "tolist") else got
+            expect(isinstance(got, tuple | list) and len(got) == 2, "return the two ends of the interval.")
+            drawn = not torch.equal(before, generator.get_state())
+            expect(drawn, "nothing was drawn with the generator: a bootstrap draws examples with it.")
+            return tuple(map(float, got))
+
+        low, high = interval(4000)
         expect(
-            tuple(map(float, again)) == (low, high), "the same generator should give the same interval: draw from it."
+            seed > 0 or interval(4000) == (low, high),
+            "the same generator should give the same interval: draw from it alone.",
         )
 
         def ends(difference: torch.Tensor, level: float = 0.95, count: int = count) -> tuple[float, float]:
@@ -109,12 +148,26 @@ def paired_interval(answer: Callable) -> None:
         width, right_width = high - low, right[1] - right[0]
 
         def close(one: tuple[float, float], to: float, low: float = low, high: float = high) -> bool:
-            return max(abs(one[0] - low), abs(one[1] - high)) < 0.04 * to
+            return max(abs(one[0] - low), abs(one[1] - high)) < 0.05 * to
 
         if close(right, right_width):
+            expect(
+                seed > 0 or interval(500) != (low, high),
+                "500 draws and 4,000 give the same interval: make as many as `draws`.",
+            )
             continue
         found = f"here it is about [{right[0]:.2f}, {right[1]:.2f}], yours is [{low:.2f}, {high:.2f}]"
+        expect(low <= high, f"{found}. The lower end comes first.")
         expect(width > 1e-9, f"{found}. It has no width: draw with replacement.")
+        mean, error = (first - second).mean().item(), (first - second).std().item() / count**0.5
+        expect(
+            not close((mean - 1.96 * error, mean + 1.96 * error), right_width),
+            f"{found}. These are 1.96 standard errors; take the quantiles of the means that you drew.",
+        )
+        expect(
+            not close((2 * mean - right[1], 2 * mean - right[0]), right_width),
+            f"{found}. This is the interval in a mirror; the percentile bootstrap takes the quantiles as they are.",
+        )
         expect(not close((-right[1], -right[0]), right_width), f"{found}. This is second minus first.")
         spread = (first - second).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         expect(
@@ -139,44 +192,75 @@ def paired_interval(answer: Callable) -> None:
 @exercise
 def gap_score(answer: Callable) -> str:
     """From a filled gap, the true sentence and the sentence before to a score that copying cannot win."""
-    before, true = "Anna lost her red ball in the park.", "A little dog found her ball under a bench."
-    other = "Yesterday we ate soup."
+    other = "Yesterday we swam."
+    much = "Yesterday we ate soup with a spoon, and then the sun went down over the sea and the hills."
+    for before, true in (
+        ("Anna lost her red ball in the park.", "A little dog found her ball under a bench."),
+        ("Rain fell on the cat.", "His old cat slept in the warm rain."),
+    ):
 
-    def score(text: str, reference: str = true, left: str = before) -> float:
-        got = answer(text, reference, left)
-        expect(isinstance(got, float | int) and not isinstance(got, bool), "return one number.")
-        expect(math.isfinite(got) and -1e-9 <= got <= 100 + 1e-9, f"a score lies between 0 and 100, not at {got}.")
-        return float(got)
+        def score(text: str, reference: str = true, left: str = before) -> float:
+            got = plain(answer(text, reference, left))
+            expect(isinstance(got, float | int) and not isinstance(got, bool), "return one number.")
+            expect(-1e-9 <= got <= 100 + 1e-9, f"a score lies between 0 and 100, not at {got}.")
+            return float(got)
 
-    copied, nothing = score(before), score(other)
-    expect(
-        copied <= nothing + 1e-9,
-        f"a copy of the sentence before gets {copied:.1f}, a sentence that hits nothing {nothing:.1f}. "
-        "Do not pay for words that were there already.",
-    )
-    hit, more = score("The dog slept all day."), score("The dog slept under a tree.")
-    expect(hit > nothing + 1e-9, "one new word of the true sentence must be worth something: 'dog' is in it.")
-    expect(more > hit + 1e-9, "three new words of the true sentence must be worth more than one.")
-    whole = score(true)
-    expect(whole > more, f"the true sentence gets {whole:.1f}, no more than one that hits three words of it.")
-    expect(
-        math.isclose(score("a LITTLE dog, found her ball under a bench!"), whole),
-        "case and punctuation are no part of a word: the same words, the same score.",
-    )
-    expect(
-        score("dog dog dog dog dog") <= score("dog") + 1e-9,
-        "saying 'dog' five times gets more than saying it once: count a word as often as the true sentence has it.",
-    )
-    expect(score("A dog.") < whole - 1e-9, "'A dog.' gets as much as the whole true sentence: ask for recall too.")
-    everything = f"{true} Yesterday we ate soup with a spoon, and then the sun went down over the sea and the hills."
-    expect(
-        score(everything) < whole - 1e-9,
-        "a text that says the true sentence and much else gets as much as the true sentence: ask for precision too.",
-    )
-    for text, reference, left in (("", true, before), (true, "", before), (before, before, before), ("...", "?", "")):
-        try:
-            got = score(text, reference, left)
-        except ZeroDivisionError:
-            raise Mistake(f"{text!r} against {reference!r}: no words are left to count. Return 0.") from None
-        expect(got == 0 or text == reference, f"{text!r} against {reference!r} should get 0, not {got:.1f}.")
+        known = _words(before)
+        new = list(dict.fromkeys(word for word in _words(true) if word not in known))
+        nothing, whole = score(other), score(true)
+        for copy in (before, before.upper(), f"{before} {before}"):
+            got = score(copy)
+            expect(
+                got <= nothing + 1e-9,
+                f"the copy {copy!r} gets {got:.1f}, a sentence that hits nothing {nothing:.1f}. "
+                "Do not pay for words that were there already.",
+            )
+        for frame in (other, ""):  # new words beside others, and alone
+            fewer = score(frame)
+            for count in range(1, len(new)):
+                text = f"{' '.join(new[:count])} {frame}".strip()
+                more = score(text)
+                expect(
+                    more > fewer + 1e-9,
+                    f"{text!r} gets {more:.1f}, without {new[count - 1]!r} {fewer:.1f}: "
+                    "each new word of the true sentence must be worth something.",
+                )
+                expect(
+                    whole > more + 1e-9,
+                    f"the true sentence gets {whole:.1f}, no more than {text!r}: words are missing; ask for recall.",
+                )
+                fewer = more
+        for text, reference, left in (
+            (", ".join(true.upper().split()) + "!", true, before),
+            (true, f"... {true.upper()}", before),
+            (true, true, before.upper().replace(" ", ", ")),
+        ):
+            expect(
+                math.isclose(score(text, reference, left), whole),
+                "case and punctuation are no part of a word: the same words, the same score.",
+            )
+        word = new[-1]
+        expect(
+            score(" ".join([word] * 5)) <= score(word) + 1e-9,
+            f"saying {word!r} five times gets more than saying it once: count it as often as the true sentence has it.",
+        )
+        expect(
+            score(f"{true} {much}") < whole - 1e-9,
+            "a text that says the true sentence and much else gets as much as that alone: ask for precision too.",
+        )
+        for text, reference, left in (
+            ("", true, before),
+            (true, "", before),
+            (before, before, before),
+            ("...", "?", ""),
+        ):
+            try:
+                score(text, reference, left)
+            except ZeroDivisionError:
+                found = f"{text!r} against {reference!r} after {left!r}"
+                raise Mistake(f"{found}: no words are left to count, and you divide by 0.") from None
     return "copying cannot win. Now the systems of section 4."
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
