@@ -35,9 +35,9 @@ from record import RESULTS, record
 from study_report import COMPARED, SEEDS, difference, judge, summary
 from timing import turns
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from a3mini import evaluate, groups, objective, runs, train
+from a3mini import evaluate, groups, objective, runs, sources, train
 from a3mini.decode import Sampler, generate
 from a3mini.train import Curriculum, Grouping, TrainConfig, corpus, data, generator_for
 
@@ -93,10 +93,10 @@ def prepare() -> None:
     model.save_pretrained(FOLDER / "pretrained")
 
 
-def shared() -> tuple[LlamaForCausalLM, AutoTokenizer, data.Blocks, data.Blocks]:
+def shared() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, data.Blocks, data.Blocks]:
     """The pretrained model, the tokenizer, the training rows, and one full row of each held-out document."""
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "pretrained")
-    source = LlamaForCausalLM.from_pretrained(FOLDER / "pretrained")
+    tokenizer = sources.tokenizer(FOLDER / "pretrained")
+    source = sources.model(LlamaForCausalLM, FOLDER / "pretrained")
     training, validation = corpus.split_documents(corpus.documents(*TEXTS))
     held_out = data.pack(validation, tokenizer, LENGTH)
     full = (held_out.lengths == LENGTH).nonzero().flatten()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -476,6 +477,63 @@ def test_help_shows_examples_that_parse(command, capsys):
         if line.startswith(f"  a3mini {command}") and "--config" not in line:
             arguments = line.replace('"', "").split()[1:]
             cli.parse(arguments if command != "infill" else arguments[:3])
+
+
+def test_the_shell_completes(monkeypatch):
+    """If argcomplete is there, it is given a parser with all options; else nothing happens."""
+    seen = []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    monkeypatch.setitem(sys.modules, "argcomplete", None)  # cannot be imported
+    assert cli.main(["--version"]) == 0
+    monkeypatch.setitem(sys.modules, "argcomplete", SimpleNamespace(autocomplete=seen.append))
+    assert cli.main(["--version"]) == 0
+    (commands,) = (action.choices for action in seen[0]._actions if isinstance(action.choices, dict))
+    assert "--known-order" in commands["infill"]._option_string_actions
+    assert tuple(commands["infill"]._option_string_actions["--order"].choices) == cli.ORDERS
+
+
+def test_an_interrupted_command_says_what_can_be_done(monkeypatch, capsys, made):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("a3mini.using.run", interrupted)
+    monkeypatch.setattr("a3mini.commands.run", interrupted)
+    assert cli.main(["infill", "a ____"]) == 130
+    assert the_error(capsys) == "a3mini infill: error: interrupted"
+    assert cli.main(["train"]) == 130
+    assert "goes on from the last checkpoint" in the_error(capsys)
+
+
+def test_our_own_errors_keep_their_traceback(monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr("a3mini.using.run", wrong)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        cli.main(["infill", "a ____"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "out of memory: use a"),
+        (MemoryError(), "out of memory: use a"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: use a"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (ModuleNotFoundError("No module named 'peft'"), "'peft'; install what the commands need: pip install"),
+        (ImportError("x.gguf needs a package"), "error: x.gguf needs a package"),
+    ],
+    ids=["CPU", "Python", "GPU", "recursion", "module", "reader"],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])
+def test_errors_from_anywhere_are_one_line(monkeypatch, capsys, command, error, message):
+    def wrong(*_):
+        raise error
+
+    monkeypatch.setattr("a3mini.using.run", wrong)
+    monkeypatch.setattr("a3mini.commands.run", wrong)
+    assert cli.main([command]) == 2
+    assert message in the_error(capsys)
 
 
 def test_as_a_program(made):

@@ -58,6 +58,9 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "matplotlib", "peft"
         "import a3mini",
         "from a3mini.cli import main; main(['--version'])",
         "from a3mini.cli import main; main(['--help'])",
+        "from a3mini.cli import main; main(['train', '--help'])",
+        "from a3mini.cli import main; main(['infill', '--help'])",
+        "from a3mini.cli import main; main(['evaluate', '--txt=andersen'])",
         "from a3mini import train, decode, evaluate, notebook",
     ],
 )

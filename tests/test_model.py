@@ -465,6 +465,16 @@ def test_int32_group_ids_are_accepted():
     )
 
 
+@pytest.mark.parametrize("rope_type", ["linear", "yarn", "llama3"])
+def test_rope_of_a_part_of_each_head_is_refused(rope_type):
+    more = {"rope_theta": 100.0, "factor": 2.0, "original_max_position_embeddings": 8}
+    more |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if rope_type == "llama3" else {}
+    for part in ({"partial_rotary_factor": 0.5}, {}):
+        settings = {"rope_parameters": {"rope_type": rope_type, **more, **part}}
+        with pytest.raises(ValueError, match=r"does not cover partial_rotary_factor 0.5"):
+            A3Config(**laws.TINY, **settings, **({} if part else {"partial_rotary_factor": 0.5}))
+
+
 @pytest.mark.parametrize("rope_type", ["dynamic", "longrope"])
 def test_rope_that_depends_on_the_length_is_refused(rope_type):
     with pytest.raises(ValueError, match=rope_type):

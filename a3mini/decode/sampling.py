@@ -63,11 +63,11 @@ class Sampler:
             raise ValueError(f"top_k must be an integer of at least 1, or None for all tokens; got {self.top_k!r}")
         if self.top_p is not None and (not isinstance(self.top_p, Real) or not 0 < self.top_p <= 1):
             raise ValueError(f"top_p must be above 0 and at most 1, or None for all tokens; got {self.top_p!r}")
-        if not isinstance(self.repetition_penalty, Real) or not SMALLEST <= self.repetition_penalty <= LARGEST:
-            raise ValueError(
-                f"repetition_penalty must be a positive number from {SMALLEST:g} to {LARGEST:g}, "
-                f"got {self.repetition_penalty!r}"
-            )
+        penalty = self.repetition_penalty
+        if not isinstance(penalty, Real) or not 0 < penalty < float("inf"):
+            raise ValueError(f"repetition_penalty must be a positive number, got {penalty!r}")
+        if not SMALLEST <= penalty <= LARGEST:
+            raise ValueError(f"repetition_penalty must be from {SMALLEST:g} to {LARGEST:g}, got {penalty!r}")
 
     def check(self, vocab_size: int) -> "Sampler":
         """Check ``banned`` against the vocabulary.

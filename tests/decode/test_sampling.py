@@ -214,6 +214,9 @@ def test_a_generator_draws_on_its_own_device():
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature must be 0 (greedy) or a positive number, got -1.0"),
+        ({"temperature": 1e300}, "temperature must be at most 1e+06, got 1e+300"),
+        ({"repetition_penalty": 1e-300}, "repetition_penalty must be from 1e-06 to 1e+06, got 1e-300"),
+        ({"repetition_penalty": 1e300}, "repetition_penalty must be from 1e-06 to 1e+06, got 1e+300"),
         ({"temperature": math.nan}, "temperature must be 0 (greedy) or a positive number, got nan"),
         ({"temperature": math.inf}, "temperature must be 0 (greedy) or a positive number, got inf"),
         ({"temperature": "hot"}, "temperature must be 0 (greedy) or a positive number, got 'hot'"),

@@ -270,6 +270,21 @@ def test_the_learning_rate_schedule():
     assert all(line["gradient_norm"] > 0 for line in metrics)
 
 
+@pytest.mark.parametrize(("steps", "first"), [(1, 0), (2, 1), (7, 3), (20, 10), (100, 50), (1000, 50)])
+def test_a_short_run_is_warm_before_its_end(steps, first):
+    """The warm-up is 50 steps by default; a run of 20 would end before its highest rate."""
+    assert TrainConfig(steps=steps).warmup == first
+    if steps == 7:
+        metrics = train(small_model(), RECIPE, BLOCKS, config(steps=steps, warmup_steps=50), quiet=True)
+        rates = [line["learning_rate"] for line in metrics]
+        assert max(rates) == rates[first] == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), -1])
+def test_every_seed_of_64_bits_will_do(seed):
+    train(small_model(), RECIPE, BLOCKS, config(steps=2, seed=seed), quiet=True)
+
+
 def test_logging_and_evaluation_change_nothing(tmp_path):
     base = weights_after()
     assert distance(base, small_run(None, dropout=0.0, steps=4, eval_every=1).state_dict()) == 0
@@ -416,6 +431,7 @@ def test_fp16_needs_a_gpu():
         ({"learning_rate": 0.0}, "learning_rate and clip_norm must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate and clip_norm must be positive"),
         ({"weight_decay": -0.1}, "weight_decay not negative"),
+        ({"seed": 2**63}, "seed must have 64 bits, got 9223372036854775808"),
         ({"precision": "int8"}, "precision must be one of auto, fp32, bf16, fp16; got 'int8'"),
     ],
 )

@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
-from a3mini import A3ForCausalLM, runs
+from a3mini import A3ForCausalLM, runs, sources
 from a3mini.evaluate import GROUPINGS
 from a3mini.pretrained import COMPACT_MODEL
 from tools.models.card import write_card
@@ -25,7 +24,7 @@ from tools.models.card import write_card
 def main(arguments: list[str]) -> None:
     run, pretraining = map(Path, arguments)
     model = A3ForCausalLM.from_pretrained(run / "model")
-    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    tokenizer = sources.tokenizer(run / "model")
     shutil.rmtree(COMPACT_MODEL, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(COMPACT_MODEL)
     tokenizer.save_pretrained(COMPACT_MODEL)
