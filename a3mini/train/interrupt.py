@@ -9,7 +9,7 @@ import copy
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,10 +21,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a stop was asked for; true from then on. As a context, it listens for the signals."""
+    """Whether a stop was asked for; true from then on. As a context, it listens for the signals.
+
+    When the training has come to its end, ``too_late`` is set: what is left is short, and must not be cut.
+    """
 
     def __init__(self):
-        self.asked = False
+        self.asked = self.too_late = False
         self._before = {}
 
     def __bool__(self) -> bool:
@@ -42,6 +45,8 @@ class Stop:
         self._before.clear()
 
     def _hear(self, number, frame) -> None:
+        if self.too_late:
+            return
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -49,14 +54,21 @@ class Stop:
 
 
 @contextmanager
-def undone_on_error(model: nn.Module) -> Iterator[None]:
+def undone_on_error(model: nn.Module, changed: Callable[[str], bool]) -> Iterator[None]:
     """After any exception inside, the model is as it was: weights, modules, mode, and what is trained.
 
-    Trained weights are kept in the CPU's memory meanwhile. What FSDP divides among processes is not brought back.
+    What FSDP divides among processes is not brought back.
+
+    Args:
+        model: the model, without LoRA's layers.
+        changed: which weights the training changes, by name; they are kept in the CPU's memory meanwhile.
     """
     before = [(module, _state(module)) for module in model.modules()]
     weights = [(weight, weight.requires_grad) for weight in model.parameters()]
-    kept = [weight.detach().to("cpu", copy=True) if trained else None for weight, trained in weights]
+    kept = [
+        weight.detach().to("cpu", copy=True) if weight.requires_grad and changed(name) else None
+        for name, weight in model.named_parameters()
+    ]
     try:
         yield
     except BaseException:

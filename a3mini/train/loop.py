@@ -95,7 +95,9 @@ def train(
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
     who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
-    with held_run(folder), undone_on_error(model), Stop() as stop:
+    frozen = config.lora_rank > 0  # but for what is added to the source
+    changed = (lambda name: name.endswith(adapter.ADDED)) if frozen else (lambda name: True)
+    with held_run(folder), undone_on_error(model, changed), Stop() as stop:
         if folder:
             open_run(folder, who, accelerator, command)
         return _train(
@@ -198,6 +200,7 @@ def _train(
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     bar.close()
+    stop.too_late = True
     if config.activation_checkpointing:
         base.gradient_checkpointing_disable()
     trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)

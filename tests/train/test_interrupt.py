@@ -9,9 +9,10 @@ import pytest
 import torch
 from training_run import CONFIG, small_blocks, small_model
 
-from a3mini import runs
+from a3mini import adapter, runs
 from a3mini.train import AnyOrder, Curriculum, TrainConfig, train
 from a3mini.train import loop as train_file
+from a3mini.train.interrupt import undone_on_error
 
 BLOCKS = small_blocks()
 WAYS = {"full": {}, "LoRA": {"lora_rank": 2}, "checkpointing": {"activation_checkpointing": True}}
@@ -97,6 +98,41 @@ def test_the_second_signal_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), recipe, BLOCKS, config(), tmp_path, quiet=True)
     assert runs.latest_checkpoint(tmp_path / "checkpoints").name == "step-2"
+
+
+def test_what_ends_a_training_is_not_cut(tmp_path, monkeypatch):
+    """Signals that come while the additions are merged."""
+    from peft.tuners.lora import LoraModel
+
+    right = LoraModel.merge_and_unload
+
+    def merge(self):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+        return right(self)
+
+    whole, model = small_model(), small_model()
+    train(whole, Interrupting(None), BLOCKS, config(lora_rank=2), quiet=True)
+    monkeypatch.setattr(LoraModel, "merge_and_unload", merge)
+    train(model, Interrupting(None), BLOCKS, config(lora_rank=2), tmp_path, quiet=True)
+    assert equal(model, whole)
+
+
+def test_lora_keeps_no_copy_of_frozen_weights():
+    """Else a model that just fits would not."""
+    model = small_model()
+    kept = []
+    with undone_on_error(model, lambda name: kept.append(name) or name.endswith(adapter.ADDED)):
+        for weight in model.parameters():
+            weight.data.add_(1)
+        with pytest.raises(KeyboardInterrupt), undone_on_error(model, lambda name: name.endswith(adapter.ADDED)):
+            for weight in model.parameters():
+                weight.data.add_(1)
+            raise KeyboardInterrupt
+    started = small_model().state_dict()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, started[name] + (1 if name.endswith(adapter.ADDED) else 2))
+    assert "model.query_embedding" in kept
 
 
 def test_a_run_saves_by_the_clock(tmp_path, monkeypatch):
