@@ -70,12 +70,14 @@ def encode_behind(tokenizer, text: str) -> list[int]:
     letter, alone = encode(tokenizer, [LETTERS[0], text])
     if _follows(tokenizer, letter, alone, text):
         return alone
-    letters = encode(tokenizer, LETTERS)
-    pairs = zip(letters, encode(tokenizer, [letter + text for letter in LETTERS]), strict=True)
-    found = [(letter, ids[len(letter) :]) for letter, ids in pairs if letter and ids[: len(letter)] == letter]
-    right = [ids for letter, ids in found if _follows(tokenizer, letter, ids, text)]
+    found = [alone]
+    for before, ids in (encode(tokenizer, [letter, letter + text]) for letter in LETTERS):
+        if before and ids[: len(before)] == before:
+            found.append(ids[len(before) :])
+            if _follows(tokenizer, before, found[-1], text):
+                return found[-1]
     # a tokenizer that loses case or spaces gives no text back; its tokens in context are right all the same
-    return (right or [ids for _, ids in found] or [alone])[0]
+    return found[1] if len(found) > 1 else alone
 
 
 def decode_behind(tokenizer, ids: Sequence[int], skip_special_tokens: bool = True) -> str:

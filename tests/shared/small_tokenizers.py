@@ -23,25 +23,28 @@ def byte_level() -> PreTrainedTokenizerFast:
     return data.train_tokenizer([corpus.Story("", TEXT)], 290)
 
 
+def _learned(text: str) -> tuple[list[str], list[tuple]]:
+    """Pieces of words that begin with SentencePiece's space, and their merges; the same each time."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+    tokenizer.train_from_iterator([text], trainers.BpeTrainer(vocab_size=110, show_progress=False))
+    found = json.loads(tokenizer.to_str())["model"]
+    return list(found["vocab"]), [tuple(pair) for pair in found["merges"]]
+
+
 def sentence_piece() -> PreTrainedTokenizerFast:
-    """As T5 and XLNet: every text begins with a space, unless it has one; unknown letters are <unk>."""
-    tokenizer = Tokenizer(models.Unigram())
+    """As T5 and XLNet: every text begins with a space, unless it has one; what it does not know is <unk>."""
+    pieces = [*SPECIAL, *_learned(TEXT)[0]]
+    tokenizer = Tokenizer(models.Unigram([(piece, -10 - n / 1000) for n, piece in enumerate(pieces)], unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator([TEXT] * 3, trainer)
     return _whole(tokenizer)
 
 
 def llama_2() -> PreTrainedTokenizerFast:
-    """As Llama 2 and TinyLlama: every text begins with one more space; unknown letters are bytes."""
-    learned = Tokenizer(models.BPE())
-    learned.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    trainer = trainers.BpeTrainer(vocab_size=80, limit_alphabet=24, show_progress=False)
-    learned.train_from_iterator([TEXT], trainer)
-    found = json.loads(learned.to_str())["model"]
-    vocabulary = {token: n for n, token in enumerate([*SPECIAL, *BYTES, *found["vocab"]])}
-    merges = [tuple(pair) for pair in found["merges"]]
+    """As Llama 2 and TinyLlama: every text begins with one more space; what it does not know is bytes."""
+    pieces, merges = _learned(TEXT.encode("ascii", "ignore").decode())
+    vocabulary = {token: n for n, token in enumerate([*SPECIAL, *BYTES, *pieces])}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
@@ -56,8 +59,12 @@ def word_piece() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL, show_progress=False)
-    tokenizer.train_from_iterator([TEXT, "abcdefghijklmnopqrstuvwxyz 0123456789"] * 3, trainer)
+    trainer = trainers.WordPieceTrainer(vocab_size=1000, special_tokens=SPECIAL, show_progress=False)
+    # every letter, at the beginning of a word and inside; and so many words in -ys that these two are one piece
+    more = (
+        "abcdefghijklmnopqrstuvwxyz 0123456789 " + " ".join("abcdefghijklmnopqrstuvwxyz") + " boys days toys keys" * 9
+    )
+    tokenizer.train_from_iterator([TEXT, more], trainer)
     return _whole(tokenizer)
 
 
