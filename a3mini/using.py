@@ -126,7 +126,8 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
              "repetition_penalty")  # fmt: skip
     how = {name: getattr(options, name) for name in names}
     with _passes_shown(model, options.quiet):
-        filled = decode.infill(model, tokenizer, text, generator=generator, **how)
+        # how every open position was scored is for the trace alone
+        filled = decode.infill(model, tokenizer, text, generator=generator, considered=bool(options.trace), **how)
     try:  # whatever fails to be written, the rest is
         if STANDARD not in (options.json, options.trace):
             print(filled, flush=True)
