@@ -30,6 +30,8 @@ TEXTS = {  # files that a command names: what they are, and where to get them
     "`--tinystories` the command reads the same stories from there",
     "bryant_stories.txt": f"Sara Cone Bryant, Stories to Tell to Children, {_BOOK}",
     "jacobs_english_fairy_tales.txt": f"Joseph Jacobs, English Fairy Tales, {_BOOK}",
+    "--data eval": "a folder with a file for each task; without it the command reads the validation splits from the "
+    "hub, by the names that `a3mini/evaluate/questions.py` has",
     "rocstories_cloze_val_spring2016.csv": "Story Cloze, validation set of spring 2016, which the makers of ROCStories "
     "give out on request; `--stories` takes a data set of the hub with its columns, too",
 }
