@@ -140,7 +140,7 @@ def _explained(what: str, source: str | Path, gguf_file: str | None) -> Iterator
         kind = OSError if isinstance(error, OSError) else ValueError
         if folder.is_dir():
             found = f"cannot read {what} from the folder {source}: {damage(folder) or reason}"
-        elif hub_answers():
+        elif hub_answers() or not isinstance(error, OSError):
             found = f"cannot read {what} from the hub's {source}: is it spelled right? What went wrong: {reason}"
         else:
             found = (

@@ -137,6 +137,15 @@ def test_a_folder_needs_no_hub(offline, folder):
     assert not offline
 
 
+def test_a_damaged_file_of_the_hub_is_no_matter_of_the_network(offline, monkeypatch):
+    def damaged(*_, **__):
+        raise ValueError("expected value at line 1")
+
+    monkeypatch.setattr(sources.AutoTokenizer, "from_pretrained", damaged)
+    with pytest.raises(ValueError, match="from the hub's owner/name: is it spelled right.* expected value at line 1"):
+        sources.tokenizer("owner/name")
+
+
 def test_what_was_fetched_before_is_used_offline(offline, folder, tmp_path, monkeypatch):
     cached = tmp_path / "hub" / "models--some--model"
     (cached / "snapshots").mkdir(parents=True)

@@ -55,6 +55,16 @@ def test_the_default_length_fits_the_model(made, tmp_path, capsys):
     assert "--length 25 is more than the 24 positions" in capsys.readouterr().err
 
 
+def test_the_default_length_fits_the_source_of_an_adaptation(made, tmp_path):
+    tokenizer = using.sources.tokenizer(made / "model")
+    config = A3ForCausalLM.from_pretrained(made / "model").config.to_dict() | {"model_type": "llama"}
+    recipes.LlamaForCausalLM(recipes.LlamaConfig(**config)).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    run = [f"--text={made / 'text.txt'}", "--steps=1", "--batch-size=4", "--precision=fp32", "--quiet"]
+    assert cli.main(["adapt", f"--source={tmp_path / 'source'}", *run, f"--folder={tmp_path / 'run'}"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"]["options"]["length"] == 24
+
+
 def test_a_large_model_has_rows_of_128(monkeypatch, made, tmp_path):
     model = A3ForCausalLM.from_pretrained(made / "model")
     model.config.max_position_embeddings = 4096

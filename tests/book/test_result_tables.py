@@ -31,6 +31,17 @@ def test_a_result_says_how_it_was_made(path):
     assert result.keys() >= {"command", "seed", "versions", "hardware", "threads", "date", "wall_seconds"}
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_page_says_where_to_get_the_texts_of_a_result(path):
+    result = json.loads(path.read_text())
+    files = re.findall(r"[\w./-]+\.(?:txt|csv|jsonl)\b", result["command"])
+    said = common.source(result)
+    assert not files or "Texts: " in said
+    for file in files:
+        assert f"`{file}`: " in said, f"say in common.TEXTS what {file} is"
+    assert common.source({**result, "command": "python benchmarks/x.py"}).count("Texts:") == 0
+
+
 def test_the_limit_of_the_benchmark_counts_every_multiplication():
     """By hand for one length: 5 full content layers, the last content layer's k and v, 6 query layers, one head."""
     from two_stream import SHAPE, limit

@@ -24,6 +24,19 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
 }
 
 
+_BOOK = "a book of fairy tales in the public domain, as on Project Gutenberg; another edition makes slightly other rows"
+TEXTS = {  # files that a command names: what they are, and where to get them
+    "tinystories_head.txt": "the beginning of the training split of `roneneldan/TinyStories` on the hub; without "
+    "`--tinystories` the command reads the same stories from there",
+    "bryant_stories.txt": f"Sara Cone Bryant, Stories to Tell to Children, {_BOOK}",
+    "jacobs_english_fairy_tales.txt": f"Joseph Jacobs, English Fairy Tales, {_BOOK}",
+    "--data eval": "a folder with a file for each task; without it the command reads the validation splits from the "
+    "hub, by the names that `a3mini/evaluate/questions.py` has",
+    "rocstories_cloze_val_spring2016.csv": "Story Cloze, validation set of spring 2016, which the makers of ROCStories "
+    "give out on request; `--stories` takes a data set of the hub with its columns, too",
+}
+
+
 def reads(make: Callable, results: Path) -> dict[str, Path]:
     names = inspect.signature(make).parameters
     return {name: (results.parent if name == "paper" else results) / f"{name}.json" for name in names}
@@ -103,6 +116,8 @@ def models(systems: dict[str, dict]) -> str:
 
 
 def source(result: dict, about: str = "") -> str:
-    """How a result was made, and what a template says about it."""
+    """How a result was made, what a template says about it, and where its texts are."""
     made = "Measured by `{command}` on {date}: {hardware}, {threads} threads, {all}, seed {seed}, {wall_seconds:.0f} s."
-    return f"{made} {about}".format(**result, all=listed(result["versions"])).strip()
+    said = f"{made} {about}".format(**result, all=listed(result["versions"])).strip()
+    texts = "; ".join(f"`{file}`: {what}" for file, what in TEXTS.items() if file in result["command"])
+    return f"{said} Texts: {texts}." if texts else said
