@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +32,7 @@ VARIABLE = "A3MINI_CACHE"
 LAYOUT = 1  # of the folder; a new number makes every folder anew
 RECORD = "whole.json"
 CHUNK = 2**24  # bytes
+STALE = 3600  # seconds; nobody needs so long to write
 
 
 def home() -> Path | None:
@@ -78,6 +80,9 @@ def _keep(folder: Path, model: LlamaForCausalLM, tokenizer) -> bool:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     try:
+        for old in folder.parent.glob(f"{runs.PARTIAL}*"):  # of a process that was killed, and is not writing still
+            if time.time() - old.stat().st_mtime > STALE:
+                shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or we would not be here
         # a name of its own, for another process may do the same
         with runs.whole_folder(folder, written=folder.with_name(f"{runs.PARTIAL}{uuid4().hex}")) as partial:

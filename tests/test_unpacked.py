@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import laws
@@ -120,6 +121,15 @@ def test_a_full_disk_is_no_failure(cache, slow, monkeypatch, at):
     slow.check()
     slow.check(torch.bfloat16)
     assert not list(cache.iterdir())  # nor is anything left behind
+
+
+def test_what_a_killed_process_left_is_removed(cache, slow):
+    for name, age in (("old", 2 * unpacked.STALE), ("of another process", 0)):
+        (cache / f"{runs.PARTIAL}{name}").mkdir(parents=True)
+        then = time.time() - age
+        os.utime(cache / f"{runs.PARTIAL}{name}", (then, then))
+    slow.check()
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == [f"{runs.PARTIAL}of another process"]
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(slow, tmp_path, monkeypatch):
