@@ -126,7 +126,7 @@ def from_checkpoint(options) -> None:
     about = json.loads((folder / "run.json").read_text())
     config = TrainConfig(**about["training"])
     trained = {"kind": about["recipe"], "source": pretrained.SMALL, "rank": config.lora_rank, "steps": state["step"],
-               "tokens": state["tokens"], "seconds": round(state["seconds"], 1)}  # fmt: skip
+               "tokens": state["tokens"], "seconds": round(state["seconds"], 1), "run": about["run"]}  # fmt: skip
     named, source = dict(additions(tensors["trainable"].items())), pretrained.small_model().autoregressive
     print(adapter.save(folder / "adapter", named, config.lora_scale, adapter.fingerprint(source), trained))
 
