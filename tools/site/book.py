@@ -8,6 +8,7 @@ tools/course/student.py builds the edition without solutions from the same copie
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from tools import ROOT
 from tools.site import slides
 
 SOURCE = ROOT / ".book" / "source"
+TIMES = ROOT / "book" / "results" / "notebook_times.json"
 EXECUTED = ROOT / ".book" / "executed"  # one file per notebook: the fingerprint of its last good run
 
 
@@ -76,6 +78,12 @@ class MarkExecuted:
             mark(name).write_text(fingerprint(ROOT / "notebooks" / name))
 
 
+def longest_first(notebooks: list[Path]) -> list[Path]:
+    """By the stored times: else a long one at the end keeps one process busy, and the others wait."""
+    seconds = json.loads(TIMES.read_text(encoding="utf-8"))["seconds"]
+    return sorted(notebooks, key=lambda path: -seconds.get(path.name, 0))
+
+
 def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
     """Run the staged notebooks. Return the seconds that each took."""
     watch = MarkExecuted()
@@ -86,8 +94,8 @@ def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
         [
             *("--nbmake", "--overwrite", "--nbmake-kernel=python3", "--nbmake-timeout=900"),
             *("-p", "tools.environments.no_echo"),
-            *(f"-n{jobs}", "--dist=worksteal", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider"),
-            *map(str, notebooks),
+            *(f"-n{jobs}", "--dist=load", "--maxschedchunk=1", "--durations=0", "--durations-min=1"),
+            *("-p", "no:cacheprovider", *map(str, longest_first(notebooks))),
         ],
         plugins=[watch],
     )
