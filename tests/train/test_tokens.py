@@ -168,7 +168,8 @@ def test_the_largest_id_counts():
 # --- nothing else encodes -------------------------------------------------------------------------------------
 
 ENCODES = re.compile(
-    r"(?<!\w)tokenizer\(|tokenizer\.(?:encode|tokenize|batch_encode|apply_chat_template|backend_tokenizer)|encode_batch|"
+    r"(?<!\w)(?<!sources\.)(?<!def )tokenizer\(|"  # but for reading one
+    r"tokenizer\.(?:encode|tokenize|batch_encode|apply_chat_template|backend_tokenizer)|encode_batch|"
     r"(?<!`)len\((?:\w+\.)*tokenizer\)"
 )
 
@@ -195,4 +196,4 @@ def test_nothing_else_encodes():
     ],
 )
 def test_another_place_that_encodes_is_caught(line):
-    assert encoding(line) == [line] and not encoding("tokenizer = _tokenizer(path); train_tokenizer(x)")
+    assert encoding(line) == [line] and not encoding("tokenizer = sources.tokenizer(path); train_tokenizer(x)")
