@@ -132,9 +132,9 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
     about |= {"about": {"tokenizer": data.tokenizer_fingerprint(tokenizer)}}
     with held_run(folder):
         last = runs.latest_checkpoint(folder / "checkpoints")
-        if last and last.name == f"step-{config.steps}":
-            say(f"the run in {folder} is finished: nothing is trained. To train its model further: a3mini adapt")
         metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **about)
+        if last and last.name == f"step-{config.steps}":
+            say(f"the run in {folder} was finished: nothing was trained. To train its model further: a3mini adapt")
         _save(model, tokenizer, folder / "model", folder / RECORD)
     if held_out:
         first, last = metrics[0], metrics[-1]

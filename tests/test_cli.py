@@ -111,7 +111,7 @@ def test_another_configuration_is_refused(made, capsys):
 
 def test_a_finished_run_says_so(made, capsys):
     assert cli.main(train(made, f"--folder={made / 'any-order'}")) == 0
-    assert "is finished: nothing is trained" in capsys.readouterr().out
+    assert "was finished: nothing was trained" in capsys.readouterr().out
 
 
 def files(folder: Path) -> dict:
