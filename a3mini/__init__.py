@@ -12,6 +12,7 @@ The command ``a3mini``: cli, config_file, one_line, loading, using (evaluate and
 from a3mini import lazy
 
 __version__ = "0.1.0"
+EXTRA = 'pip install "a3mini[train]"'  # brings everything that README shows
 # A name is loaded when it is first used, so that ``import a3mini`` alone does not even load torch.
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,

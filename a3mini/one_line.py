@@ -2,7 +2,8 @@
 
 import sys
 
-EXTRA = 'pip install "a3mini[train]"'  # everything that README shows
+from a3mini import EXTRA
+
 SMALLER = {  # what to do when the memory is not enough
     "train": "use a smaller --batch-size or --micro-batch-size",
     "adapt": "use a smaller --batch-size or --micro-batch-size, or --lora-rank",

@@ -11,6 +11,7 @@ process that is killed while it saves, or a disk that is full, leaves the earlie
 else has put in the place of a file or folder of ours is never replaced.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -164,7 +165,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = json.loads(holder.read_text()) if holder.exists() else {}
+        who = read_json(holder) if holder.exists() else {}
         raise BlockingIOError(
             f"{folder} is in use: process {who.get('process', '?')} on {who.get('host', '?')} trains there; "
             "wait until it ends, or choose another folder"
@@ -180,6 +181,12 @@ def held(folder: Path) -> Iterator[None]:
         _held.discard(folder)
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path, fields: dict[str, type | tuple] | None = None) -> dict:

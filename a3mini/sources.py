@@ -21,13 +21,13 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from a3mini import EXTRA
 from a3mini.model import load_strictly
 
 PATIENCE = 5  # seconds that the hub has for its first answer
 SILENT = f"{constants.ENDPOINT} does not answer (it had {PATIENCE} seconds)"
 LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for one which was not fetched
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "storage size calculation overflowed")
-EXTRA = 'pip install "a3mini[train]"'
 
 
 def is_hub_id(source: str | Path) -> bool:

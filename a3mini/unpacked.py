@@ -10,8 +10,6 @@ It can be removed at any time. Nothing depends on it: what is damaged is made an
 the file is read the slow way. Two processes may fill it at once; the first to end is the one that counts.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import time
@@ -57,7 +55,7 @@ def load(file: Path, dtype: torch.dtype, slowly: Callable[[torch.dtype], tuple])
     folder = home()
     if folder is None or not file.is_file():
         return slowly(dtype)
-    folder /= f"gguf-{LAYOUT}-{file.stat().st_size}-{_sha256(file)}"
+    folder /= f"gguf-{LAYOUT}-{file.stat().st_size}-{runs.sha256(file)}"
     with suppress(OSError, ValueError):
         return _read(folder, dtype)
     loaded = slowly(torch.float32)  # which holds every dequantised weight exactly, and so serves every dtype
@@ -69,7 +67,7 @@ def load(file: Path, dtype: torch.dtype, slowly: Callable[[torch.dtype], tuple])
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, object]:
     """What ``_keep`` wrote; a ValueError or OSError where anything is missing or damaged."""
-    if json.loads((folder / RECORD).read_text(encoding="utf-8")) != _contents(folder):
+    if runs.read_json(folder / RECORD) != _contents(folder):
         raise ValueError(f"{folder} is damaged")
     return sources.model(LlamaForCausalLM, folder, dtype=dtype), sources.tokenizer(folder)
 
@@ -109,8 +107,3 @@ def _contents(folder: Path) -> dict[str, list[int]]:
                     checksum = zlib.crc32(part, checksum)
             found[file.name] = [file.stat().st_size, checksum]
     return found
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

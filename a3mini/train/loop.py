@@ -95,8 +95,10 @@ def train(
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
     who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
-    frozen = config.lora_rank > 0  # but for what is added to the source
-    changed = (lambda name: name.endswith(adapter.ADDED)) if frozen else (lambda name: True)
+
+    def changed(name: str) -> bool:
+        return not config.lora_rank or name.endswith(adapter.ADDED)  # LoRA leaves the source's own weights alone
+
     with held_run(folder), undone_on_error(model, changed), Stop() as stop:
         if folder:
             open_run(folder, who, accelerator, command)

@@ -49,7 +49,7 @@ def identity(
             k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")
         },
         "weights": adapter.fingerprint(model),
-        "start": _file_fingerprint(Path(start) / adapter.WEIGHTS) if start is not None else None,
+        "start": runs.sha256(Path(start) / adapter.WEIGHTS)[:16] if start is not None else None,
         "data": {
             "rows": len(blocks.input_ids),
             "tokens": int(blocks.lengths.sum()),
@@ -153,10 +153,6 @@ def open_run(folder: Path, identity: dict, accelerator: Accelerator, command: di
         }
         runs.write_json(folder / RECORD, identity | machine | ({"command": command} if command else {}))
     accelerator.wait_for_everyone()
-
-
-def _file_fingerprint(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:

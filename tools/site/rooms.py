@@ -25,7 +25,7 @@ ROOMS = {
     "commands": ("the command a3mini", "cli config_file one_line loading using commands __main__"),
 }
 LOOSE = {file: room for room, (_, files) in ROOMS.items() for file in files.split()}
-SHARED = {"lazy"}  # how every room gives its names
+SHARED = {"lazy", "__version__", "EXTRA"}  # how every room gives its names, and what the package itself says
 CHARACTERS, LINE, EDGE = 50, 19, 8  # of a line of file names; its height; around a room
 COLOURS = dict(zip(ROOMS, theme.OKABE_ITO, strict=True))
 
@@ -43,7 +43,7 @@ def imported(source: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "a3mini":
             inside = node.module.partition(".")[2]
             found |= {inside} if inside else {alias.name for alias in node.names}
-    return found - SHARED - {"__version__"}
+    return found - SHARED
 
 
 def files(name: str) -> list[str]:

@@ -48,6 +48,11 @@ def case(where: str) -> Iterator[None]:
         raise Mistake(f"{where.rstrip(': ')}: your code raised {type(error).__name__}: {error}") from error
 
 
+def expect_int64(group_ids: torch.Tensor, where: str = "") -> None:
+    """Raise ``Mistake`` unless the ids are int64; ``where`` begins the message."""
+    expect(group_ids.dtype == torch.int64, f"{where}group ids are integers (torch.int64), not {group_ids.dtype}.")
+
+
 def exercise(check: Callable) -> Callable[..., Result]:
     """Make a check of a function that raises ``Mistake``; its name is the exercise's.
 

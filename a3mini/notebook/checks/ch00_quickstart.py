@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from a3mini import groups
-from a3mini.notebook.checks.base import exercise, expect
+from a3mini.notebook.checks.base import exercise, expect, expect_int64
 
 
 @exercise
@@ -34,7 +34,7 @@ def ends_first(answer: Callable) -> None:
     for length in (3, 4, 7, 12, 2):
         got = answer(length)
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
-        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
+        expect_int64(got)
         expect(got[0] == 0, "position 0 is given: its id is 0.")
         expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
         expect(
@@ -50,7 +50,7 @@ def only_from(answer: Callable) -> None:
     for length, target, seen in ((6, 3, [0, 5]), (5, 0, [4]), (8, 7, [0, 1, 2]), (7, 4, [5, 2])):
         got = answer(length, target, list(seen))
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
-        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
+        expect_int64(got)
         expect(int(got[target]) > 0, f"position {target} is to be predicted: its id must be above 0.")
         expect(bool((got[seen] == 0).all()), f"positions {seen} are given: their ids are 0.")
         others = [i for i in range(length) if i != target and i not in seen]
@@ -71,7 +71,7 @@ def better_order(answer: Callable) -> str:
         def score(ids, best=best, length=length, first=first, second=second, calls=calls) -> float:
             where = f"score() was called with {ids}: "
             expect(isinstance(ids, torch.Tensor) and ids.shape == (length,), f"{where}give a tensor ({length},).")
-            expect(ids.dtype == torch.int64, f"{where}group ids are integers (torch.int64), not {ids.dtype}.")
+            expect_int64(ids, where)
             calls.append(ids.clone())
             expect(len(calls) <= 100, "score() is called more than 100 times.")
             inversions = ((ids[first] < ids[second]) != (best[first] < best[second])).sum().item()
@@ -79,7 +79,7 @@ def better_order(answer: Callable) -> str:
 
         got = answer(score, length)
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
-        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
+        expect_int64(got)
         expect(got[0] == 0, "position 0 is given: its id is 0.")
         expect(bool((got[1:] > 0).all()), "every other position is predicted: its id is at least 1.")
         expect(len(got.unique()) == length, "every position stands alone: all ids differ.")

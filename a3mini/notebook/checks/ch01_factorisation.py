@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import torch
 
-from a3mini.notebook.checks.base import Mistake, close, exercise, expect, groupwise_kl, random_table
+from a3mini.notebook.checks.base import Mistake, close, exercise, expect, expect_int64, groupwise_kl, random_table
 
 
 @exercise
@@ -100,7 +100,7 @@ def best_two_groups(answer: Callable) -> None:
         got = answer(p.clone())
         expect(isinstance(got, torch.Tensor), f"return a tensor, not {type(got).__name__}.")
         expect(got.shape == (p.dim(),), f"the shape should be ({p.dim()},), not {tuple(got.shape)}.")
-        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
+        expect_int64(got)
         yours = tuple(got.tolist())
         expect(set(yours) == {1, 2}, f"use the group ids 1 and 2, and both of them; you return {yours}.")
         candidates = [ids for ids in itertools.product((1, 2), repeat=p.dim()) if len(set(ids)) == 2]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from a3mini import masks
-from a3mini.notebook.checks.base import exercise, expect
+from a3mini.notebook.checks.base import exercise, expect, expect_int64
 
 
 @exercise
@@ -122,7 +122,7 @@ def outside_in(answer: Callable) -> None:
         got = answer(unknown.clone())
         expect(isinstance(got, torch.Tensor), f"return a tensor, not {type(got).__name__}.")
         expect(got.shape == unknown.shape, f"the shape should be {tuple(unknown.shape)}, not {tuple(got.shape)}.")
-        expect(got.dtype == torch.int64, f"group ids are integers (torch.int64), not {got.dtype}.")
+        expect_int64(got)
         ids = got.tolist()
         where = f"for the text .{pattern}. your groups are {ids}: "
         expect(not got[~unknown].any(), where + "known tokens are given, so their id is 0.")
