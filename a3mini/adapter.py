@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from a3mini import runs
+from a3mini.rows import check_query_start
 
 WEIGHTS, RECORD = "adapter.safetensors", "adapter.json"
 DOWN, UP = ".lora_A", ".lora_B"  # A (rank, in) and B (out, rank)
@@ -52,8 +53,8 @@ def save(
             (out, rank), and the added vector.
         scale: alpha / rank.
         source: fingerprint of the source.
-        record: kind, source's name, training; JSON. ``apply`` notes "known_order", if it is there, in the model's
-            config.
+        record: kind, source's name, training; JSON. ``apply`` notes "known_order" and "query_start" in the model's
+            config, if they are there.
         dtype: of the file.
 
     Raises:
@@ -109,6 +110,7 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         FileNotFoundError, ValueError: as ``read``; another source; tensors that do not fit. The model is untouched.
     """
     trained, record = read(folder)
+    check_query_start(record.get("query_start", "vector"))
     _check_source(folder, record, fingerprint(model))
     weights = dict(model.named_parameters())
     additions = {f"{name}.weight": pair for name, pair in _pairs(trained).items()}
@@ -125,6 +127,8 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         weights[name].copy_(value)
     if "known_order" in record:
         model.config.known_order = record["known_order"]
+    if hasattr(model.config, "query_start"):  # an older record does not say: then there was one start only
+        model.config.query_start = record.get("query_start", "vector")
     return record
 
 

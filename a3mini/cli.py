@@ -19,9 +19,10 @@ from a3mini import __version__, config_file, one_line
 from a3mini.train.config import PRECISIONS, TrainConfig
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
-CURRICULA = ("paper", "official", "stage3", "no_stage2", "spans")
+CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "spans")
 TEXTS = ("andersen", "bible-bbe", "tinystories")
-ORDERS = ("left_to_right", "random", "confidence", "entropy")
+ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy")
+QUERY_STARTS = ("vector", "previous")
 KNOWN_ORDERS = ("together", "left_to_right")
 
 EXAMPLES = {
@@ -74,6 +75,7 @@ TRAINING_HELP = {
 
 
 LENGTH = "tokens per row (default: 128, or what the model takes, if that is less)"
+QUERY_START = "what A3's query rows start from: the paper's vector, or the token before; default: "
 SOURCE = "the model that an adapter was trained on, if that is a folder: it is read only if you name it here"
 LISTS = ("text", "validation-text")  # options that take several values
 
@@ -181,6 +183,7 @@ def _train_options(parser) -> None:
     _add(group, "layers", 6, "number of layers")
     _add(group, "heads", 4, "attention heads")
     _add(group, "kv-heads", 0, "heads of keys and values; 0: as many as attention heads")
+    _add(group, "query-start", None, QUERY_START + "vector", choices=QUERY_STARTS)
     _training_options(parser, without=("lora_rank", "lora_alpha"))
 
 
@@ -189,6 +192,7 @@ def _adapt_options(parser) -> None:
     _add(parser, "source", None, 'pretrained model: folder, hub id, or "small" (SmolLM2-135M)')
     _add(parser, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
+    _add(parser, "query-start", None, QUERY_START + "previous", choices=QUERY_STARTS)
     _text_options(parser, None, LENGTH)
     _training_options(parser, without=())
 

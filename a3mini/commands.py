@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace, argv: list[str]) -> None:
     shape |= {"vocab_size": vocabulary_size(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
     torch.manual_seed(options.seed)
     if options.objective == "any-order":
-        model = A3ForCausalLM(A3Config(**shape))
+        model = A3ForCausalLM(A3Config(**shape, query_start=options.query_start or "vector"))
     else:
         model = LlamaForCausalLM(LlamaConfig(**shape))
         if options.objective == "diffusion":
@@ -94,8 +94,14 @@ def _adapt(options: argparse.Namespace, argv: list[str]) -> None:
     if kind != "autoregressive" and options.lora_rank:
         raise ValueError(f"{options.source} is {kind}; additions belong to an autoregressive source: --lora-rank 0")
     if kind != options.objective:  # else it is trained further
-        make = {"any-order": pretrained.from_autoregressive, "diffusion": MaskedDiffusionModel.from_autoregressive}
+        warm = partial(pretrained.from_autoregressive, query_start=options.query_start or "previous")
+        make = {"any-order": warm, "diffusion": MaskedDiffusionModel.from_autoregressive}
         model = make[options.objective](model)
+    elif options.query_start and options.query_start != model.config.query_start:
+        raise ValueError(
+            f"--query-start {options.query_start} does not fit {options.source}, whose query rows start from "
+            f'"{model.config.query_start}"; leave the option out to train it further'
+        )
     _run(options, argv, model, tokenizer, training, validation, config, recipe, folder)
 
 
@@ -105,6 +111,8 @@ def _check_run(options: argparse.Namespace):
     if options.objective == "any-order":
         is_file = Path(options.curriculum).suffix in (".yaml", ".yml", ".json")
         recipe = AnyOrder(Curriculum.load(options.curriculum) if is_file else Curriculum.preset(options.curriculum))
+    elif options.query_start:
+        raise ValueError(f"--query-start is for --objective any-order; {options.objective} has no query stream")
     else:
         recipe = Autoregressive() if options.objective == "autoregressive" else MaskedDiffusion()
     folder = Path(options.folder)

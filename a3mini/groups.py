@@ -22,10 +22,12 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 GIVEN = 0
 PADDING = -1
+INFILL_ORDERS = ("left_to_right", "random", "strided")
 KNOWN_ORDERS = ("together", "left_to_right")  # how given tokens read each other; see ``read_given``
 
 
@@ -154,6 +156,35 @@ def blocks(length: int, size: int, given: int = 1, generator: torch.Generator | 
     return torch.where(position < 0, GIVEN, position.div(size, rounding_mode="floor") + 1)
 
 
+def strided(length: int, streams: int, given: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    """Far-apart tokens at a time: the predicted positions are cut into pieces, and step i predicts the i-th of each.
+
+    Each piece is filled from left to right. Tokens of one group stand as far from each other as they can, so that they
+    tell little about each other, and drawing them independently loses little. Ours, not the paper's; related: spread
+    positions in ARMD (arXiv 2601.16971) and Eso-LM (2506.01928).
+
+    Args:
+        length: T, the number of positions.
+        streams: how many pieces, and so tokens per group; lengths of pieces differ by one at most, the longer ones
+            come first. Fewer positions than that: one group.
+        given: how many positions at the start are given.
+
+    Returns:
+        int64, (T,).
+
+    Raises:
+        ValueError: ``length`` or ``streams`` below 1, or ``given`` outside 0 .. ``length``.
+
+    Example:
+        >>> strided(8, streams=3)
+        tensor([0, 1, 2, 3, 1, 2, 1, 2])
+    """
+    check_integer("length", length, 1)
+    check_integer("streams", streams, 1)
+    check_integer("given", given, 0, length)
+    return infill(torch.arange(length) >= given, streams, "strided")
+
+
 def shuffled(length: int, size: int, given: int = 1, generator: torch.Generator | None = None) -> Tensor:
     """Positions in random order, cut into groups of ``size``: size 1 is a permutation language model.
 
@@ -205,10 +236,14 @@ def infill(
 ) -> Tensor:
     """Given tokens first, then the unknown ones in groups of ``size`` (paper: groupwise decoding, infilling).
 
+    A *blank* is an unbroken stretch of unknown positions.
+
     Args:
         unknown: bool, (T,) or (B, T); True where a token is to be predicted.
         size: tokens per group; each row's last group may be smaller.
-        order: "left_to_right", or "random" (each row draws its own order).
+        order: "left_to_right"; "random" (each row draws its own order); or "strided": blank after blank from the left,
+            each cut into ``size`` pieces whose i-th positions are one group, as ``strided`` has it. A blank shorter
+            than ``size`` is one group.
         padding: bool, the same shape; True where there is no token.
         generator: where the random orders come from; default: torch's global generator.
 
@@ -225,14 +260,18 @@ def infill(
     """
     check_mask("unknown", unknown)
     check_integer("size", size, 1)
-    if order not in ("left_to_right", "random"):
-        raise ValueError(f'order must be "left_to_right" or "random", got {order!r}')
+    if order not in INFILL_ORDERS:
+        raise ValueError(f"order must be one of {', '.join(INFILL_ORDERS)}; got {order!r}")
     if padding is not None:
         check_mask("padding", padding)
         if padding.shape != unknown.shape:
             raise ValueError(f"padding has shape {tuple(padding.shape)} but unknown has {tuple(unknown.shape)}")
         if (unknown & padding).any():
             raise ValueError(f"{(unknown & padding).sum().item()} positions are both unknown and padding; choose one")
+
+    if order == "strided":
+        group_ids = _strided_blanks(unknown, size)
+        return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
 
     # rank = how many unknown positions of the same row come earlier in the order
     if order == "left_to_right":
@@ -243,6 +282,23 @@ def infill(
         rank = keys.argsort(-1).argsort(-1)
     group_ids = torch.where(unknown, rank.div(size, rounding_mode="floor") + 1, GIVEN)
     return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
+
+
+def _strided_blanks(unknown: Tensor, streams: int) -> Tensor:
+    """Group ids, the shape of ``unknown``: 0 where known; inside each blank ``streams`` pieces side by side."""
+    first = unknown & ~F.pad(unknown, (1, -1), value=False)  # of a blank
+    blank = first.long().cumsum(-1) * unknown  # 1, 2, ...: the number of each position's blank; 0: known
+    count = F.pad(torch.zeros_like(blank), (0, 1)).scatter_add(-1, blank, torch.ones_like(blank))  # by number: how many positions
+    size = count.gather(-1, blank)
+    rank = unknown.long().cumsum(-1) - 1  # among all unknown; minus that of the blank's first: inside the blank
+    rank = rank - torch.where(first, rank, -1).cummax(-1).values
+    pieces = size.clamp(max=streams)
+    short, longer = size.div(pieces, rounding_mode="floor"), size % pieces  # the first pieces have one position more
+    in_longer = rank < longer * (short + 1)
+    step = torch.where(in_longer, rank % (short + 1), (rank - longer * (short + 1)) % short.clamp(min=1))
+    steps = short + (longer > 0)  # of the blank
+    before = torch.where(first, steps, 0).cumsum(-1) - steps  # steps of the blanks on the left
+    return torch.where(unknown, before + step + 1, GIVEN)
 
 
 def given_in_order(group_ids: Tensor) -> tuple[Tensor, Tensor]:

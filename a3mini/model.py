@@ -4,7 +4,8 @@ The **content stream** starts from token embeddings; the row of a token sees its
 ones, so it may encode the token itself. The **query stream** starts from one learned vector w, the same at
 every position; the row of a token sees earlier groups only, so it may predict the token. Keys and values
 always come from the content stream, and all other weights serve both streams. The parameter names are
-Llama's, plus ``model.query_embedding``, so that a Llama checkpoint loads by name.
+Llama's, plus ``model.query_embedding``, so that a Llama checkpoint loads by name. With ``query_start="previous"``,
+which is ours, a query row starts from the embedding of the token before it wherever it may see that token.
 
 How it is computed. Both streams go through a layer together, stacked along the sequence: one projection,
 one attention call, one MLP. Only rows that something needs exist: query rows where a token is predicted,
@@ -41,17 +42,23 @@ class A3Config(LlamaConfig):
     Attributes:
         known_order: how given tokens read each other in the training of the weights: "together" or "left_to_right"
             (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
+        query_start: what query rows start from: "vector", the paper's w at every position; or "previous", ours: the row
+            at position i starts from the embedding of token i - 1, at its rotary position, where that token stands in
+            an earlier group (given tokens do), else from w. Position 0, and a position whose left neighbour is padding
+            or comes later, start from w.
 
     Raises:
-        ValueError: rope parameters of a type whose angles change with the length of the text, or that turn a part of
+        ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text, or that turn a part of
             each head alone.
     """
 
     model_type = "a3"
     known_order = "together"
+    query_start = "vector"
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        rows.check_query_start(self.query_start)
         if self.rope_parameters["rope_type"] not in ROPE_TYPES:
             raise ValueError(
                 f"A3 does not cover rope_type {self.rope_parameters['rope_type']!r}; it covers {', '.join(ROPE_TYPES)}"
@@ -188,25 +195,31 @@ class A3Model(A3PreTrainedModel):
         kernel: str,
         keep_content: bool,
         cache: KeyValueCache | None = None,
+        query_ids: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Run both streams.
 
         Args:
             content_ids: int64, (B, C), the tokens of the content rows.
-            positions: int64, (B, N), the positions of the content rows, then of the query rows.
+            positions: int64, (B, N), the rotary positions of the content rows, then of the query rows.
             visible: what each of the N rows sees among the content rows: those in the cache, then these.
             kernel: which attention kernel; see ``attend``.
             keep_content: whether the content rows are wanted after the last layer.
             cache: keys and values of content rows computed before; the new ones are added to it. Its ``update``
                 takes the new keys and values, (B, H_kv, C, E) each, and the layer's number, and returns all of them.
+            query_ids: int64, (B, Q), the tokens from whose embeddings the query rows start, ``rows.FROM_VECTOR`` where
+                from w; None: all from w. See ``rows.Starts``.
 
         Returns:
             the last hidden states, (B, N, D), or (B, Q, D) without content; and each layer's attention or None.
         """
         batch, n_content = content_ids.shape
         content = self.embed_tokens(content_ids)
-        query = self.query_embedding.expand(batch, positions.shape[1] - n_content, -1)
-        hidden = torch.cat((content, query.to(content.dtype)), dim=1)  # (B, N, D)
+        query = self.query_embedding.expand(batch, positions.shape[1] - n_content, -1).to(content.dtype)
+        if query_ids is not None:
+            warm = (query_ids != rows.FROM_VECTOR)[..., None]
+            query = torch.where(warm, self.embed_tokens(query_ids.clamp(min=0)), query)
+        hidden = torch.cat((content, query), dim=1)  # (B, N, D)
         rope = self.rope(positions, hidden.dtype)
         attentions = []
         for number, layer in enumerate(self.layers, start=1):
@@ -277,6 +290,7 @@ class A3ForCausalLM(A3PreTrainedModel):
             predicted=group_ids > 0 if return_logits else counted,
             keep_content=content_logits or output_attentions,
             in_order=kernel == flex.KERNEL,  # blocks that nobody sees exist in the order of generation only
+            query_start=config.query_start,
         )
         return self.compute(plan, kernel, content_logits, return_logits, output_attentions)
 
@@ -298,7 +312,8 @@ class A3ForCausalLM(A3PreTrainedModel):
         visible = (flex.Blocks if by_blocks else Visibility).between(plan.content_groups, plan.query_groups, plan.empty)
         hidden, attentions = self.model(
             content_ids=plan.content_ids,
-            positions=torch.cat((content.index, query.index), dim=1),
+            positions=torch.cat((content.index, plan.starts.positions), dim=1),
+            query_ids=plan.starts.tokens,
             visible=visible,
             kernel=kernel,
             keep_content=plan.keep_content,

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from a3mini import adapter, sources, unpacked
 from a3mini.model import A3Config, A3ForCausalLM
+from a3mini.rows import check_query_start
 
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
 SHIPPED = Path(__file__).parent / "models"
@@ -38,7 +39,10 @@ UNCOVERED_TENSORS = {"q_norm": UNCOVERED["qk_norm"], "k_norm": UNCOVERED["qk_nor
 
 
 def from_autoregressive(
-    source: LlamaForCausalLM | str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
+    source: LlamaForCausalLM | str | Path,
+    gguf_file: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    query_start: str = "vector",
 ) -> A3ForCausalLM:
     """Make an A3 model from a Llama-family checkpoint (paper: the start of progressive adaptation).
 
@@ -49,15 +53,19 @@ def from_autoregressive(
         source: a ``LlamaForCausalLM``, a hub id, or a folder in Hugging Face's layout (safetensors).
         gguf_file: the name of a GGUF file inside the folder or hub repository; its weights are dequantised.
         dtype: of the new model's weights.
+        query_start: what query rows start from, "vector" or "previous"; see ``A3Config``. With "previous" the query
+            stream, too, computes what the source computes, at left-to-right groups, before any training.
 
     Returns:
         the model in evaluation mode, on the source's device, sharing no memory with the source.
 
     Raises:
         TypeError: ``source`` is of another kind.
-        ValueError: an architecture that A3 does not cover, quantised weights, or tensors that do not fit.
+        ValueError: an architecture that A3 does not cover, quantised weights, tensors that do not fit, or another
+            ``query_start``.
         OSError: the hub id or folder cannot be read.
     """
+    check_query_start(query_start)
     if isinstance(source, torch.nn.Module):
         if gguf_file is not None:
             raise ValueError(f"gguf_file={gguf_file!r} needs a folder or a hub id as the source, not a loaded model")
@@ -77,7 +85,7 @@ def from_autoregressive(
         raise ValueError(f"{packed[0]} is quantised ({weights[packed[0]].dtype}); load the source without quantisation")
 
     with torch.device(source.device):
-        model = A3ForCausalLM(A3Config(**settings)).to(dtype)
+        model = A3ForCausalLM(A3Config(**settings, query_start=query_start)).to(dtype)
     missing, left_over = model.load_state_dict(weights, strict=False)
     problems = [name for name in missing if name != "model.query_embedding"] + left_over
     if problems:

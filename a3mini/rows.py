@@ -2,18 +2,22 @@
 
 The model computes a row of a stream only where something needs it, and each batch row needs its own
 number of them. ``Slots`` packs the needed positions to the left; shorter batch rows are filled up with
-slots that see nothing and are seen by nothing. A ``Plan`` holds all that the computation must know of the
-values in ``group_ids`` and ``labels``; the computation itself (``model``) then depends on shapes alone.
+slots that see nothing and are seen by nothing. ``Starts`` says what each query row starts from. A ``Plan`` holds all
+that the computation must know of the values in ``group_ids`` and ``labels``; the computation itself (``model``) then
+depends on shapes alone.
 """
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from a3mini import groups
 
 IGNORED_LABEL = -100
+QUERY_STARTS = ("vector", "previous")  # what query rows start from; see ``Starts``
+FROM_VECTOR = -1  # instead of a token: a query row that starts from w
 NOBODY = 2**61  # the group of a slot that only fills up: no row's limit reaches it
 
 
@@ -44,6 +48,36 @@ class Slots(NamedTuple):
         return out.index_put((row, place), values)[:, :length]
 
 
+class Starts(NamedTuple):
+    """What query rows start from (``A3Config.query_start``), and at which rotary position."""
+
+    tokens: Tensor | None  # (B, Q) int64: start from this token's embedding, FROM_VECTOR: from w; None: all from w
+    positions: Tensor  # (B, Q) int64: that token's position, or for w the row's own
+
+    @classmethod
+    def of(cls, start: str, query: Slots, tokens: Tensor, group_ids: Tensor, seen: Tensor | None = None) -> "Starts":
+        """The starts of the query rows ``query``.
+
+        Ours, not the paper's: with "previous" the row at position i starts where the content row of i - 1 does, if that
+        token stands in an earlier group; the row may see it in any case, so nothing leaks. A causal model predicts from
+        just this row: at left-to-right groups the query stream then computes what the source computes, untrained.
+
+        Args:
+            start: one of ``QUERY_STARTS``.
+            query: the positions that get a query row, (B, Q).
+            tokens, group_ids: int64, (B, T).
+            seen: bool, (B, T): of the earlier groups only these tokens count; default: all.
+        """
+        if start == "vector":
+            return cls(None, query.index)
+        before = F.pad(group_ids, (1, -1), value=groups.PADDING)  # (B, T): the group of i - 1; none for position 0
+        warm = (before >= 0) & (before < group_ids)
+        if seen is not None:
+            warm = warm & F.pad(seen, (1, -1), value=False)
+        start_tokens = F.pad(tokens, (1, -1)).masked_fill(~warm, FROM_VECTOR)
+        return cls(query.take(start_tokens, FROM_VECTOR), query.index - query.take(warm.long(), 0))
+
+
 class Plan(NamedTuple):
     """What a pass computes: all that depends on the values of group ids and labels, as tensors of settled shapes.
 
@@ -55,6 +89,7 @@ class Plan(NamedTuple):
     content_ids: Tensor  # (B, C) int64, tokens
     content_groups: Tensor  # (B, C) int64, groups.PADDING in slots that only fill up
     query_groups: Tensor  # (B, Q) int64, likewise
+    starts: Starts  # (B, Q) each: what the query rows start from
     empty: Tensor | None  # (B, C + Q, 1) bool, True where a row may see nothing; None if there is no such row
     length: int  # T
     keep_content: bool  # whether every content row is wanted, also after the last layer
@@ -72,6 +107,7 @@ class Plan(NamedTuple):
         predicted: Tensor,
         keep_content: bool,
         in_order: bool,
+        query_start: str = "vector",
     ) -> "Plan":
         """Plan a pass; wherever ``group_ids`` are, and that is best a CPU, since shapes depend on values here.
 
@@ -81,6 +117,7 @@ class Plan(NamedTuple):
             predicted: bool, (B, T), the positions that get a query row.
             keep_content: whether every content row is wanted, or only those that a query can see.
             in_order: the slots stand in the order of generation, not in that of their positions.
+            query_start: see ``Starts.of``.
         """
         last_group = group_ids.masked_fill(~predicted, 0).amax(-1, keepdim=True)  # nothing looks at it, or beyond it
         needed = group_ids >= 0 if keep_content else (group_ids >= 0) & (group_ids < last_group)
@@ -93,6 +130,7 @@ class Plan(NamedTuple):
             content_ids=content.take(input_ids, 0),
             content_groups=content_groups,
             query_groups=query_groups,
+            starts=Starts.of(query_start, query, input_ids, group_ids),
             empty=empty_rows(content_groups, query_groups),
             length=group_ids.shape[1],
             keep_content=keep_content,
@@ -107,6 +145,11 @@ class Plan(NamedTuple):
             label_slots=row * query.index.shape[1] + slot_of[row, position],
             label_places=row * plan.length + position,
         )
+
+
+def check_query_start(start: str) -> None:
+    if start not in QUERY_STARTS:
+        raise ValueError(f"query_start must be one of {', '.join(QUERY_STARTS)}; got {start!r}")
 
 
 def empty_rows(content_groups: Tensor, query_groups: Tensor) -> Tensor | None:

@@ -14,7 +14,7 @@ from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
 from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no_tokens
 
-ORDERS = ("left_to_right", "random", "confidence", "entropy")
+ORDERS = (*groups.INFILL_ORDERS, "confidence", "entropy")
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16)  # lengths that "auto" tries
 
 
@@ -73,7 +73,8 @@ def infill(
             behind it have the middle candidate's length until their turn comes. Longer texts have lower likelihoods,
             so it tends to be brief.
         size: tokens filled at a time.
-        order: of the unknown tokens: "left_to_right", "random", or chosen by the model: "confidence", "entropy".
+        order: of the unknown tokens: "left_to_right"; "random"; "strided", ``size`` far-apart tokens of a blank at a
+            time (``groups.infill``); or chosen by the model: "confidence", "entropy".
         temperature, generator, top_k, top_p, repetition_penalty: see ``sampling.Sampler``.
         known_order: "together", known tokens are one group that all sees all; or "left_to_right", each sees those on
             its left, as in the model that A3 was adapted from. None: as in the model's training

@@ -13,7 +13,7 @@ from a3mini.attention import Visibility, at_least_float32
 from a3mini.decode.cache import ContentCache
 from a3mini.groups import PADDING
 from a3mini.model import A3ForCausalLM
-from a3mini.rows import Slots
+from a3mini.rows import Slots, Starts
 
 
 class Steps:
@@ -57,12 +57,14 @@ class Steps:
             self._cache, new = self._empty_cache(), self.fed & ask.any(-1, keepdim=True)
         content, query = Slots.where(new, order=group_ids), Slots.where(ask)
         content_groups, query_groups = content.take(group_ids, PADDING), query.take(group_ids, PADDING)
+        starts = Starts.of(self.model.config.query_start, query, tokens, group_ids, self.fed)
         columns = self._cache.extend(content, content_groups)  # (B, S)
         content_mask = masks.may_attend(content_groups, columns, own_group=True)  # (B, C, S)
         query_mask = masks.may_attend(query_groups, columns, own_group=False)  # (B, Q, S)
         hidden, _ = self.model.model(
             content_ids=content.take(tokens, 0),
-            positions=torch.cat((content.index, query.index), dim=1),
+            positions=torch.cat((content.index, starts.positions), dim=1),
+            query_ids=starts.tokens,
             visible=Visibility.of(torch.cat((content_mask, query_mask), dim=1)),
             kernel=self.model.config._attn_implementation,
             keep_content=False,

@@ -71,11 +71,12 @@ class Filler:
 
 @dataclass(frozen=True)
 class Groupwise(Filler):
-    """A3, group after group from the left (paper: groupwise decoding).
+    """A3, group after group (paper: groupwise decoding).
 
     Args:
         model: the model.
         size: s, tokens filled at a time.
+        order: which ones: "left_to_right", neighbours; or "strided", far-apart ones (``groups.infill``).
         known: how known tokens read each other: "together" or "left_to_right" (``groups.given_in_order``).
         sides: "both", or "left": the suffix is hidden, which shows what it is worth.
         temperature: 0 takes the likeliest token.
@@ -89,9 +90,10 @@ class Groupwise(Filler):
     known: str = "together"
     sides: str = "both"
     temperature: float = 0.0
+    order: str = "left_to_right"
 
     def __post_init__(self):
-        self._check(A3ForCausalLM, known=groups.KNOWN_ORDERS, sides=SIDES)
+        self._check(A3ForCausalLM, known=groups.KNOWN_ORDERS, sides=SIDES, order=("left_to_right", "strided"))
         groups.check_integer("size", self.size, 1)
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
@@ -102,7 +104,7 @@ class Groupwise(Filler):
 
     def _groups(self, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden = batch.padding | (batch.part == SUFFIX) if self.sides == "left" else batch.padding
-        return groups.read_given(groups.infill(batch.unknown, self.size, padding=hidden), self.known)
+        return groups.read_given(groups.infill(batch.unknown, self.size, self.order, padding=hidden), self.known)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ A grouping draws ``group_ids`` for one row. Its kinds::
 
     "blocks"     contiguous groups from left to right; size 1 is autoregression
     "shuffled"   random order, cut into groups; size 1 is a permutation language model
+    "strided"    far-apart tokens at a time, each stream from left to right; the size is the number of streams (ours)
     "span"       one contiguous blank of random length, both sides given, filled in groups from left to right
     "sentence"   the same with one whole sentence as the blank (a span where the row has no whole sentence)
 """
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from a3mini import groups, runs
 
-KINDS = ("blocks", "shuffled", "span", "sentence")
+KINDS = ("blocks", "shuffled", "strided", "span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
 ROUNDING = 1e-9  # progress is a quotient; its rounding must not put a boundary off by a step
 
@@ -40,7 +41,7 @@ class Grouping:
     """One way to draw group ids for a row.
 
     Attributes:
-        kind: "blocks", "shuffled", "span" or "sentence"; see the top of this file.
+        kind: "blocks", "shuffled", "strided", "span" or "sentence"; see the top of this file.
         size: tokens per group.
 
     Raises:
@@ -71,6 +72,8 @@ class Grouping:
             return groups.blocks(length, self.size)
         if self.kind == "shuffled":
             return groups.shuffled(length, self.size, generator=generator)
+        if self.kind == "strided":
+            return groups.strided(length, self.size)
         start, end = _span(length, generator)
         if self.kind == "sentence":
             start, end = _sentence(sentence_ends, generator) or (start, end)
@@ -179,6 +182,7 @@ class Curriculum:
         "stage3"    permuted groups only
         "no_stage2" left to right, then permuted groups
         "spans"     the three stages, with spans and sentence blanks mixed into the last (ours)
+        "mixed"     one stage of what a model is used for: blanks, random order, far-apart tokens, left to right (ours)
 
         Raises:
             ValueError: another name.
@@ -286,6 +290,10 @@ _TWO = Stage("growing groups", 1, (Part("blocks", (1, 2, 4), grow=True),))
 _PERMUTED = Part("shuffled", (1, 2, 4, 8))
 _THREE = Stage("permuted groups", 3, (_PERMUTED,))
 _STRUCTURED = (Part("shuffled", (1, 2, 4, 8), 2), Part("span", (1, 2, 4)), Part("sentence", (1, 2, 4)))
+_MIXED = (
+    Part("blocks", (1,), 0.1), Part("span", (1,), 0.2), Part("sentence", (1,), 0.15),
+    Part("shuffled", (1,), 0.4), Part("strided", (2, 4, 8), 0.15),
+)  # fmt: skip
 PRESETS = {
     "paper": (_ONE, _TWO, _THREE),
     "official": (
@@ -294,5 +302,6 @@ PRESETS = {
     ),
     "stage3": (_THREE,),
     "no_stage2": (_ONE, Stage("permuted groups", 4, (_PERMUTED,))),
+    "mixed": (Stage("everything at once", 1, _MIXED),),
     "spans": (_ONE, _TWO, Stage("permuted groups, spans and sentences", 3, _STRUCTURED)),
 }
