@@ -288,7 +288,7 @@ def _strided_blanks(unknown: Tensor, streams: int) -> Tensor:
     """Group ids, the shape of ``unknown``: 0 where known; inside each blank ``streams`` pieces side by side."""
     first = unknown & ~F.pad(unknown, (1, -1), value=False)  # of a blank
     blank = first.long().cumsum(-1) * unknown  # 1, 2, ...: the number of each position's blank; 0: known
-    count = F.pad(torch.zeros_like(blank), (0, 1)).scatter_add(-1, blank, torch.ones_like(blank))  # by number: how many positions
+    count = F.pad(torch.zeros_like(blank), (0, 1)).scatter_add(-1, blank, torch.ones_like(blank))  # of each number
     size = count.gather(-1, blank)
     rank = unknown.long().cumsum(-1) - 1  # among all unknown; minus that of the blank's first: inside the blank
     rank = rank - torch.where(first, rank, -1).cummax(-1).values

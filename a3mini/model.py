@@ -48,8 +48,8 @@ class A3Config(LlamaConfig):
             or comes later, start from w.
 
     Raises:
-        ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text, or that turn a part of
-            each head alone.
+        ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text,
+            or that turn a part of each head alone.
     """
 
     model_type = "a3"
