@@ -313,7 +313,7 @@ def losses(trainer: Trainer, kind: str, ids: Tensor, group_ids: Tensor, step: in
     ratio = ((torch.arange(len(ids), device=ids.device) + spread) / len(ids)).clamp(min=1e-3)[:, None]
     masked = (uniform < ratio) & (group_ids > 0)
     labels = ids.masked_fill(~masked, rows.IGNORED_LABEL)
-    visible = real[:, None].expand(-1, ids.shape[1], -1)
+    visible = real[:, None].expand(-1, ids.shape[1], -1).contiguous()  # so that all compile alike
     return (trainer.shifted(ids, visible, masked, labels) / ratio).sum(), (group_ids > 0).sum()
 
 
@@ -358,7 +358,7 @@ def held_out_losses(trainer: Trainer, kind: str, held_out: HeldOut, count: int) 
                         sums.append(trainer.shifted(ids, visible, None, labels).detach().sum(-1).cpu())
                 else:  # as ``evaluate.rivals.diffusion_bound``: the last n of a random order are masked
                     real = (order >= 0).to(ids.device)
-                    visible, size_of = real[:, None].expand(-1, LENGTH, -1), total[part]
+                    visible, size_of = real[:, None].expand(-1, LENGTH, -1).contiguous(), total[part]
                     bound = torch.zeros(len(ids))
                     spread = torch.rand(len(ids), generator=generator_for(0, -3))
                     for number in range(draws):
