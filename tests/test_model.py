@@ -1,5 +1,7 @@
 """model.py: laws 1, 2, 4 and 5 on tiny models, each shown to catch a named mutant; arguments; kernels; saving."""
 
+import json
+
 import laws
 import pytest
 import torch
@@ -398,9 +400,10 @@ def test_labels_are_not_shifted():
 
 @pytest.mark.parametrize("group_ids", [[[1, 1, 1, 1]], [[1, 2, 2, -1]], [[-1, -1, 2, 1]], [[1, 1, 1, 1], [0, 1, 2, 3]]])
 @pytest.mark.parametrize("attentions", [False, True], ids=["sdpa", "eager"])
-def test_rows_that_see_nothing(group_ids, attentions):
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_rows_that_see_nothing(group_ids, attentions, start):
     """Forward: position-blind and finite. Backward: finite, and nothing flows into keys nobody may see."""
-    model = laws.strong_model(seed=3)
+    model = laws.strong_model(seed=3, query_start=start)
     group_ids = torch.tensor(group_ids)
     ids = tokens(*group_ids.shape)
     out = model(ids, group_ids, labels=ids, return_logits=True, output_attentions=attentions)
@@ -413,8 +416,9 @@ def test_rows_that_see_nothing(group_ids, attentions):
     assert gradients["model.query_embedding"].abs().sum() > 0
 
 
-def test_nothing_to_see_means_no_gradient_to_the_tokens():
-    model = laws.strong_model(seed=3)
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_nothing_to_see_means_no_gradient_to_the_tokens(start):
+    model = laws.strong_model(seed=3, query_start=start)
     ids = tokens(1, 4)
     model(ids, torch.tensor([[1, 1, 1, 1]]), labels=ids).loss.backward()
     assert model.model.embed_tokens.weight.grad is None or model.model.embed_tokens.weight.grad.abs().max() == 0
@@ -431,17 +435,19 @@ def test_nothing_predicted():
 # Kernels and attention weights
 
 
-def test_kernels_agree():
+@starts
+def test_kernels_agree(model):
     ids, group_ids = tokens(5, 9), groupings()
-    eager = A3ForCausalLM._from_config(MODEL.config, attn_implementation="eager").double().eval()
-    eager.load_state_dict(MODEL.state_dict())
-    same(eager(ids, group_ids).logits, MODEL(ids, group_ids).logits)
-    same(MODEL(ids, group_ids, output_attentions=True).logits, MODEL(ids, group_ids).logits)
+    eager = A3ForCausalLM._from_config(model.config, attn_implementation="eager").double().eval()
+    eager.load_state_dict(model.state_dict())
+    same(eager(ids, group_ids).logits, model(ids, group_ids).logits)
+    same(model(ids, group_ids, output_attentions=True).logits, model(ids, group_ids).logits)
 
 
-def test_attention_weights_follow_the_masks():
+@starts
+def test_attention_weights_follow_the_masks(model):
     ids, group_ids = tokens(5, 9), groupings()
-    out = MODEL(ids, group_ids, output_attentions=True)
+    out = model(ids, group_ids, output_attentions=True)
     assert len(out.content_attentions) == len(out.query_attentions) == 3
     predicted = group_ids > 0
     for weights, allowed, rows in (
@@ -455,10 +461,11 @@ def test_attention_weights_follow_the_masks():
             same(sums, (allowed.any(-1) & rows)[..., None].expand_as(sums).double())
 
 
-def test_gradients_of_both_kernels_agree():
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_gradients_of_both_kernels_agree(start):
     ids, group_ids, gradients = tokens(5, 9), groupings(), []
     for attentions in (False, True):
-        model = laws.strong_model()
+        model = laws.strong_model(query_start=start)
         model(ids, group_ids, labels=ids, output_attentions=attentions).loss.backward()
         gradients.append([weight.grad for weight in model.parameters()])
     for first, second in zip(*gradients, strict=True):
@@ -468,7 +475,11 @@ def test_gradients_of_both_kernels_agree():
 # Saving and loading
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}], ids=["untied", "tied"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tie_word_embeddings": True}, {"query_start": "previous"}],
+    ids=["untied", "tied", "warm"],
+)
 def test_save_and_load(tmp_path, changes):
     model = laws.strong_model(**changes)
     model.save_pretrained(tmp_path)
@@ -491,6 +502,31 @@ def test_loading_is_strict(tmp_path):
 def test_parameter_names_are_llamas():
     ours, llamas = set(laws.strong_model().state_dict()), set(laws.strong_llama().state_dict())
     assert ours == llamas | {"model.query_embedding"}
+
+
+# What query rows start from, in the config
+
+
+def test_a_config_keeps_its_start(tmp_path):
+    """And one that says nothing, as all older ones, has the paper's."""
+    assert laws.tiny_config().query_start == "vector" == A3Config.query_start
+    for start in QUERY_STARTS:
+        laws.tiny_config(query_start=start).save_pretrained(tmp_path)
+        assert A3Config.from_pretrained(tmp_path).query_start == start
+    laws.tiny_config().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved.pop("query_start", None)
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert A3Config.from_pretrained(tmp_path).query_start == "vector"
+
+
+@pytest.mark.parametrize("start", ["warm", "Previous", "", None, 1, ["vector"]])
+def test_a_start_that_does_not_exist(start):
+    with pytest.raises(ValueError, match="query_start must be one of vector, previous; got") as caught:
+        laws.tiny_config(query_start=start)
+    assert repr(start) in str(caught.value)
+    with pytest.raises(ValueError, match="query_start must be one of vector, previous; got"):
+        from_autoregressive("no such model", query_start=start)  # said before anything is read
 
 
 # Arguments
