@@ -12,7 +12,7 @@ from a3mini.decode.cache import ContentCache
 from a3mini.decode.steps import Steps
 from a3mini.groups import PADDING
 from a3mini.model import A3Model
-from a3mini.rows import QUERY_STARTS, Slots, Starts
+from a3mini.rows import QUERY_STARTS, Slots
 
 V = 11
 GROUPED, PLAIN, WARM = (
@@ -229,22 +229,8 @@ def start_from_w_alone(monkeypatch):
     change_forward(monkeypatch, change)
 
 
-def start_one_step_late(monkeypatch):
-    """A query row does not start from what is fed in the same step."""
-    call, of, now = Steps.__call__, Starts.of, {}
-
-    def wrong_call(self, tokens, group_ids, new, ask):
-        now["new"] = new
-        return call(self, tokens, group_ids, new, ask)
-
-    monkeypatch.setattr(Steps, "__call__", wrong_call)
-    monkeypatch.setattr(
-        Starts, "of", lambda *rest: of(*rest[:-1], rest[-1] & ~now["new"]) if len(rest) == 5 else of(*rest)
-    )
-
-
 @pytest.mark.parametrize("check", [check_generate, check_resample])
-@pytest.mark.parametrize("mutant", [start_from_w_alone, start_one_step_late])
+@pytest.mark.parametrize("mutant", [start_from_w_alone, laws.start_one_step_late])
 def test_the_law_catches_a_wrong_start(mutant, check, monkeypatch):
     mutant(monkeypatch)
     with pytest.raises(AssertionError, match="step . differs by"):

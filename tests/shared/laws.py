@@ -278,6 +278,21 @@ def recorded_steps() -> Iterator[list[Pass]]:
         yield passes
 
 
+def start_one_step_late(monkeypatch) -> None:
+    """A mutant: in decoding a query row does not start from what is fed in the same step."""
+    call, of, now = Steps.__call__, rows.Starts.of, {}
+
+    def wrong_call(self, tokens, group_ids, new, ask):
+        now["new"] = new
+        return call(self, tokens, group_ids, new, ask)
+
+    def wrong_start(start, query, tokens, group_ids, seen=None):
+        return of(start, query, tokens, group_ids, None if seen is None else seen & ~now["new"])
+
+    monkeypatch.setattr(Steps, "__call__", wrong_call)
+    monkeypatch.setattr(rows.Starts, "of", wrong_start)
+
+
 @torch.no_grad()
 def exact_steps(model: A3ForCausalLM, decode: Callable[[bool], Generation], tolerance: float = EXACT) -> Generation:
     """Law 4 for a whole decoding: with the cache as without it, and each step as one full pass over what is there.
