@@ -106,7 +106,7 @@ def test_strided_is_what_it_says(length, streams, data):
     assert len(pieces) == min(streams, len(rest)) == rest.count(1)
     assert all(piece == list(range(1, len(piece) + 1)) for piece in pieces)
     sizes = [len(piece) for piece in pieces]
-    assert not sizes or sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1
+    assert not sizes or (sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1)
     assert all(rest.count(group) <= streams for group in rest)
     places = [[place for place, other in enumerate(rest) if other == group] for group in set(rest)]
     if sizes and sizes[-1] > 1:  # neighbours are never drawn together, unless each piece is a single token

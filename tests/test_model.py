@@ -84,7 +84,8 @@ def test_a_warm_query_stream_is_the_source_model_too(changes):
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"content_logits": True}, {"output_attentions": True}, {"labels": tokens(2, 12), "return_logits": True}]
+    "asked",
+    [{}, {"content_logits": True}, {"output_attentions": True}, {"labels": tokens(2, 12), "return_logits": True}],
 )
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 def test_a_warm_query_stream_is_the_source_whatever_is_asked_for(kernel, asked):
@@ -96,9 +97,7 @@ def test_a_warm_query_stream_is_the_source_whatever_is_asked_for(kernel, asked):
 @starts
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_both_streams_equal_the_oracle(changes, model):
-    laws.both_streams(
-        laws.strong_model(query_start=model.config.query_start, **changes), tokens(5, 9), groupings()
-    )
+    laws.both_streams(laws.strong_model(query_start=model.config.query_start, **changes), tokens(5, 9), groupings())
 
 
 @starts
@@ -229,13 +228,13 @@ def test_the_law_catches_the_mutant(mutate, law, monkeypatch):
 
 # The same for what warm query rows start from
 
-BEFORE = "warm = (before >= 0) & (before < group_ids)"
+BEFORE = "(before >= 0) & (before < group_ids)"
 PLACE = "query.index - query.take(warm.long(), 0)"
 START_MUTANTS = {  # what is wrong: where, what stands there instead, which laws see it
-    "it starts from its own group": (BEFORE, "warm = (before >= 0) & (before <= group_ids)", ("leakage", "streams")),
-    "it starts from any group": (BEFORE, "warm = before >= 0", ("leakage", "streams")),
-    "it starts from padding": (BEFORE, "warm = before < group_ids", ("padding", "streams")),
-    "it does not start from given tokens": (BEFORE, "warm = (before > 0) & (before < group_ids)", ("queries", "streams")),
+    "it starts from its own group": (BEFORE, "(before >= 0) & (before <= group_ids)", ("leakage", "streams")),
+    "it starts from any group": (BEFORE, "before >= 0", ("leakage", "streams")),
+    "it starts from padding": (BEFORE, "before < group_ids", ("padding", "streams")),
+    "it does not start from given tokens": (BEFORE, "(before > 0) & (before < group_ids)", ("queries", "streams")),
     "it stands at its own position": (PLACE, "query.index", ("queries", "streams")),
     "w, too, stands one before": (PLACE, "query.index - 1", ("streams",)),
     "the token after": ("F.pad(tokens, (1, -1))", "F.pad(tokens, (-1, 1))", ("queries", "leakage", "streams")),

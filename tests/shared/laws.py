@@ -153,10 +153,8 @@ def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Ten
     batch, length = input_ids.shape
     tokens = llama.model.embed_tokens(input_ids)
     start, places = starts_by_loop(model.config.query_start, input_ids, group_ids)
-    queries = torch.where(
-        (start == rows.FROM_VECTOR)[..., None], model.model.query_embedding, llama.model.embed_tokens(start.clamp(min=0))
-    )
-    inputs = torch.cat((tokens, queries), dim=1)
+    cold, warm = model.model.query_embedding, llama.model.embed_tokens(start.clamp(min=0))
+    inputs = torch.cat((tokens, torch.where((start == rows.FROM_VECTOR)[..., None], cold, warm)), dim=1)
     allowed = torch.zeros(batch, 2 * length, 2 * length, dtype=torch.bool)
     allowed[:, :length, :length] = masks.content_mask(group_ids)
     allowed[:, length:, :length] = masks.query_mask(group_ids)
@@ -329,9 +327,7 @@ def counted_work(model: A3ForCausalLM) -> Iterator[Work]:
     """A spy on the forward pass. Every batch row needs a given token: then who sees nothing only fills up."""
     work, right = Work(Counter(), Counter(), []), model.model.forward
 
-    def forward(
-        content_ids: Tensor, positions: Tensor, visible: Visibility, query_ids: Tensor | None = None, **others
-    ):
+    def forward(content_ids: Tensor, positions: Tensor, visible: Visibility, query_ids: Tensor | None = None, **others):
         number, places = content_ids.shape[1], positions.clone()
         if query_ids is not None:  # what starts from the token before stands one further
             places[:, number:] += query_ids != rows.FROM_VECTOR
