@@ -355,7 +355,7 @@ def nats_by_hand(name: str, story: Cloze) -> torch.Tensor:
         position = torch.arange(ids.shape[1])[None]
         return -objective.log_likelihood(MODEL, ids, torch.where(blank, 1000 + position, position), ~blank)[0]
     if name.startswith("a3"):
-        return -objective.log_likelihood(MODEL, ids, groups.infill(blank, system.size))[0]
+        return -objective.log_likelihood(system.model, ids, groups.infill(blank, system.size, system.order))[0]
     if name.startswith("dynamic"):
         positions = torch.arange(ids.shape[1])[None] if system.known == "left_to_right" else None
         return -decode.resample_log_likelihood(
