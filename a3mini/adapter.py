@@ -90,6 +90,7 @@ def read(folder: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise FileNotFoundError(f"{folder} holds no adapter: {' and '.join(missing)} not found")
     try:
         record = runs.read_json(folder / RECORD, {"scale": (int, float), "source_fingerprint": str})
+        check_query_start(query_start(record))
         return load_file(folder / WEIGHTS), record
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"the adapter {folder} is damaged ({error}); get it again") from error
@@ -110,7 +111,6 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         FileNotFoundError, ValueError: as ``read``; another source; tensors that do not fit. The model is untouched.
     """
     trained, record = read(folder)
-    check_query_start(record.get("query_start", "vector"))
     _check_source(folder, record, fingerprint(model))
     weights = dict(model.named_parameters())
     additions = {f"{name}.weight": pair for name, pair in _pairs(trained).items()}
@@ -127,13 +127,20 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         weights[name].copy_(value)
     if "known_order" in record:
         model.config.known_order = record["known_order"]
-    if hasattr(model.config, "query_start"):  # an older record does not say: then there was one start only
-        model.config.query_start = record.get("query_start", "vector")
+    if hasattr(model.config, "query_start"):
+        model.config.query_start = query_start(record)
     return record
 
 
+def query_start(record: dict) -> str:
+    """What the query rows started from in an adapter's training; an older record does not say: then there was one."""
+    return record.get("query_start", "vector")
+
+
 @torch.no_grad()
-def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scale: float) -> dict:
+def go_on_from(
+    folder: str | Path, source: str, weights: dict[str, Tensor], scale: float, start: str | None = None
+) -> dict:
     """Copy an adapter's tensors into the additions of a model that is to be trained further.
 
     Args:
@@ -141,15 +148,21 @@ def go_on_from(folder: str | Path, source: str, weights: dict[str, Tensor], scal
         source: fingerprint of the model's untouched weights.
         weights: the additions, by the adapter's names; written in place.
         scale: of the additions, alpha / rank.
+        start: what the model's query rows start from; None: it has none.
 
     Returns:
         the adapter's record.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read``; another source, scale or rank, or other tensors.
+        FileNotFoundError, ValueError: as ``read``; another source, scale, rank or start, or other tensors.
     """
     trained, record = read(folder)
     _check_source(folder, record, source)
+    if start is not None and start != query_start(record):
+        raise ValueError(
+            f'the adapter {folder} was trained with query rows that start from "{query_start(record)}", but those of '
+            f'this model start from "{start}"; go on with the adapter\'s query_start'
+        )
     shapes = {name: tuple(value.shape) for name, value in trained.items()}
     if shapes != {name: tuple(value.shape) for name, value in weights.items()} or record["scale"] != scale:
         raise ValueError(

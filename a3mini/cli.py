@@ -192,7 +192,7 @@ def _adapt_options(parser) -> None:
     _add(parser, "source", None, 'pretrained model: folder, hub id, or "small" (SmolLM2-135M)')
     _add(parser, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
-    _add(parser, "query-start", None, QUERY_START + "previous", choices=QUERY_STARTS)
+    _add(parser, "query-start", None, QUERY_START + "previous, or the adapter's", choices=QUERY_STARTS)
     _text_options(parser, None, LENGTH)
     _training_options(parser, without=())
 

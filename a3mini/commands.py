@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from a3mini import pretrained, runs, sources
+from a3mini import adapter, pretrained, runs, sources
 from a3mini.loading import announce, load, settle_length
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.train import data
@@ -94,7 +94,10 @@ def _adapt(options: argparse.Namespace, argv: list[str]) -> None:
     if kind != "autoregressive" and options.lora_rank:
         raise ValueError(f"{options.source} is {kind}; additions belong to an autoregressive source: --lora-rank 0")
     if kind != options.objective:  # else it is trained further
-        warm = partial(pretrained.from_autoregressive, query_start=options.query_start or "previous")
+        start = options.query_start or "previous"
+        if options.adapter and not options.query_start:  # it goes on as it was trained
+            start = adapter.query_start(adapter.read(options.adapter)[1])
+        warm = partial(pretrained.from_autoregressive, query_start=start)
         make = {"any-order": warm, "diffusion": MaskedDiffusionModel.from_autoregressive}
         model = make[options.objective](model)
     elif options.query_start and options.query_start != model.config.query_start:

@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import MaskedDiffusionModel, add_lora
 
 
@@ -129,6 +130,44 @@ def test_saving_again_replaces_and_a_failure_keeps_the_old(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     adapter.save(folder, tensors, 2.0, mark, {"n": 3})
     assert adapter.read(folder)[1]["n"] == 3
+
+
+@pytest.mark.parametrize("built", QUERY_STARTS)
+@pytest.mark.parametrize("start", [*QUERY_STARTS, None])
+def test_the_start_of_query_rows_is_the_adapters(tmp_path, start, built):
+    """Whatever the model was built with; an older record does not say, and then it was the paper's."""
+    model = from_autoregressive(source(), query_start=built)
+    tensors = trained(from_autoregressive(source()))[1]
+    record = {} if start is None else {"query_start": start}
+    adapter.save(tmp_path / "a", tensors, 2.0, adapter.fingerprint(model), record)
+    adapter.apply(model, tmp_path / "a")
+    assert model.config.query_start == (start or "vector")
+    model.save_pretrained(tmp_path / "model")
+    again = A3ForCausalLM.from_pretrained(tmp_path / "model")
+    assert again.config.query_start == (start or "vector")
+    ids, group_ids = torch.arange(10)[None], groups.left_to_right(10)[None]
+    assert torch.equal(model(ids, group_ids).logits, again(ids, group_ids).logits)
+
+
+@pytest.mark.parametrize("start", ["warm", "", None, 1, ["previous"]])
+def test_a_start_that_does_not_exist_is_refused(tmp_path, start):
+    model = from_autoregressive(source(), query_start="previous")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    tensors = trained(from_autoregressive(source()))[1]
+    adapter.save(tmp_path / "a", tensors, 2.0, adapter.fingerprint(model), {"query_start": start})
+    with pytest.raises(ValueError, match=r"the adapter .*a is damaged \(query_start must be one of vector, previous"):
+        adapter.apply(model, tmp_path / "a")
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert model.config.query_start == "previous"
+
+
+def test_an_adapter_of_a_model_without_query_rows_says_nothing_of_them(tmp_path):
+    base = source()
+    mark = adapter.fingerprint(base)
+    adapter.save(tmp_path / "a", trained(base)[1], 2.0, mark, {})
+    model = source()
+    adapter.apply(model, tmp_path / "a")
+    assert not hasattr(model.config, "query_start")
 
 
 def test_how_given_tokens_were_read_goes_into_the_config(tmp_path):

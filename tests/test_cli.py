@@ -19,7 +19,7 @@ from places import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from a3mini import A3ForCausalLM, cli, decode, groups, runs, sources
+from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources
 from a3mini.decode import infilling
 from a3mini.train import Curriculum, TrainConfig, corpus, curriculum
 
@@ -208,6 +208,56 @@ def test_adapt(made, tmp_path, capsys):
     assert "is an adapter; set lora_rank" in the_error(capsys)
 
 
+def start_of(folder: Path) -> str:
+    """What query rows start from, in the model that a run has left."""
+    return A3ForCausalLM.from_pretrained(folder / "model").config.query_start
+
+
+def test_what_query_rows_start_from(made, tmp_path, capsys):
+    """By default a new model has the paper's start, one made of an autoregressive source the warm one."""
+    assert start_of(made / "any-order") == "vector"
+    assert cli.main(train(made, f"--folder={tmp_path / 'new'}", "--steps=1", "--query-start=previous")) == 0
+    assert start_of(tmp_path / "new") == "previous"
+    text = [f"--text={made / 'text.txt'}", *SHORT, "--steps=1"]
+    adapt = ["adapt", f"--source={made / 'autoregressive' / 'model'}", *text]
+    for name, more in (("warm", []), ("cold", ["--query-start=vector"])):
+        assert cli.main([*adapt, *more, "--lora-rank=2", f"--folder={tmp_path / name}"]) == 0
+        wanted = "previous" if name == "warm" else "vector"
+        record = json.loads((tmp_path / name / "adapter" / adapter.RECORD).read_text())
+        assert start_of(tmp_path / name) == record["query_start"] == wanted
+    # a folder of one start is not gone on with from the other
+    capsys.readouterr()
+    assert cli.main([*adapt, "--lora-rank=2", f"--folder={tmp_path / 'cold'}"]) == 2
+    assert "another configuration (model.query_start: None, now 'previous')" in the_error(capsys)
+    # an adapter is gone on with from its own start
+    again = [*adapt, "--lora-rank=2", f"--adapter={tmp_path / 'cold' / 'adapter'}", f"--folder={tmp_path / 'more'}"]
+    assert cli.main(again) == 0 and start_of(tmp_path / "more") == "vector"
+    capsys.readouterr()
+    assert cli.main([*again, "--query-start=previous", f"--folder={tmp_path / 'other'}"]) == 2
+    assert 'start from "vector", but those of this model start from "previous"' in the_error(capsys)
+    # a model is trained further as it is
+    further = ["adapt", f"--source={tmp_path / 'new' / 'model'}", *text, f"--folder={tmp_path / 'further'}"]
+    assert cli.main([*further, "--query-start=vector"]) == 2
+    assert f'does not fit {tmp_path / "new" / "model"}, whose query rows start from "previous"' in the_error(capsys)
+    assert cli.main(further) == 0 and start_of(tmp_path / "further") == "previous"
+    assert cli.main([*further, "--query-start=previous"]) == 0  # the same run
+
+
+def test_a_warm_model_fills_blanks_as_decode_infill(made, tmp_path, capsys):
+    """Far-apart tokens at a time, from an adapter and its source."""
+    run = [f"--text={made / 'text.txt'}", *SHORT, "--steps=1", "--lora-rank=2", f"--folder={tmp_path / 'run'}"]
+    assert cli.main(["adapt", f"--source={made / 'autoregressive' / 'model'}", *run]) == 0
+    ask = ["--order=strided", "--size=2", "--tokens-per-blank=4", "--temperature=0", "Cat ____ on the ____."]
+    capsys.readouterr()
+    adapted = [f"--model={tmp_path / 'run' / 'adapter'}", f"--source={made / 'autoregressive' / 'model'}"]
+    assert cli.main(["infill", *adapted, *ask]) == 0
+    filled = capsys.readouterr().out
+    model = A3ForCausalLM.from_pretrained(tmp_path / "run" / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    right = decode.infill(model, tokenizer, ask[-1], tokens_per_blank=4, size=2, order="strided", temperature=0)
+    assert filled == f"{right}\n" and right.trace.passes == [4]
+
+
 def test_a_head_that_the_config_denies_is_kept(made, tmp_path):
     """Trained further by either rival, and saved: a head of its own stays one."""
     source = tmp_path / "source"
@@ -328,6 +378,7 @@ def test_a_full_disk_keeps_the_old_trace(made, capsys, monkeypatch, tmp_path):
 def test_config_file_and_overrides(made, tmp_path):
     config = {"text": [str(made / "text.txt")], "vocab-size": 300, "hidden_size": 16, "layers": 1, "heads": 2}
     config |= {"length": 32, "steps": 9, "learning-rate": "2e-3", "quiet": True, "validation": 0}
+    config |= {"query-start": "previous", "curriculum": "mixed"}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "run.json").write_text(json.dumps(config))
     for name in ("run.yaml", "run.json"):
@@ -338,12 +389,15 @@ def test_config_file_and_overrides(made, tmp_path):
     options = cli.parse(["train", "--no-quiet", "--config", str(tmp_path / "off.yaml")])
     assert not options.quiet and not options.activation_checkpointing and options.limit is None
     assert cli.main(["train", "--config", str(tmp_path / "run.yaml"), "--steps=1", f"--folder={tmp_path / 'run'}"]) == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"]["options"]["steps"] == 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["command"]["options"]["steps"] == 1 and record["curriculum"]["name"] == "mixed"
+    assert record["model"]["query_start"] == start_of(tmp_path / "run") == "previous"
 
 
 def test_the_names_are_those_of_the_package():
     """They stand in cli once more, so that help needs nothing of it."""
     assert cli.ORDERS == infilling.ORDERS and cli.KNOWN_ORDERS == groups.KNOWN_ORDERS
+    assert cli.QUERY_STARTS == rows.QUERY_STARTS
     assert list(cli.CURRICULA) == list(curriculum.PRESETS)
     assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB]
 
@@ -366,6 +420,11 @@ CONFIGS = {
     "kind": ("steps: many", "invalid int value: 'many'"),
     "switch": ("quiet: perhaps", "quiet"),
     "no such choice": ("precision: fp8", "fp8"),
+    "no such start": ("query-start: warm", "invalid choice: 'warm'"),
+    "a start without query rows": (
+        "{text: [t], folder: x, objective: diffusion, query-start: previous}",
+        "--query-start is for --objective any-order; diffusion has no query stream",
+    ),
 }
 
 
@@ -409,6 +468,19 @@ ERRORS = {
     "short": (["train", "--text=TEXT", "--length=4000", "--folder=x"], "less than one block"),
     "vocabulary": (["train", "--text=TEXT", "--vocab-size=9", "--folder=x"], "vocab_size must be at least"),
     "batch": (["train", "--text=TEXT", *TINY, "--length=16", "--micro-batch-size=3", "--folder=x"], "divided evenly"),
+    "start": (["train", "--text=TEXT", "--folder=x", "--query-start=warm"], "invalid choice: 'warm'"),
+    "start of another objective": (
+        ["train", "--text=TEXT", "--folder=x", "--objective=autoregressive", "--query-start=vector"],
+        "--query-start is for --objective any-order; autoregressive has no query stream",
+    ),
+    "start of an adaptation to diffusion": (
+        ["adapt", "--source=LLAMA", "--text=TEXT", "--folder=x", "--objective=diffusion", "--query-start=previous"],
+        "--query-start is for --objective any-order; diffusion has no query stream",
+    ),
+    "start of another source": (
+        ["adapt", "--source=MODEL", "--text=TEXT", "--folder=x", "--query-start=previous"],
+        'whose query rows start from "vector"; leave the option out',
+    ),
     "no source": (["adapt", "--text=TEXT", "--folder=x"], "--source is needed"),
     "no model": (["evaluate", "--model=./none", "--text=TEXT"], "no folder ./none"),
     "empty model": (["evaluate", "--model=.", "--text=TEXT"], "holds no model"),

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import EXACT, in_double, no_leakage, same, strong_model
+from laws import EXACT, in_double, no_leakage, query_parity, same, strong_llama, strong_model
 from torch.nn.attention import flex_attention as torch_flex
 
 from a3mini import A3ForCausalLM, flex, from_autoregressive, groups, masks
 from a3mini.attention import Visibility, attend
 from a3mini.decode import generate
+from a3mini.rows import QUERY_STARTS
 
 # PyTorch says once that its plain reference is slow; on a CPU we want that one
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -20,6 +21,7 @@ VARIANTS = {
     "grouped queries": {},
     "one head each": {"num_key_value_heads": 4},
     "one for all": {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "warm queries": {"query_start": "previous"},
 }
 group_rows = st.lists(st.lists(st.integers(-1, 4), min_size=6, max_size=6), min_size=1, max_size=3)
 
@@ -33,6 +35,7 @@ def pair(seed: int = 0, **changes) -> tuple[A3ForCausalLM, A3ForCausalLM]:
 
 
 SDPA, FLEX = pair()
+WARM = pair(query_start="previous")
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -80,10 +83,10 @@ def test_forward_equals_the_default_kernel(changes):
     equal_kernels(*pair(**changes), tokens(5, 9), groupings())
 
 
-@settings(max_examples=15, deadline=None)
-@given(group_rows, st.integers(0, 5))
-def test_forward_equals_at_any_grouping(rows, seed):
-    equal_kernels(SDPA, FLEX, tokens(len(rows), 6, seed), torch.tensor(rows))
+@settings(max_examples=20, deadline=None)
+@given(group_rows, st.integers(0, 5), st.booleans())
+def test_forward_equals_at_any_grouping(rows, seed, warm):
+    equal_kernels(*(WARM if warm else (SDPA, FLEX)), tokens(len(rows), 6, seed), torch.tensor(rows))
 
 
 def test_forward_equals_in_float32_and_over_several_blocks():
@@ -143,10 +146,19 @@ def test_empty_rows_are_zero_in_attention_itself():
     assert weights is None and output[1].abs().max() == 0
 
 
+@pytest.mark.parametrize("model", [FLEX, WARM[1]], ids=QUERY_STARTS)
 @settings(max_examples=5, deadline=None)
 @given(group_rows, st.integers(0, 5))
-def test_no_leakage(rows, seed):
-    no_leakage(FLEX, tokens(len(rows), 6, seed), torch.tensor(rows))
+def test_no_leakage(model, rows, seed):
+    no_leakage(model, tokens(len(rows), 6, seed), torch.tensor(rows))
+
+
+@pytest.mark.parametrize("asked", [{}, {"content_logits": True}])
+def test_a_warm_query_stream_is_the_source_model(asked):
+    """Law 1 with this kernel, whose rows stand in the order of generation."""
+    model = strong_model(query_start="previous")
+    model.set_attn_implementation("flex_attention")
+    query_parity(model, strong_llama(), tokens(2, 12), **asked)
 
 
 def test_mixed_precision_has_one_dtype():

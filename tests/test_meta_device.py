@@ -86,7 +86,8 @@ def moved(model: nn.Module) -> nn.Module:
     return model
 
 
-MODEL = strong_model(tie_word_embeddings=True)
+MODEL, WARM = (strong_model(query_start=start, tie_word_embeddings=True) for start in rows.QUERY_STARTS)
+starts = pytest.mark.parametrize("model", [MODEL, WARM], ids=rows.QUERY_STARTS)
 IDS = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(0))
 GROUPS = torch.stack(
     [
@@ -102,13 +103,14 @@ def back(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().values_here
 
 
-def forward_elsewhere(**options):
+def forward_elsewhere(model=MODEL, **options):
     with OtherDevice():
-        return moved(MODEL)(Elsewhere(IDS), Elsewhere(GROUPS), **options)
+        return moved(model)(Elsewhere(IDS), Elsewhere(GROUPS), **options)
 
 
-def test_forward():
-    there, here = forward_elsewhere(content_logits=True), MODEL(IDS, GROUPS, content_logits=True)
+@starts
+def test_forward(model):
+    there, here = forward_elsewhere(model, content_logits=True), model(IDS, GROUPS, content_logits=True)
     with OtherDevice():
         same(back(there.logits), here.logits.detach())
         same(back(there.content_logits), here.content_logits.detach())
@@ -131,14 +133,15 @@ def step(model, ids, group_ids, labels) -> torch.Tensor:
     return loss
 
 
+@starts
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
-def test_a_training_step(checkpointing):
+def test_a_training_step(checkpointing, model):
     labels = IDS.masked_fill(IDS == 3, -100)
-    here, there = copy.deepcopy(MODEL).train(), moved(MODEL).train()
+    here, there = copy.deepcopy(model).train(), moved(model).train()
     if checkpointing:
-        for model in (here, there):
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for one in (here, there):
+            one.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     expected = step(here, IDS, GROUPS, labels)
     with OtherDevice():
         loss = step(there, Elsewhere(IDS), Elsewhere(GROUPS), Elsewhere(labels))
@@ -149,12 +152,13 @@ def test_a_training_step(checkpointing):
             same(back(weight), weights[name].detach(), 1e-6)  # Adam divides small gradients by small gradients
 
 
-def test_likelihood_and_decoding():
-    model = moved(MODEL)
-    score = objective.log_likelihood(MODEL, IDS, GROUPS)
+@starts
+def test_likelihood_and_decoding(model):
+    score = objective.log_likelihood(model, IDS, GROUPS)
     group_ids = GROUPS[:2]
-    greedy = decode.generate(MODEL, IDS[:2], group_ids, temperature=0)
-    dynamic = decode.resample(MODEL, IDS[:1], GROUPS[:1] > 0, temperature=0)
+    greedy = decode.generate(model, IDS[:2], group_ids, temperature=0)
+    dynamic = decode.resample(model, IDS[:1], GROUPS[:1] > 0, temperature=0)
+    model = moved(model)
     with OtherDevice():
         ids, ids_of_groups = Elsewhere(IDS), Elsewhere(GROUPS)
         same(back(objective.log_likelihood(model, ids, ids_of_groups)), score.detach())
@@ -203,12 +207,23 @@ def mutate_empty_rows(monkeypatch):
     monkeypatch.setattr(attention, "attend", wrong)
 
 
-@pytest.mark.parametrize("mutate", [mutate_rope, mutate_slots, mutate_mask, mutate_empty_rows])
+def mutate_starts(monkeypatch):
+    """What is taken from the rotary positions comes from the CPU."""
+    right = rows.Starts.of
+
+    def wrong(start, query, tokens, group_ids, seen=None):
+        made = right(start, query, tokens, group_ids, seen)
+        return made._replace(positions=made.positions - torch.zeros(made.positions.shape, dtype=torch.int64))
+
+    monkeypatch.setattr(rows.Starts, "of", wrong)
+
+
+@pytest.mark.parametrize("mutate", [mutate_rope, mutate_slots, mutate_mask, mutate_empty_rows, mutate_starts])
 def test_a_tensor_on_the_cpu_is_caught(mutate, monkeypatch):
-    forward_elsewhere(labels=None)
+    forward_elsewhere(WARM, labels=None)
     mutate(monkeypatch)
     with pytest.raises(RuntimeError, match="expects all tensors on one device"):
-        forward_elsewhere(labels=None)
+        forward_elsewhere(WARM, labels=None)
 
 
 def test_a_cache_on_the_cpu_is_caught(monkeypatch):

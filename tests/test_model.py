@@ -1,5 +1,7 @@
 """model.py: laws 1, 2, 4 and 5 on tiny models, each shown to catch a named mutant; arguments; kernels; saving."""
 
+import json
+
 import laws
 import pytest
 import torch
@@ -9,6 +11,7 @@ from laws import same
 
 from a3mini import A3Config, A3ForCausalLM, attention, from_autoregressive, groups, masks
 from a3mini import model as model_file
+from a3mini.rows import QUERY_STARTS
 
 V = laws.TINY["vocab_size"]
 VARIANTS = {
@@ -40,6 +43,8 @@ VARIANTS = {
     },
 }
 MODEL = laws.strong_model()
+BOTH = {start: laws.strong_model(query_start=start) for start in QUERY_STARTS}
+starts = pytest.mark.parametrize("model", BOTH.values(), ids=BOTH)
 
 group_rows = st.lists(st.lists(st.integers(-1, 4), min_size=6, max_size=6), min_size=1, max_size=3)
 
@@ -73,31 +78,52 @@ def test_content_stream_is_the_source_model(changes):
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_both_streams_equal_the_oracle(changes):
-    laws.both_streams(laws.strong_model(**changes), tokens(5, 9), groupings())
+def test_a_warm_query_stream_is_the_source_model_too(changes):
+    """Nothing is trained, and w is random: from the second position on it is not read."""
+    laws.query_parity(laws.strong_model(query_start="previous", **changes), laws.strong_llama(**changes), tokens(2, 12))
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"content_logits": True}, {"output_attentions": True}, {"labels": tokens(2, 12), "return_logits": True}],
+)
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_a_warm_query_stream_is_the_source_whatever_is_asked_for(kernel, asked):
+    model, llama = laws.strong_model(query_start="previous"), laws.strong_llama()
+    model.set_attn_implementation(kernel)
+    laws.query_parity(model, llama, tokens(2, 12), **asked)
+
+
+@starts
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_both_streams_equal_the_oracle(changes, model):
+    laws.both_streams(laws.strong_model(query_start=model.config.query_start, **changes), tokens(5, 9), groupings())
+
+
+@starts
 @settings(max_examples=30, deadline=None)
 @given(group_rows)
-def test_both_streams_equal_the_oracle_at_any_grouping(rows):
-    laws.both_streams(MODEL, tokens(len(rows), 6), torch.tensor(rows))
+def test_both_streams_equal_the_oracle_at_any_grouping(model, rows):
+    laws.both_streams(model, tokens(len(rows), 6), torch.tensor(rows))
 
 
 # Law 2
 
 
+@starts
 @settings(max_examples=30, deadline=None)
 @given(group_rows, st.integers(0, 5))
-def test_no_leakage(rows, seed):
-    laws.no_leakage(MODEL, tokens(len(rows), 6, seed), torch.tensor(rows))
+def test_no_leakage(model, rows, seed):
+    laws.no_leakage(model, tokens(len(rows), 6, seed), torch.tensor(rows))
 
 
 # Law 4
 
 
+@starts
 @pytest.mark.parametrize("row", range(5))
-def test_the_cache_is_exact(row):
-    laws.exact_cache(MODEL, tokens(1, 9), groupings()[row : row + 1])
+def test_the_cache_is_exact(row, model):
+    laws.exact_cache(model, tokens(1, 9), groupings()[row : row + 1])
 
 
 # The mutants: each law fails when the model is wrong in the way that it guards against.
@@ -200,76 +226,129 @@ def test_the_law_catches_the_mutant(mutate, law, monkeypatch):
         law()
 
 
-def test_the_query_embedding_matters():
-    ids, group_ids, model = tokens(1, 6), groups.left_to_right(6)[None], laws.strong_model()
+# The same for what warm query rows start from
+
+BEFORE = "(before >= 0) & (before < group_ids)"
+PLACE = "query.index - query.take(warm.long(), 0)"
+START_MUTANTS = {  # what is wrong: where, what stands there instead, which laws see it
+    "it starts from its own group": (BEFORE, "(before >= 0) & (before <= group_ids)", ("leakage", "streams")),
+    "it starts from any group": (BEFORE, "before >= 0", ("leakage", "streams")),
+    "it starts from padding": (BEFORE, "before < group_ids", ("padding", "streams")),
+    "it does not start from given tokens": (BEFORE, "(before > 0) & (before < group_ids)", ("queries", "streams")),
+    "it stands at its own position": (PLACE, "query.index", ("queries", "streams")),
+    "w, too, stands one before": (PLACE, "query.index - 1", ("streams",)),
+    "the token after": ("F.pad(tokens, (1, -1))", "F.pad(tokens, (-1, 1))", ("queries", "leakage", "streams")),
+    "only w": ("masked_fill(~warm, FROM_VECTOR)", "fill_(FROM_VECTOR)", ("queries", "streams")),
+}
+
+
+def check_padding_is_not_read(model=MODEL):
+    """Padding before a predicted token, and at the start, inside and at the end of a row."""
+    ids, group_ids = tokens(2, 7), torch.tensor([[-1, 2, -1, 0, 1, -1, 3], [-1, -1, 0, -1, 1, 2, -1]])
+    other = torch.where(group_ids < 0, (ids + 1) % V, ids)
+    outside = ids.masked_fill(group_ids < 0, -1)  # allowed, since nothing reads it
+    for changed in (other, outside):
+        assert torch.equal(model(ids, group_ids).logits, model(changed, group_ids).logits)
+
+
+WARM_LAWS = {
+    "leakage": lambda: laws.no_leakage(BOTH["previous"], tokens(5, 9), groupings()),
+    "streams": lambda: laws.both_streams(BOTH["previous"], tokens(5, 9), groupings()),
+    "queries": lambda: laws.query_parity(BOTH["previous"], laws.strong_llama(), tokens(2, 9)),
+    "padding": lambda: check_padding_is_not_read(BOTH["previous"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("mutant", "law"), [(mutant, law) for mutant, (*_, seen_by) in START_MUTANTS.items() for law in seen_by]
+)
+def test_the_law_catches_a_wrong_start(mutant, law, monkeypatch):
+    WARM_LAWS[law]()
+    laws.mutate_starts(monkeypatch, *START_MUTANTS[mutant][:2])
+    with pytest.raises(AssertionError):
+        WARM_LAWS[law]()
+
+
+@starts
+def test_the_query_embedding_matters(model):
+    """With the warm start: where the token before is not seen, and nowhere else."""
+    ids, group_ids = tokens(1, 6), torch.tensor([[0, 1, 2, 2, 4, 3]])
+    other = laws.strong_model(query_start=model.config.query_start)
     with torch.no_grad():
-        model.model.query_embedding.zero_()
-    assert (MODEL(ids, group_ids).logits - model(ids, group_ids).logits).abs().max() > 0.1
+        other.model.query_embedding.zero_()
+    change = (model(ids, group_ids).logits - other(ids, group_ids).logits).abs().amax(-1)[0]
+    cold = [1, 2, 3, 4, 5] if model.config.query_start == "vector" else [3, 5]
+    assert (change[cold] > 0.1).all() and change.sum() == change[cold].sum()
 
 
 # Law 5: invariances
 
 
+@starts
 @settings(max_examples=20, deadline=None)
 @given(group_rows)
-def test_relabelling_changes_nothing(rows):
+def test_relabelling_changes_nothing(model, rows):
     group_ids, ids = torch.tensor(rows), tokens(len(rows), 6)
     other = torch.where(group_ids > 0, group_ids * group_ids + 5, group_ids)
-    assert torch.equal(MODEL(ids, group_ids).logits, MODEL(ids, other).logits)
+    assert torch.equal(model(ids, group_ids).logits, model(ids, other).logits)
 
 
-def test_padding_changes_nothing():
+@starts
+def test_padding_changes_nothing(model):
     ids, group_ids = tokens(5, 9), groupings()
     padded_ids = torch.cat((ids, tokens(5, 4, seed=7)), dim=1)
     padded_groups = torch.cat((group_ids, torch.full((5, 4), -1)), dim=1)
-    plain, padded = (MODEL(i, g, content_logits=True) for i, g in ((ids, group_ids), (padded_ids, padded_groups)))
+    plain, padded = (model(i, g, content_logits=True) for i, g in ((ids, group_ids), (padded_ids, padded_groups)))
     same(plain.logits, padded.logits[:, :9])
     same(plain.content_logits, padded.content_logits[:, :9])
     assert padded.logits[:, 9:].abs().max() == 0 and padded.content_logits[:, 9:].abs().max() == 0
 
 
-def test_padding_ids_are_never_read():
-    ids, group_ids = tokens(1, 6), torch.tensor([[0, 1, 2, -1, 3, -1]])
-    other = ids.masked_fill(group_ids < 0, -1)  # outside the vocabulary: allowed, since nothing reads it
-    assert torch.equal(MODEL(ids, group_ids).logits, MODEL(other, group_ids).logits)
+@starts
+def test_padding_ids_are_never_read(model):
+    check_padding_is_not_read(model)
 
 
-def test_left_padding_shifts_positions_and_changes_nothing():
+@starts
+def test_left_padding_shifts_positions_and_changes_nothing(model):
     """RoPE depends on differences of positions only. Its angles are float32, as in Llama: hence the tolerance."""
     ids, group_ids = tokens(5, 9), groupings()
-    padded = MODEL(
+    padded = model(
         torch.cat((torch.zeros(5, 3, dtype=torch.int64), ids), dim=1),
         torch.cat((torch.full((5, 3), -1), group_ids), dim=1),
     )
-    same(MODEL(ids, group_ids).logits, padded.logits[:, 3:], tolerance=1e-4)
+    same(model(ids, group_ids).logits, padded.logits[:, 3:], tolerance=1e-4)
 
 
-def test_batching_changes_nothing():
+@starts
+def test_batching_changes_nothing(model):
     ids, group_ids = tokens(5, 9), groupings()
-    together = MODEL(ids, group_ids, labels=ids)
-    alone = [MODEL(ids[row : row + 1], group_ids[row : row + 1], labels=ids[row : row + 1]) for row in range(5)]
+    together = model(ids, group_ids, labels=ids)
+    alone = [model(ids[row : row + 1], group_ids[row : row + 1], labels=ids[row : row + 1]) for row in range(5)]
     same(together.log_probs, torch.cat([out.log_probs for out in alone]))
 
 
-def test_unfilled_tokens_never_matter():
+@starts
+def test_unfilled_tokens_never_matter(model):
     """The last group's tokens feed nothing."""
     ids, group_ids = tokens(2, 6), torch.tensor([[0, 1, 2, 3, 3, 3], [3, 0, 3, 1, 3, 2]])
     other = ids.masked_fill(group_ids == 3, 0)
-    assert torch.equal(MODEL(ids, group_ids).logits, MODEL(other, group_ids).logits)
+    assert torch.equal(model(ids, group_ids).logits, model(other, group_ids).logits)
 
 
 # Only needed rows are computed, and asking for more changes no value.
 
 
-def test_fewer_outputs_same_values():
+@starts
+def test_fewer_outputs_same_values(model):
     ids, group_ids = tokens(5, 9), groupings()
-    full = MODEL(ids, group_ids, labels=ids, content_logits=True, return_logits=True)
-    lean = MODEL(ids, group_ids, labels=ids)
+    full = model(ids, group_ids, labels=ids, content_logits=True, return_logits=True)
+    lean = model(ids, group_ids, labels=ids)
     assert lean.logits is None and lean.content_logits is None
     same(full.log_probs, lean.log_probs)
     same(full.loss, lean.loss)
-    same(full.logits, MODEL(ids, group_ids).logits)
-    assert MODEL(ids, group_ids, content_logits=True, return_logits=False).logits is None
+    same(full.logits, model(ids, group_ids).logits)
+    assert model(ids, group_ids, content_logits=True, return_logits=False).logits is None
 
 
 def test_a_few_labels_cost_a_few_rows(monkeypatch):
@@ -320,9 +399,10 @@ def test_labels_are_not_shifted():
 
 @pytest.mark.parametrize("group_ids", [[[1, 1, 1, 1]], [[1, 2, 2, -1]], [[-1, -1, 2, 1]], [[1, 1, 1, 1], [0, 1, 2, 3]]])
 @pytest.mark.parametrize("attentions", [False, True], ids=["sdpa", "eager"])
-def test_rows_that_see_nothing(group_ids, attentions):
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_rows_that_see_nothing(group_ids, attentions, start):
     """Forward: position-blind and finite. Backward: finite, and nothing flows into keys nobody may see."""
-    model = laws.strong_model(seed=3)
+    model = laws.strong_model(seed=3, query_start=start)
     group_ids = torch.tensor(group_ids)
     ids = tokens(*group_ids.shape)
     out = model(ids, group_ids, labels=ids, return_logits=True, output_attentions=attentions)
@@ -335,8 +415,9 @@ def test_rows_that_see_nothing(group_ids, attentions):
     assert gradients["model.query_embedding"].abs().sum() > 0
 
 
-def test_nothing_to_see_means_no_gradient_to_the_tokens():
-    model = laws.strong_model(seed=3)
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_nothing_to_see_means_no_gradient_to_the_tokens(start):
+    model = laws.strong_model(seed=3, query_start=start)
     ids = tokens(1, 4)
     model(ids, torch.tensor([[1, 1, 1, 1]]), labels=ids).loss.backward()
     assert model.model.embed_tokens.weight.grad is None or model.model.embed_tokens.weight.grad.abs().max() == 0
@@ -353,17 +434,19 @@ def test_nothing_predicted():
 # Kernels and attention weights
 
 
-def test_kernels_agree():
+@starts
+def test_kernels_agree(model):
     ids, group_ids = tokens(5, 9), groupings()
-    eager = A3ForCausalLM._from_config(MODEL.config, attn_implementation="eager").double().eval()
-    eager.load_state_dict(MODEL.state_dict())
-    same(eager(ids, group_ids).logits, MODEL(ids, group_ids).logits)
-    same(MODEL(ids, group_ids, output_attentions=True).logits, MODEL(ids, group_ids).logits)
+    eager = A3ForCausalLM._from_config(model.config, attn_implementation="eager").double().eval()
+    eager.load_state_dict(model.state_dict())
+    same(eager(ids, group_ids).logits, model(ids, group_ids).logits)
+    same(model(ids, group_ids, output_attentions=True).logits, model(ids, group_ids).logits)
 
 
-def test_attention_weights_follow_the_masks():
+@starts
+def test_attention_weights_follow_the_masks(model):
     ids, group_ids = tokens(5, 9), groupings()
-    out = MODEL(ids, group_ids, output_attentions=True)
+    out = model(ids, group_ids, output_attentions=True)
     assert len(out.content_attentions) == len(out.query_attentions) == 3
     predicted = group_ids > 0
     for weights, allowed, rows in (
@@ -377,10 +460,11 @@ def test_attention_weights_follow_the_masks():
             same(sums, (allowed.any(-1) & rows)[..., None].expand_as(sums).double())
 
 
-def test_gradients_of_both_kernels_agree():
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_gradients_of_both_kernels_agree(start):
     ids, group_ids, gradients = tokens(5, 9), groupings(), []
     for attentions in (False, True):
-        model = laws.strong_model()
+        model = laws.strong_model(query_start=start)
         model(ids, group_ids, labels=ids, output_attentions=attentions).loss.backward()
         gradients.append([weight.grad for weight in model.parameters()])
     for first, second in zip(*gradients, strict=True):
@@ -390,7 +474,11 @@ def test_gradients_of_both_kernels_agree():
 # Saving and loading
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}], ids=["untied", "tied"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tie_word_embeddings": True}, {"query_start": "previous"}],
+    ids=["untied", "tied", "warm"],
+)
 def test_save_and_load(tmp_path, changes):
     model = laws.strong_model(**changes)
     model.save_pretrained(tmp_path)
@@ -413,6 +501,31 @@ def test_loading_is_strict(tmp_path):
 def test_parameter_names_are_llamas():
     ours, llamas = set(laws.strong_model().state_dict()), set(laws.strong_llama().state_dict())
     assert ours == llamas | {"model.query_embedding"}
+
+
+# What query rows start from, in the config
+
+
+def test_a_config_keeps_its_start(tmp_path):
+    """And one that says nothing, as all older ones, has the paper's."""
+    assert laws.tiny_config().query_start == "vector" == A3Config.query_start
+    for start in QUERY_STARTS:
+        laws.tiny_config(query_start=start).save_pretrained(tmp_path)
+        assert A3Config.from_pretrained(tmp_path).query_start == start
+    laws.tiny_config().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved.pop("query_start", None)
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert A3Config.from_pretrained(tmp_path).query_start == "vector"
+
+
+@pytest.mark.parametrize("start", ["warm", "Previous", "", None, 1, ["vector"]])
+def test_a_start_that_does_not_exist(start):
+    with pytest.raises(ValueError, match="query_start must be one of vector, previous; got") as caught:
+        laws.tiny_config(query_start=start)
+    assert repr(start) in str(caught.value)
+    with pytest.raises(ValueError, match="query_start must be one of vector, previous; got"):
+        from_autoregressive("no such model", query_start=start)  # said before anything is read
 
 
 # Arguments

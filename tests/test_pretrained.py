@@ -183,7 +183,10 @@ def test_parity_on_smollm2(smollm2, story):
     """Float32 through 30 layers, on logits of up to 30: 2e-4 is a relative error below 1e-5."""
     model = from_autoregressive(smollm2.autoregressive)
     laws.parity(model, smollm2.autoregressive, story, tolerance=2e-4)
-    # and the query stream is not that model: unadapted, it scores the same text worse
+    model.config.query_start = "previous"  # nothing else: the weights are the same
+    laws.query_parity(model, smollm2.autoregressive, story, tolerance=2e-4)
+    model.config.query_start = "vector"
+    # and the paper's query stream is not that model: unadapted, it scores the same text worse
     nats = -objective.log_likelihood(model, story, groups.left_to_right(96)[None]).item() / 95
     autoregressive = smollm2.autoregressive(story, labels=story).loss.item()
     assert 2 < autoregressive < 3.5 < nats < 8
@@ -240,6 +243,7 @@ def test_the_compact_model_ships_small_and_predicts_in_any_order():
     assert sum(file.stat().st_size for file in files) < 15e6
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
     model, tokenizer, name = pretrained.compact_model()
+    assert model.config.query_start == "vector"  # its config is older than the choice
     assert model.dtype == torch.float32 and not model.training and "compact A3" in name
     data.check_vocabulary(tokenizer, model.config.vocab_size)
     text = "And the king said to his servants, Let the men of Israel come to me, so that I may give them bread."
@@ -257,6 +261,13 @@ def test_the_compact_model_ships_small_and_predicts_in_any_order():
         with torch.no_grad():
             nats = -objective.log_likelihood(model, ids, group_ids).item() / int((group_ids > 0).sum())
         assert nats < 4.5, order  # the unigram entropy of its text is about 6
+        laws.both_streams(model, ids, group_ids, tolerance=1e-3)  # what the paper's start gives
+
+
+def test_the_shipped_adapter_has_the_papers_start():
+    """Its record is older than the choice."""
+    for folder in pretrained.ADAPTERS.values():
+        assert adapter.query_start(adapter.read(folder)[1]) == "vector"
 
 
 def an_adapter(folder: Path, source: str, model, kind: str = "any order") -> Path:

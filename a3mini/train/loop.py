@@ -118,7 +118,8 @@ def _train(
             model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
         if start is not None:
             named = dict(additions(model.named_parameters()))
-            before = adapter.go_on_from(start, who["weights"], named, config.lora_scale)
+            query_start = getattr(base.config, "query_start", None)
+            before = adapter.go_on_from(start, who["weights"], named, config.lora_scale, query_start)
     if config.activation_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 

@@ -42,12 +42,13 @@ def identity(
         start: None, or the folder of an adapter to go on from.
         about: what else the caller knows, such as the tokenizer's fingerprint.
     """
+    left_out = {"transformers_version", "dtype", "use_cache"}
+    if getattr(model.config, "query_start", None) == "vector":  # records that are older than the choice do not say so
+        left_out.add("query_start")
     found = {
         "training": asdict(config),
         **recipe.settings(),
-        "model": {
-            k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "dtype", "use_cache")
-        },
+        "model": {k: v for k, v in model.config.to_dict().items() if k not in left_out},
         "weights": adapter.fingerprint(model),
         "start": runs.sha256(Path(start) / adapter.WEIGHTS)[:16] if start is not None else None,
         "data": {

@@ -12,11 +12,16 @@ from a3mini.decode.cache import ContentCache
 from a3mini.decode.steps import Steps
 from a3mini.groups import PADDING
 from a3mini.model import A3Model
-from a3mini.rows import Slots
+from a3mini.rows import QUERY_STARTS, Slots
 
 V = 11
-GROUPED, PLAIN = (laws.in_double(laws.strong_model(num_key_value_heads=heads)) for heads in (2, 4))
-MODELS = pytest.mark.parametrize("model", [GROUPED, PLAIN], ids=["grouped-query attention", "one head each"])
+GROUPED, PLAIN, WARM = (
+    laws.in_double(laws.strong_model(num_key_value_heads=heads, query_start=start))
+    for heads, start in ((2, "vector"), (4, "previous"), (2, "previous"))
+)
+MODELS = pytest.mark.parametrize(
+    "model", [GROUPED, PLAIN], ids=["grouped-query attention, cold", "one head each, warm"]
+)
 
 # Rows of different lengths, groups that are not numbered without gaps, known tokens inside groups and in a group of
 # their own, a row that is short from the start, and one that has nothing to predict.
@@ -79,9 +84,20 @@ def test_resample_is_exact(model, batch, per_step, criterion, ordered, stop):
     check_resample(model, *batch, per_step=per_step, criterion=criterion, ordered=ordered, stop=stop)
 
 
+@pytest.mark.parametrize("model", [GROUPED, WARM], ids=QUERY_STARTS)
 @pytest.mark.parametrize("check", [check_generate, check_resample])
-def test_the_batch_of_the_mutants_is_exact(check):
-    check()
+def test_the_batch_of_the_mutants_is_exact(check, model):
+    check(model)
+
+
+def test_refreshed_steps_are_exact():
+    """Each step is one full pass over what is there; nothing is cached, and the content of all is computed anew."""
+    unknown = (GROUP_IDS > 0) & ~KNOWN
+    for model in (GROUPED, WARM):
+        with laws.recorded_steps() as passes:
+            resample(model, IDS, unknown, context="refreshed", known=(GROUP_IDS >= 0) & ~unknown, generator=generator())
+        for step in passes:
+            same(step.logits, model(step.tokens, step.group_ids).logits[step.ask])
 
 
 # Drafts that did not last
@@ -115,9 +131,10 @@ def check_take_back(use_cache: bool = True, model=GROUPED) -> None:
     assert steps.passes.tolist() == [5, 4]  # row 1 has no group 4
 
 
+@pytest.mark.parametrize("model", [GROUPED, WARM], ids=QUERY_STARTS)
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_tokens_that_did_not_last_leave_nothing_behind(use_cache):
-    check_take_back(use_cache)
+def test_tokens_that_did_not_last_leave_nothing_behind(use_cache, model):
+    check_take_back(use_cache, model)
 
 
 # Mutants: each must break the law
@@ -203,6 +220,21 @@ def change_groups(monkeypatch, change):
         return right(self, tokens, change(group_ids, new), new, ask)
 
     monkeypatch.setattr(Steps, "__call__", call)
+
+
+def start_from_w_alone(monkeypatch):
+    def change(arguments):
+        arguments["query_ids"] = None
+
+    change_forward(monkeypatch, change)
+
+
+@pytest.mark.parametrize("check", [check_generate, check_resample])
+@pytest.mark.parametrize("mutant", [start_from_w_alone, laws.start_one_step_late])
+def test_the_law_catches_a_wrong_start(mutant, check, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError, match="step . differs by"):
+        check(WARM)
 
 
 @pytest.mark.parametrize("check", [check_generate, check_resample])
@@ -315,10 +347,10 @@ def positions(mask) -> set[tuple[int, int]]:
     return {tuple(pair) for pair in mask.nonzero().tolist()}
 
 
-def check_work(ids, group_ids, known, use_cache=True):
+def check_work(ids, group_ids, known, use_cache=True, model=GROUPED):
     content, predicted = needed(group_ids, known)
-    with laws.counted_work(GROUPED) as work:
-        done = generate(GROUPED, ids, group_ids, known, use_cache=use_cache)
+    with laws.counted_work(model) as work:
+        done = generate(model, ids, group_ids, known, use_cache=use_cache)
     passes = [len(row[row_predicted].unique()) for row, row_predicted in zip(group_ids, predicted, strict=True)]
     assert len(work.passes) == max(passes) and done.trace.passes == passes
     assert set(work.queries) == positions(predicted) and set(work.queries.values()) == {1}, "each is asked once"
@@ -327,9 +359,9 @@ def check_work(ids, group_ids, known, use_cache=True):
 
 
 @settings(max_examples=80, deadline=None)
-@given(laws.batches(given=1))
-def test_each_content_is_computed_once_and_each_position_asked_once(batch):
-    check_work(*batch)
+@given(laws.batches(given=1), st.sampled_from([GROUPED, WARM]))
+def test_each_content_is_computed_once_and_each_position_asked_once(batch, model):
+    check_work(*batch, model=model)
 
 
 def test_the_spy_sees_content_that_is_computed_twice():

@@ -13,10 +13,14 @@ from a3mini import groups, objective
 from a3mini.decode import dynamic, generate, resample, resample_log_likelihood
 from a3mini.decode.groupwise import Filling
 from a3mini.decode.steps import Steps
+from a3mini.rows import QUERY_STARTS
 
 V = 11
-MODEL = laws.in_double(laws.strong_model())
-SMALL = laws.in_double(laws.strong_model(seed=9, vocab_size=3))
+MODEL, WARM = (laws.in_double(laws.strong_model(query_start=start)) for start in QUERY_STARTS)
+SMALL, SMALL_WARM = (  # seeds whose order depends on what is filled
+    laws.in_double(laws.strong_model(seed, vocab_size=3, query_start=start))
+    for seed, start in zip((9, 0), QUERY_STARTS, strict=True)
+)
 STEP = Steps.__call__
 CRITERIA, CONTEXTS = ("confidence", "entropy", "random"), ("committed", "refreshed")
 
@@ -79,31 +83,32 @@ def by_loop(model, row, unknown, known, per_step, criterion, context, order, ban
     per_step=st.integers(1, 3),
     banned=st.sampled_from([(), (1, 2)]),
     penalty=st.sampled_from([1.0, 4.0]),
+    model=st.sampled_from([MODEL, WARM]),
 )
-def test_the_probability_against_a_loop(context, criterion, batch, per_step, banned, penalty):
+def test_the_probability_against_a_loop(context, criterion, batch, per_step, banned, penalty, model):
     ids, group_ids, known = batch
     ids[:, :2] = torch.tensor([0, 1])
     unknown = (group_ids > 0) & ~known
     known = (group_ids >= 0) & ~unknown
     options = {"per_step": per_step, "criterion": criterion, "context": context, "banned": banned}
     found = resample_log_likelihood(
-        MODEL, ids, unknown, **options, known=known, repetition_penalty=penalty, generator=generator()
+        model, ids, unknown, **options, known=known, repetition_penalty=penalty, generator=generator()
     )
     order = torch.rand(unknown.shape, generator=generator())
     assert (found[~unknown] == 0).all()
     with torch.no_grad():
         for b in range(len(ids)):
-            expected = by_loop(MODEL, ids[b], unknown[b], known[b], **options, order=order[b].tolist(), penalty=penalty)
+            expected = by_loop(model, ids[b], unknown[b], known[b], **options, order=order[b].tolist(), penalty=penalty)
             assert abs(found[b].sum().item() - expected) <= laws.EXACT
 
 
-def total(score=resample_log_likelihood, **options) -> float:
+def total(score=resample_log_likelihood, model=SMALL, **options) -> float:
     """The sum of the probabilities of all fillings, each alone where the order is drawn."""
     rows = laws.fillings(ROW, UNKNOWN, 3)
     if options.get("criterion") != "random":
         unknown, known = UNKNOWN.expand(len(rows), -1), KNOWN.expand(len(rows), -1)
-        return score(SMALL, rows, unknown, known=known, **options).sum(-1).exp().sum().item()
-    parts = [score(SMALL, row[None], UNKNOWN, known=KNOWN, generator=generator(3), **options) for row in rows]
+        return score(model, rows, unknown, known=known, **options).sum(-1).exp().sum().item()
+    parts = [score(model, row[None], UNKNOWN, known=KNOWN, generator=generator(3), **options) for row in rows]
     return torch.cat(parts).sum(-1).exp().sum().item()
 
 
@@ -116,6 +121,14 @@ def test_law_3_all_fillings_sum_to_1(criterion, context, per_step, limits):
     assert abs(found - 1) <= laws.EXACT
 
 
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_law_3_with_a_warm_start(criterion, context):
+    for per_step in (1, 2):
+        found = total(model=SMALL_WARM, criterion=criterion, context=context, per_step=per_step)
+        assert abs(found - 1) <= laws.EXACT
+
+
 IN_ORDER = torch.tensor([[0, 0, 1, 0, 0, 0]])  # known_groups
 
 
@@ -126,7 +139,8 @@ def test_law_3_with_known_tokens_in_order(criterion):
 
 @pytest.mark.parametrize("options", [{"context": "committed"}, {"context": "refreshed"}, {"known_groups": IN_ORDER}])
 @pytest.mark.parametrize("criterion", ["confidence", "entropy"])
-def test_in_these_tests_the_order_depends_on_what_is_filled(criterion, options, monkeypatch):
+@pytest.mark.parametrize("model", [SMALL, SMALL_WARM], ids=QUERY_STARTS)
+def test_in_these_tests_the_order_depends_on_what_is_filled(model, criterion, options, monkeypatch):
     """Otherwise law 3 would say nothing more than for fixed groups."""
     rows, right = laws.fillings(ROW, UNKNOWN, 3), Filling.write
     monkeypatch.setattr(
@@ -134,7 +148,7 @@ def test_in_these_tests_the_order_depends_on_what_is_filled(criterion, options, 
     )  # "draw" each filling
     options = {name: value.expand(27, -1) if name == "known_groups" else value for name, value in options.items()}
     unknown, known = UNKNOWN.expand(27, -1), KNOWN.expand(27, -1)
-    done = resample(SMALL, rows, unknown, criterion=criterion, known=known, **options)
+    done = resample(model, rows, unknown, criterion=criterion, known=known, **options)
     assert torch.equal(done.sequences, rows) and len(done.group_ids.unique(dim=0)) > 1
 
 
@@ -230,8 +244,9 @@ def test_the_check_catches_other_distributions():
     options=st.sampled_from(
         [{}, {"temperature": 0}, {"temperature": 0.5, "top_k": 2}, {"stop": 3}, {"banned": [1, 9]}]
     ),
+    model=st.sampled_from([MODEL, WARM]),
 )
-def test_log_probs_are_those_of_the_result(context, batch, per_step, criterion, ordered, options):
+def test_log_probs_are_those_of_the_result(context, batch, per_step, criterion, ordered, options, model):
     """One pass scores what was committed in order; the replay scores either."""
     ids, group_ids, known = batch
     ids[:, :2] = torch.tensor([0, 1])
@@ -240,14 +255,14 @@ def test_log_probs_are_those_of_the_result(context, batch, per_step, criterion, 
     how = {"per_step": per_step, "criterion": criterion, "context": context, "known": known}
     if ordered and context == "committed":
         how["known_groups"] = group_ids.clamp(min=0)
-    done = resample(MODEL, ids, unknown, **how, **options, generator=generator())
+    done = resample(model, ids, unknown, **how, **options, generator=generator())
     assert torch.equal(done.sequences[~unknown], ids[~unknown]) and torch.equal(done.known, known)
     if context == "committed":
-        terms = objective.log_likelihood(MODEL, done.sequences, done.group_ids, done.known, reduction="token")
+        terms = objective.log_likelihood(model, done.sequences, done.group_ids, done.known, reduction="token")
         same(done.log_probs, terms)
     if "stop" not in options:  # an end leaves positions that the replay would fill
         banned = options.get("banned", ())
-        replayed = resample_log_likelihood(MODEL, done.sequences, unknown, **how, banned=banned, generator=generator())
+        replayed = resample_log_likelihood(model, done.sequences, unknown, **how, banned=banned, generator=generator())
         same(done.log_probs, replayed)
         assert (done.group_ids[unknown] > 0).all()
     for row, row_unknown in zip(done.group_ids, unknown, strict=True):

@@ -13,9 +13,11 @@ from a3mini import groups, objective
 from a3mini.decode import generate
 from a3mini.decode.groupwise import Filling
 from a3mini.decode.steps import Steps
+from a3mini.rows import QUERY_STARTS
 
 V = 11
-MODEL = laws.in_double(laws.strong_model())
+MODEL, WARM = (laws.in_double(laws.strong_model(query_start=start)) for start in QUERY_STARTS)
+MODELS = st.sampled_from([MODEL, WARM])
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -49,13 +51,14 @@ def scored(model, done) -> None:
             {"stop": 4, "known": True},
         ]
     ),
+    model=MODELS,
 )
-def test_log_probs_are_those_of_the_result(batch, options):
+def test_log_probs_are_those_of_the_result(batch, options, model):
     """The model's own, whatever the temperature, the truncation and the bans."""
     ids, group_ids, known = batch
     known = known if options.get("known") else None
-    done = generate(MODEL, ids, group_ids, **{**options, "known": known, "generator": generator()})
-    scored(MODEL, done)
+    done = generate(model, ids, group_ids, **{**options, "known": known, "generator": generator()})
+    scored(model, done)
     predicted = (group_ids > 0) & ~(known if known is not None else group_ids == 0)
     assert torch.equal(done.sequences[~predicted], ids[~predicted]) and (done.log_probs[~predicted] == 0).all()
     assert torch.equal(done.known, (group_ids >= 0) & ~predicted)
@@ -200,15 +203,15 @@ def test_the_generator_decides():
 
 
 @settings(max_examples=40, deadline=None)
-@given(laws.batches(), st.sampled_from([{}, {"repetition_penalty": 1.5, "stop": 3}]))
-def test_each_row_of_a_batch_is_the_row_alone(batch, options):
+@given(laws.batches(), st.sampled_from([{}, {"repetition_penalty": 1.5, "stop": 3}]), MODELS)
+def test_each_row_of_a_batch_is_the_row_alone(batch, options, model):
     ids, group_ids, known = batch
-    together = generate(MODEL, ids, group_ids, known, temperature=0, **options)
+    together = generate(model, ids, group_ids, known, temperature=0, **options)
     for row in range(len(ids)):
         one = slice(row, row + 1)
         if not ((group_ids > 0) & ~known)[row].any():
             continue
-        alone = generate(MODEL, ids[one], group_ids[one], known[one], temperature=0, **options)
+        alone = generate(model, ids[one], group_ids[one], known[one], temperature=0, **options)
         assert torch.equal(alone.sequences, together.sequences[one])
         assert torch.equal(alone.group_ids, together.group_ids[one])
         assert torch.equal(alone.known, together.known[one])

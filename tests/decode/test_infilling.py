@@ -14,13 +14,17 @@ from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
 from a3mini.decode import infilling
 from a3mini.decode.infilling import CANDIDATES, ORDERS
 from a3mini.groups import KNOWN_ORDERS
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import corpus, data
 
 STORIES = [corpus.Story("", "The cat sat on the mat. The dog ran to the cat, and the cat ran off!")]
 TOKENIZER = data.train_tokenizer(STORIES, vocab_size=290)
 BOS, SPECIAL = TOKENIZER.bos_token_id, TOKENIZER.all_special_ids
 LIMIT = 64
-MODEL = laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT)
+MODEL, WARM = (
+    laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT, query_start=start)
+    for start in QUERY_STARTS
+)
 # For lengths: a random model's shortest text is always its likeliest, unless some of its choices are nearly certain.
 SHARP = laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT)
 with torch.no_grad():
@@ -118,10 +122,29 @@ def test_lengths_of_blanks():
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("size", [1, 2, 9])
 def test_scores_are_those_of_one_pass_over_the_result(order, known_order, size):
-    out = fill(order=order, known_order=known_order, size=size)
-    scores = objective.log_likelihood(MODEL, out.sequences, out.group_ids, out.known, reduction="token").detach()
+    for model in (MODEL, WARM):
+        out = fill(model=model, order=order, known_order=known_order, size=size)
+        scores = objective.log_likelihood(model, out.sequences, out.group_ids, out.known, reduction="token").detach()
+        same(out.log_probs, scores.to(out.log_probs.dtype))
+        passes = 2 * -(-3 // size) if order == "strided" else -(-6 // size)  # strided: one blank after the other
+        assert out.trace.passes == [passes]
+
+
+def test_strided_blanks_are_filled_far_apart():
+    """Blanks of 5 and 3 tokens, two at a time: the first and the fourth of a blank, and so on; then the next blank."""
+    out = fill(order="strided", size=2, tokens_per_blank=[5, 3])
+    assert out.group_ids[0][~out.known[0]].tolist() == [1, 2, 3, 1, 2, 4, 5, 4]
+    assert [len(step.positions) for step in out.trace.steps[0]] == [2, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("model", [MODEL, WARM], ids=QUERY_STARTS)
+def test_auto_lengths_and_strided_blanks(model):
+    """Rows of several lengths at once, with padding: the row that is kept is the row alone."""
+    out = fill(model=model, order="strided", size=2, tokens_per_blank="auto", candidates=(1, 3, 4), temperature=0)
+    assert len(out.blanks) == 2 and (out.group_ids >= 0).all()
+    scores = objective.log_likelihood(model, out.sequences, out.group_ids, out.known, reduction="token").detach()
     same(out.log_probs, scores.to(out.log_probs.dtype))
-    assert out.trace.passes == [-(-6 // size)]
+    assert torch.equal(out.group_ids, groups.infill(~out.known, 2, "strided"))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -156,7 +179,7 @@ def test_the_models_own_order_is_resample(order, known_order):
     assert out.trace.steps == right.trace.steps and out.trace.steps[0][0].considered
 
 
-@pytest.mark.parametrize("order", ["left_to_right", "random"])
+@pytest.mark.parametrize("order", groups.INFILL_ORDERS)
 def test_a_fixed_order_is_generate(order):
     source = generator()
     out = fill(order=order, size=2, temperature=0.7, top_k=5, repetition_penalty=1.3)

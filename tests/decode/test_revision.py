@@ -1,5 +1,7 @@
 """revision.py: what fits worst is reopened, and a row is only ever replaced by a better one."""
 
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import laws
@@ -13,9 +15,11 @@ from torch import Tensor
 from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
 from a3mini.attention import Visibility
 from a3mini.decode import leave_one_out, revise, revision
+from a3mini.rows import QUERY_STARTS
 
 V = 11
-MODEL = laws.strong_model()
+MODEL, WARM = (laws.strong_model(query_start=start) for start in QUERY_STARTS)
+MODELS = st.sampled_from([MODEL, WARM])
 LENGTH = 7
 
 
@@ -28,8 +32,10 @@ def tokens(batch: int, length: int = LENGTH, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def score(ids: Tensor, group_ids: Tensor, known: Tensor | None = None, reduction: str = "sequence") -> Tensor:
-    return objective.log_likelihood(MODEL, ids, group_ids, known, reduction).double()
+def score(
+    ids: Tensor, group_ids: Tensor, known: Tensor | None = None, reduction: str = "sequence", model=MODEL
+) -> Tensor:
+    return objective.log_likelihood(model, ids, group_ids, known, reduction).double()
 
 
 # --- each token given all others --------------------------------------------------------------------------------
@@ -76,16 +82,16 @@ def orders(draw):
 
 
 @settings(max_examples=40, deadline=None)
-@given(orders(), st.integers(1, 30))
-def test_leave_one_out_is_a_pass_for_every_token(order, batch_size):
+@given(orders(), st.integers(1, 30), MODELS)
+def test_leave_one_out_is_a_pass_for_every_token(order, batch_size, model):
     group_ids, known = order
     ids = tokens(*group_ids.shape)
-    expected = one_by_one(MODEL, ids, group_ids, known)
-    found = leave_one_out(MODEL, ids, group_ids, known, batch_size)
+    expected = one_by_one(model, ids, group_ids, known)
+    found = leave_one_out(model, ids, group_ids, known, batch_size)
     same(found.double(), expected)
     assert (found[(group_ids <= 0) | known] == 0).all()
     other_padding = ids.masked_fill(group_ids < 0, V - 1)
-    assert torch.equal(leave_one_out(MODEL, other_padding, group_ids, known, batch_size), found)
+    assert torch.equal(leave_one_out(model, other_padding, group_ids, known, batch_size), found)
 
 
 def test_of_the_order_only_padding_matters():
@@ -131,13 +137,13 @@ options = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(orders(), options, st.booleans(), st.integers(0, 3))
-def test_every_revision(order, chosen, keep_worse, seed):
+@given(orders(), options, st.booleans(), st.integers(0, 3), MODELS)
+def test_every_revision(order, chosen, keep_worse, seed, model):
     """Its numbers, what it may not touch, its trace; and that a row is never worse, unless that is asked for."""
     group_ids, known = order
     ids = tokens(*group_ids.shape, seed)
     copies = ids.clone(), group_ids.clone(), known.clone()
-    out = revise(MODEL, ids, group_ids, known, generator=generator(seed), keep_worse=keep_worse, **chosen)
+    out = revise(model, ids, group_ids, known, generator=generator(seed), keep_worse=keep_worse, **chosen)
     assert all(torch.equal(now, then) for now, then in zip((ids, group_ids, known), copies, strict=True))
 
     predicted = (group_ids > 0) & ~known
@@ -147,19 +153,22 @@ def test_every_revision(order, chosen, keep_worse, seed):
     changed = out.sequences != ids
     assert not torch.isin(out.sequences[changed], torch.tensor(chosen["banned"], dtype=torch.int64)).any()
 
-    same(out.before.double(), score(ids, group_ids, known))
-    same(out.after.double(), score(out.sequences, group_ids, known))
-    same(out.log_probs.double(), score(out.sequences, group_ids, known, "token"))
+    measure = partial(score, model=model)
+    same(out.before.double(), measure(ids, group_ids, known))
+    same(out.after.double(), measure(out.sequences, group_ids, known))
+    same(out.log_probs.double(), measure(out.sequences, group_ids, known, "token"))
     assert keep_worse or (out.after >= out.before).all()
     assert (out.after > out.before)[changed.any(-1)].all() or keep_worse
 
     there = out.group_ids >= 0
     assert torch.equal(out.trace.replay()[there], out.sequences[there])
     for row, steps in enumerate(out.trace.steps):
-        check_history(steps, ids[row].clone(), group_ids[row], known[row], chosen, keep_worse)
+        check_history(steps, ids[row].clone(), group_ids[row], known[row], chosen, keep_worse, measure)
 
 
-def check_history(steps: list, row: Tensor, group_ids: Tensor, known: Tensor, chosen: dict, keep_worse: bool) -> None:
+def check_history(
+    steps: list, row: Tensor, group_ids: Tensor, known: Tensor, chosen: dict, keep_worse: bool, score: Callable
+) -> None:
     """Step by step: what is taken out, what comes in, and what does not."""
     tries = [step for step in steps if step.action in ("reopen", "reject")]
     assert len(tries) <= chosen["rounds"]
@@ -254,17 +263,17 @@ def test_another_yardstick_would_make_rows_worse(monkeypatch):
 
 
 @settings(max_examples=25, deadline=None)
-@given(orders(), st.integers(1, 3), st.integers(1, 8))
-def test_rows_do_not_know_of_each_other(order, reopen, rounds):
+@given(orders(), st.integers(1, 3), st.integers(1, 8), MODELS)
+def test_rows_do_not_know_of_each_other(order, reopen, rounds, model):
     group_ids, known = order
     ids = tokens(*group_ids.shape)
-    together = revise(MODEL, ids, group_ids, known, reopen, rounds)
+    together = revise(model, ids, group_ids, known, reopen, rounds)
     for row in range(len(ids)):
         if not ((group_ids > 0) & ~known)[row].any():
             assert not together.trace.steps[row] and together.before[row] == together.after[row] == 0
             continue
         one = slice(row, row + 1)
-        alone = revise(MODEL, ids[one], group_ids[one], known[one], reopen, rounds)
+        alone = revise(model, ids[one], group_ids[one], known[one], reopen, rounds)
         assert torch.equal(alone.sequences[0], together.sequences[row])
         same(alone.log_probs[0], together.log_probs[row])
         assert [(s.action, s.positions, s.tokens, s.passes) for s in alone.trace.steps[0]] == [

@@ -17,14 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import chi_squared, same
 
-from a3mini import decode, groups, objective, speculative
+from a3mini import A3ForCausalLM, decode, groups, objective, speculative
 from a3mini.decode import Sampler, Trace
 from a3mini.decode.steps import Steps
+from a3mini.rows import QUERY_STARTS
 
 V = 3
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-TINY = laws.strong_model(4, vocab_size=V, num_key_value_heads=1, **SMALL)
-MODEL = laws.strong_model()
+TINY, TINY_WARM = (
+    laws.strong_model(4, vocab_size=V, num_key_value_heads=1, query_start=start, **SMALL) for start in QUERY_STARTS
+)
+MODEL, WARM = (laws.strong_model(query_start=start) for start in QUERY_STARTS)
+MODELS = st.sampled_from([MODEL, WARM])
 SAMPLES = 20_000
 RIGHT, WRONG = 1e-3, 1e-6  # a p-value above the first is what exact samples have; one below the second is a mistake
 
@@ -65,6 +69,11 @@ class Case:
     draft: int = 4
     use_cache: bool = True
     options: dict = field(default_factory=dict)
+    warm: bool = False  # the model whose query rows start from the token before
+
+    @property
+    def model(self) -> A3ForCausalLM:
+        return TINY_WARM if self.warm else TINY
 
     def row(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         group_ids = torch.tensor(self.groups)
@@ -84,7 +93,7 @@ def exact(case: Case) -> dict[tuple[int, ...], float]:
     fillings = torch.tensor(list(itertools.product(range(V), repeat=len(predicted))))
     rows = ids.repeat(len(fillings), 1)
     rows[:, predicted] = fillings
-    logits = TINY(rows, order.expand_as(rows)).logits
+    logits = case.model(rows, order.expand_as(rows)).logits
     conditional = {}
     for t in predicted:
         before = (order >= 0) & (order < order[t])
@@ -110,7 +119,7 @@ def sample(case: Case, generate=speculative.generate, seed: int = 0, **more) -> 
     # 20,000 histories would take longer than everything else
     with mock.patch.object(Trace, "commit"), mock.patch.object(Trace, "note"):
         rows = [part.expand(SAMPLES, -1) for part in (ids, group_ids, known)]
-        out = generate(TINY, *rows, **everything)
+        out = generate(case.model, *rows, **everything)
     predicted = ~known & (group_ids > 0)
     drawn = out.sequences.masked_fill(out.group_ids < 0, -1)[:, predicted]
     found, counts = torch.unique(drawn, dim=0, return_counts=True)
@@ -136,6 +145,8 @@ CASES = {
     ),
     "stop": Case(LEFT_TO_RIGHT, options={"stop": 2}),
     "stop, permuted": Case([0, 3, 1, 4, 2], draft=3, options={"stop": 0, "temperature": 1.5}),
+    "left to right, warm": Case(LEFT_TO_RIGHT, warm=True),
+    "permuted, warm": Case(PERMUTED, draft=3, warm=True),
 }
 
 
@@ -226,6 +237,38 @@ def test_the_chi_squared_test_rejects_mistakes(name):
     assert p < WRONG
 
 
+def test_the_chi_squared_test_rejects_drafts_that_start_nothing(monkeypatch):
+    """In the verifying pass a query row must start from the draft before it."""
+    laws.start_one_step_late(monkeypatch)
+    case = CASES["left to right, warm"]
+    assert chi_squared(sample(case, draft=case.draft), exact(case))[2] < WRONG
+
+
+@settings(max_examples=30, deadline=None)
+@given(laws.batches(), st.integers(2, 8), MODELS)
+def test_each_pass_is_a_full_pass_over_what_is_there(batch, draft, model):
+    """Law 4, for drafts and for what verifies them."""
+    ids, group_ids, known = batch
+    laws.exact_steps(
+        model,
+        lambda cached: speculative.generate(
+            model, ids, group_ids, known, generator=generator(), use_cache=cached, draft=draft
+        ),
+        1e-6,  # norms are float32
+    )
+
+
+def test_a_pass_whose_drafts_start_nothing_is_caught(monkeypatch):
+    laws.start_one_step_late(monkeypatch)
+    ids, group_ids = tokens(1, 8), groups.left_to_right(8)[None]
+    with pytest.raises(AssertionError, match="step . differs by"):
+        laws.exact_steps(
+            WARM,
+            lambda cached: speculative.generate(WARM, ids, group_ids, generator=generator(), use_cache=cached),
+            1e-6,
+        )
+
+
 def test_the_chi_squared_test_itself():
     """Against a known quantile, with rare cells in one, and with a cell that cannot be."""
     statistic, freedom, p = chi_squared({"a": 60, "b": 40}, {"a": 0.5, "b": 0.5})
@@ -269,12 +312,12 @@ def placed(steps, action: str) -> list:
 
 
 @settings(max_examples=120, deadline=None)
-@given(fillings(), options, st.integers(0, 3))
-def test_every_generation(filling, chosen, seed):
+@given(fillings(), options, st.integers(0, 3), MODELS)
+def test_every_generation(filling, chosen, seed, model):
     """Scores, passes and trace of rows with different structures, lengths and ends."""
     group_ids, known = filling
     ids = tokens(*group_ids.shape, seed)
-    out = speculative.generate(MODEL, ids, group_ids, known, generator=generator(seed), **chosen)
+    out = speculative.generate(model, ids, group_ids, known, generator=generator(seed), **chosen)
     order = torch.tensor([singletons_by_loop(*row) for row in zip(group_ids.tolist(), known.tolist(), strict=True)])
     drawn = (out.group_ids > 0) & ~out.known
 
@@ -290,7 +333,7 @@ def test_every_generation(filling, chosen, seed):
     assert not torch.isin(out.sequences[drawn], torch.tensor(chosen["banned"], dtype=torch.int64)).any()
 
     # its scores are those of one pass over the result
-    scores = objective.log_likelihood(MODEL, out.sequences, out.group_ids, known, reduction="token")
+    scores = objective.log_likelihood(model, out.sequences, out.group_ids, known, reduction="token")
     same(out.log_probs, scores.detach().to(out.log_probs.dtype))
 
     # no more passes than tokens; one token at a time takes as many
@@ -326,30 +369,30 @@ def check_rounds(steps: list, order: list[int], draft: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(fillings(), st.integers(1, 8), st.booleans(), st.sampled_from([1.0, 1.4]), st.sampled_from([None, 4]))
-def test_greedy_is_one_by_one_greedy_and_draws_nothing(filling, draft, use_cache, penalty, stop):
+@given(fillings(), st.integers(1, 8), st.booleans(), st.sampled_from([1.0, 1.4]), st.sampled_from([None, 4]), MODELS)
+def test_greedy_is_one_by_one_greedy_and_draws_nothing(filling, draft, use_cache, penalty, stop, model):
     group_ids, known = filling
     ids = tokens(*group_ids.shape)
     settings_ = {"temperature": 0.0, "repetition_penalty": penalty, "stop": stop}
     source = generator(5)
     before = source.get_state(), torch.get_rng_state()
     out = speculative.generate(
-        MODEL, ids, group_ids, known, generator=source, draft=draft, use_cache=use_cache, **settings_
+        model, ids, group_ids, known, generator=source, draft=draft, use_cache=use_cache, **settings_
     )
     assert torch.equal(before[0], source.get_state()) and torch.equal(before[1], torch.get_rng_state())
-    right = decode.generate(MODEL, ids, speculative.singletons(group_ids, known), known, **settings_)
+    right = decode.generate(model, ids, speculative.singletons(group_ids, known), known, **settings_)
     assert torch.equal(out.sequences, right.sequences) and torch.equal(out.group_ids, right.group_ids)
     same(out.log_probs, right.log_probs)
     assert all(fewer <= more for fewer, more in zip(out.trace.passes, right.trace.passes, strict=True))
 
 
 @settings(max_examples=40, deadline=None)
-@given(fillings(), options, st.integers(0, 3))
-def test_the_cache_changes_nothing(filling, chosen, seed):
+@given(fillings(), options, st.integers(0, 3), MODELS)
+def test_the_cache_changes_nothing(filling, chosen, seed, model):
     group_ids, known = filling
     ids = tokens(*group_ids.shape, seed)
     first, second = (
-        speculative.generate(MODEL, ids, group_ids, known, generator=generator(seed), **{**chosen, "use_cache": cached})
+        speculative.generate(model, ids, group_ids, known, generator=generator(seed), **{**chosen, "use_cache": cached})
         for cached in (True, False)
     )
     assert torch.equal(first.sequences, second.sequences) and torch.equal(first.group_ids, second.group_ids)
@@ -459,15 +502,15 @@ def test_singletons_by_example():
 
 
 @settings(max_examples=30, deadline=None)
-@given(fillings())
-def test_known_tokens_score_nothing_and_single_tokens_are_a_distribution(filling):
+@given(fillings(), st.sampled_from([TINY, TINY_WARM]))
+def test_known_tokens_score_nothing_and_single_tokens_are_a_distribution(filling, model):
     """Law 3 for the refined order: the first row's results sum to 1 over a vocabulary of three."""
     group_ids, known = filling[0][:1], filling[1][:1]
     order = speculative.singletons(group_ids, known)
-    scores = objective.log_likelihood(TINY, tokens(1, 7) % V, order, known, reduction="token").detach()
+    scores = objective.log_likelihood(model, tokens(1, 7) % V, order, known, reduction="token").detach()
     assert scores.shape == (1, 7) and (scores[known | (order <= 0)] == 0).all()
     if int(((order > 0) & ~known).sum()) <= 5:
-        laws.a_probability(TINY, tokens(1, 7) % V, order, known)
+        laws.a_probability(model, tokens(1, 7) % V, order, known)
 
 
 BAD = {

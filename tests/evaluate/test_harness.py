@@ -28,6 +28,7 @@ TOKENIZER = data.train_tokenizer(STORIES, vocab_size=290)
 SHAPE = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 24, "bos_token_id": 1, "eos_token_id": 2}
 LLAMA = strong_llama(**SHAPE)
 MODEL = strong_model(**SHAPE)
+WARM = strong_model(query_start="previous", **SHAPE)
 # the pairs differ in length, spaces stand on either side of the cut, one has no context, one does not fit (24 tokens)
 PAIRS = [
     ("The cat", " sat on the mat."),
@@ -189,18 +190,25 @@ FACTORISATIONS = {
     "random order": {"order": "random", "seed": 5},
     "random groups of 2": {"order": "random", "size": 2},
     "given together": {"known_order": "together"},
+    "random groups of 2, warm": {"order": "random", "size": 2, "model": WARM},
 }
 
 
 @pytest.mark.parametrize("options", FACTORISATIONS.values(), ids=FACTORISATIONS)
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_query_stream_is_a_loop_over_log_likelihood(options, batch_size):
-    lm = A3LM(MODEL, TOKENIZER, batch_size=batch_size, **options)
+    lm = A3LM(**{"model": MODEL, "tokenizer": TOKENIZER, "batch_size": batch_size, **options})
     asked = requests(*PAIRS[:6]) + both(*SIDES)
     rows = [lm.encode(*one.args[:2], *(more["suffix"] for more in one.args[2:])) for one in asked]
     expected = [by_loop(lm, row) for row in rows]
     same(ask(lm, asked), expected, 1e-5)
     assert len({round(score, 3) for score, _ in expected}) == len(expected), "no two requests score the same"
+
+
+def test_an_untrained_warm_query_stream_is_the_source(theirs):
+    """From left to right it scores what the content stream scores, and so what lm-eval's own class does."""
+    asked = requests(*PAIRS[:3])
+    same(ask(A3LM(WARM, TOKENIZER), asked), ask(theirs, asked), 1e-4)
 
 
 @torch.no_grad()

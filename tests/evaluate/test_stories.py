@@ -31,6 +31,7 @@ TOKENIZER = data.train_tokenizer([corpus.Story("", " ".join(story)) for story in
 SIZES = dict(vocab_size=len(TOKENIZER) + 2, max_position_embeddings=256)  # two numbers that stand for no token
 LLAMA = strong_llama(**SIZES)
 MODEL = from_autoregressive(LLAMA, dtype=torch.float64)
+WARM = from_autoregressive(LLAMA, dtype=torch.float64, query_start="previous")
 DIFFUSION = MaskedDiffusionModel.from_autoregressive(LLAMA)
 SYSTEMS = {
     "a3, 1": Groupwise(MODEL),
@@ -38,6 +39,7 @@ SYSTEMS = {
     "a3, in order": Groupwise(MODEL, 1, "left_to_right"),
     "a3, left": Groupwise(MODEL, sides="left"),
     "a3, drawn": Groupwise(MODEL, temperature=1.0),
+    "a3, far apart": Groupwise(WARM, 2, order="strided"),
     "dynamic": Dynamic(MODEL),
     "dynamic, 2, in order": Dynamic(MODEL, 2, known="left_to_right"),
     "diffusion": Diffusion(DIFFUSION),
@@ -248,9 +250,10 @@ def test_draws_depend_on_the_seed(name):
 
 @pytest.mark.parametrize("known", groups.KNOWN_ORDERS)
 @pytest.mark.parametrize("size", [1, 2, 4])
-@pytest.mark.parametrize("order", ["left_to_right", "confidence"])
+@pytest.mark.parametrize("order", ["left_to_right", "strided", "confidence"])
 def test_a3_does_what_infill_does(order, size, known):
-    system = Groupwise(MODEL, size, known) if order == "left_to_right" else Dynamic(MODEL, size, known=known)
+    fixed = order in groups.INFILL_ORDERS
+    system = Groupwise(MODEL, size, known, order=order) if fixed else Dynamic(MODEL, size, known=known)
     filled = fill(system, STORIES, TOKENIZER)
     for n, story in enumerate(STORIES):
         length = len(tokens(f" {story.middle}"))
@@ -352,7 +355,7 @@ def nats_by_hand(name: str, story: Cloze) -> torch.Tensor:
         position = torch.arange(ids.shape[1])[None]
         return -objective.log_likelihood(MODEL, ids, torch.where(blank, 1000 + position, position), ~blank)[0]
     if name.startswith("a3"):
-        return -objective.log_likelihood(MODEL, ids, groups.infill(blank, system.size))[0]
+        return -objective.log_likelihood(system.model, ids, groups.infill(blank, system.size, system.order))[0]
     if name.startswith("dynamic"):
         positions = torch.arange(ids.shape[1])[None] if system.known == "left_to_right" else None
         return -decode.resample_log_likelihood(
@@ -404,6 +407,11 @@ def test_a_suffix_moves_the_likelihood_of_those_who_read_it():
             "known must be one of together, left_to_right; got 'mixed'",
         ),
         (lambda: Groupwise(MODEL, sides="right"), ValueError, "sides must be one of both, left"),
+        (
+            lambda: Groupwise(MODEL, order="random"),  # whose likelihood depends on the draw
+            ValueError,
+            "order must be one of left_to_right, strided; got 'random'",
+        ),
         (lambda: Dynamic(MODEL, 0), ValueError, "per_step"),
         (lambda: Diffusion(DIFFUSION, order="spiral"), ValueError, "order must be one of confidence, random"),
         (lambda: LeftOnly(LLAMA, -1.0), ValueError, "temperature"),

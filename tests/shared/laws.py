@@ -2,14 +2,17 @@
 
 The oracle for both streams at any grouping is Hugging Face's Llama: give it the T token embeddings and then
 T copies of w as inputs, both at positions 0 .. T-1, and a mask that lets nobody see the copies. Its first T
-rows are then the content stream and its last T rows the query stream.
+rows are then the content stream and its last T rows the query stream. With ``query_start="previous"`` some copies of w
+are a token's embedding at its position instead; ``starts_by_loop`` says which.
 """
 
 import functools
+import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, objective
+from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, objective, rows
 from a3mini.attention import Visibility
 from a3mini.decode import Generation
 from a3mini.decode.steps import Steps
@@ -53,9 +56,9 @@ def strong_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
     return model
 
 
-def strong_model(seed: int = 0, **changes) -> A3ForCausalLM:
+def strong_model(seed: int = 0, query_start: str = "vector", **changes) -> A3ForCausalLM:
     """The same weights as A3, with a random w."""
-    model = from_autoregressive(strong_llama(seed, **changes), dtype=torch.float64)
+    model = from_autoregressive(strong_llama(seed, **changes), dtype=torch.float64, query_start=query_start)
     with torch.no_grad():
         model.model.query_embedding.normal_()
     assert context_effect(model) >= 0.1, "the model hardly uses its context, so the laws would test nothing"
@@ -100,6 +103,47 @@ def parity(model: A3ForCausalLM, llama: LlamaForCausalLM, input_ids: Tensor, tol
 
 
 @torch.no_grad()
+def query_parity(
+    model: A3ForCausalLM, llama: LlamaForCausalLM, input_ids: Tensor, tolerance: float = EXACT, **asked
+) -> float:
+    """Law 1 for the warm start: at left-to-right singletons the query stream, too, is the source model, one token on.
+
+    Args:
+        asked: what else the model is asked for, such as ``content_logits=True``.
+
+    Returns:
+        the largest difference.
+    """
+    group_ids = groups.left_to_right(input_ids.shape[1]).to(input_ids.device).expand_as(input_ids)
+    ours = model(input_ids, group_ids, **asked).logits
+    difference = (ours[:, 1:] - llama(input_ids).logits[:, :-1]).abs().max().item()
+    assert difference <= tolerance, f"query logits differ from Llama's of the token before by {difference}"
+    return difference
+
+
+def starts_by_loop(start: str, tokens: Tensor, group_ids: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What a query row at each position starts from, (B, T) each: a token or ``FROM_VECTOR``, and where it stands."""
+    found, places = torch.full_like(tokens, rows.FROM_VECTOR), torch.zeros_like(tokens)
+    for b in range(len(tokens)):
+        for i in range(tokens.shape[1]):
+            places[b, i] = i
+            if start == "vector" or i == 0 or not 0 <= group_ids[b, i - 1] < group_ids[b, i]:
+                continue
+            if seen is None or seen[b, i - 1]:
+                found[b, i], places[b, i] = tokens[b, i - 1], i - 1
+    return found, places
+
+
+def mutate_starts(monkeypatch, old: str, new: str) -> None:
+    """Make one mistake in ``rows.Starts.of``."""
+    source = inspect.getsource(rows)
+    assert source.count(old) == 1, f"the mutant does not fit the code any more: {old}"
+    mutant = ModuleType("mutant")
+    exec(source.replace(old, new), mutant.__dict__)
+    monkeypatch.setattr(rows.Starts, "of", mutant.Starts.of)
+
+
+@torch.no_grad()
 def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Content and query logits (B, T, V) computed by Hugging Face's Llama; see the top of this file."""
     config = LlamaConfig(**{key: getattr(model.config, key) for key in model.config.to_dict() if key != "model_type"})
@@ -108,13 +152,15 @@ def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Ten
     llama.load_state_dict(weights)
     batch, length = input_ids.shape
     tokens = llama.model.embed_tokens(input_ids)
-    inputs = torch.cat((tokens, model.model.query_embedding.expand(batch, length, -1)), dim=1)
+    start, places = starts_by_loop(model.config.query_start, input_ids, group_ids)
+    cold, warm = model.model.query_embedding, llama.model.embed_tokens(start.clamp(min=0))
+    inputs = torch.cat((tokens, torch.where((start == rows.FROM_VECTOR)[..., None], cold, warm)), dim=1)
     allowed = torch.zeros(batch, 2 * length, 2 * length, dtype=torch.bool)
     allowed[:, :length, :length] = masks.content_mask(group_ids)
     allowed[:, length:, :length] = masks.query_mask(group_ids)
     bias = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(~allowed, float("-inf"))
     bias = bias.masked_fill(~allowed.any(-1, keepdim=True), 0.0)  # rows that see nothing: not compared
-    positions = torch.arange(length).repeat(2).expand(batch, -1)
+    positions = torch.cat((torch.arange(length).expand(batch, -1), places), dim=1)
     logits = llama(inputs_embeds=inputs, attention_mask=bias[:, None], position_ids=positions, use_cache=False).logits
     return logits[:, :length], logits[:, length:]
 
@@ -158,6 +204,7 @@ def exact_cache(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, tole
     full = model(input_ids, group_ids).logits[0]
     ids, groups_of = input_ids[0], group_ids[0]
     cache, seen = DynamicCache(), torch.empty(0, dtype=torch.int64)
+    start, places = starts_by_loop(model.config.query_start, input_ids, group_ids)
     new = (groups_of == 0).nonzero()[:, 0]
     for group in groups_of[groups_of > 0].unique():
         query = (groups_of == group).nonzero()[:, 0]
@@ -170,7 +217,8 @@ def exact_cache(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, tole
         )
         hidden, _ = model.model(
             content_ids=ids[None, new],
-            positions=torch.cat((new, query))[None],
+            query_ids=start[:, query],
+            positions=torch.cat((new, places[0, query]))[None],
             visible=Visibility.of(mask[None]),
             kernel="sdpa",
             keep_content=False,
@@ -228,6 +276,21 @@ def recorded_steps() -> Iterator[list[Pass]]:
         yield passes
 
 
+def start_one_step_late(monkeypatch) -> None:
+    """A mutant: in decoding a query row does not start from what is fed in the same step."""
+    call, of, now = Steps.__call__, rows.Starts.of, {}
+
+    def wrong_call(self, tokens, group_ids, new, ask):
+        now["new"] = new
+        return call(self, tokens, group_ids, new, ask)
+
+    def wrong_start(start, query, tokens, group_ids, seen=None):
+        return of(start, query, tokens, group_ids, None if seen is None else seen & ~now["new"])
+
+    monkeypatch.setattr(Steps, "__call__", wrong_call)
+    monkeypatch.setattr(rows.Starts, "of", wrong_start)
+
+
 @torch.no_grad()
 def exact_steps(model: A3ForCausalLM, decode: Callable[[bool], Generation], tolerance: float = EXACT) -> Generation:
     """Law 4 for a whole decoding: with the cache as without it, and each step as one full pass over what is there.
@@ -264,14 +327,16 @@ def counted_work(model: A3ForCausalLM) -> Iterator[Work]:
     """A spy on the forward pass. Every batch row needs a given token: then who sees nothing only fills up."""
     work, right = Work(Counter(), Counter(), []), model.model.forward
 
-    def forward(content_ids: Tensor, positions: Tensor, visible: Visibility, **others):
-        number = content_ids.shape[1]
+    def forward(content_ids: Tensor, positions: Tensor, visible: Visibility, query_ids: Tensor | None = None, **others):
+        number, places = content_ids.shape[1], positions.clone()
+        if query_ids is not None:  # what starts from the token before stands one further
+            places[:, number:] += query_ids != rows.FROM_VECTOR
         real = torch.ones(positions.shape, dtype=torch.bool) if visible.empty is None else ~visible.empty[..., 0]
         for stream, part in ((work.content, slice(0, number)), (work.queries, slice(number, None))):
             row, slot = real[:, part].nonzero().T
-            stream.update(zip(row.tolist(), positions[:, part][row, slot].tolist(), strict=True))
+            stream.update(zip(row.tolist(), places[:, part][row, slot].tolist(), strict=True))
         work.passes.append(int(real[:, :number].sum()))
-        return right(content_ids=content_ids, positions=positions, visible=visible, **others)
+        return right(content_ids=content_ids, positions=positions, visible=visible, query_ids=query_ids, **others)
 
     with mock.patch.object(model.model, "forward", forward):
         yield work

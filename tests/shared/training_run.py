@@ -61,9 +61,9 @@ def small_blocks(rows: int = 10, width: int = 12) -> Blocks:
     return Blocks(ids.masked_fill(~real, 0), lengths, torch.arange(rows), ends)
 
 
-def small_run(folder: Path | None, dropout: float = 0.1, **changes) -> A3ForCausalLM:
-    """Train, with evaluation and checkpoints."""
-    model = small_model(attention_dropout=dropout)
+def small_run(folder: Path | None, dropout: float = 0.1, start: str = "vector", **changes) -> A3ForCausalLM:
+    """Train, with evaluation and checkpoints; ``start`` is what query rows start from."""
+    model = small_model(attention_dropout=dropout, query_start=start)
     held_out = HeldOut(small_blocks(5))
     train(model, AnyOrder(Curriculum.preset("spans")), small_blocks(), TrainConfig(**{**CONFIG, **changes}), folder,
           held_out, quiet=True)  # fmt: skip
@@ -122,7 +122,7 @@ if __name__ == "__main__":
         import peft  # noqa: F401  once, for all children
 
         dice = random.Random()
-        print(json.dumps([killed(out / "full", dice), killed(out / "lora", dice, lora_rank=2)]))
+        print(json.dumps([killed(out / "full", dice), killed(out / "lora", dice, lora_rank=2, start="previous")]))
     elif os.environ["RANK"] == "0":
         run_and_save(out, dropout=0.0)  # every process draws its own dropout
     else:

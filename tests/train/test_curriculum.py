@@ -29,10 +29,14 @@ def check_groups(group_ids, kind, size, sentence_ends):
     assert groups.check(group_ids).shape == (length,) and group_ids[0] == 0 and group_ids.min() == 0
     used, counts = group_ids[group_ids > 0].unique(return_counts=True)
     assert len(used) and used.tolist() == list(range(1, len(used) + 1))
-    assert (counts[:-1] == size).all() and 1 <= counts[-1] <= size
-    if kind in ("blocks", "shuffled"):
+    assert (counts <= size).all() and (counts.diff() <= 0).all()
+    if kind == "strided":
+        assert torch.equal(group_ids, groups.strided(length, size))
+    else:
+        assert (counts[:-1] == size).all()
+    if kind in ("blocks", "shuffled", "strided"):
         assert (group_ids == 0).sum() == 1
-    if kind != "shuffled":
+    if kind not in ("shuffled", "strided"):
         at = (group_ids > 0).nonzero().flatten()
         assert torch.equal(at, torch.arange(int(at[0]), int(at[-1]) + 1)), "the unknown tokens are contiguous"
         assert (group_ids[at].diff() >= 0).all(), "they are filled from left to right"
@@ -62,7 +66,7 @@ def test_a_blank_can_stand_anywhere():
 
 @pytest.mark.parametrize("bad", [{"kind": "spiral"}, {"kind": "blocks", "size": 0}, {"kind": "blocks", "size": 1.5}])
 def test_bad_groupings(bad):
-    with pytest.raises(ValueError, match=r"kind must be one of blocks, shuffled, span, sentence|at least 1"):
+    with pytest.raises(ValueError, match=r"kind must be one of blocks, shuffled, strided, span, sentence|at least 1"):
         Grouping(**bad)
 
 
@@ -206,12 +210,27 @@ def test_the_presets_are_what_they_say():
     assert kinds("stage3") == [{"shuffled"}]
     assert kinds("no_stage2") == [{"blocks"}, {"shuffled"}]
     assert kinds("spans")[-1] == {"shuffled", "span", "sentence"}
+    assert kinds("mixed") == [set(KINDS)]
     one = draw("paper", 0.0, range(3))
     assert torch.equal(one, groups.left_to_right(40).expand(3, -1))  # stage 1 is autoregression
     assert torch.equal(draw("paper", 0.3, [0])[0], groups.blocks(40, 2))
     assert Curriculum.preset("no_stage2").stages[0] == Curriculum.preset("paper").stages[0]
     with pytest.raises(ValueError, match="there is no curriculum 'stage2'; there are paper, official"):
         Curriculum.preset("stage2")
+
+
+def test_the_mixture_is_drawn_by_its_weights():
+    """A tenth left to right, more than half far apart or in random order; the same from the first step to the last."""
+    (stage,) = Curriculum.preset("mixed").stages
+    assert {part.kind: part.sizes for part in stage.parts if part.sizes != (1,)} == {"strided": (2, 4, 8)}
+    drawn = [[stage.choose(at, generator_for(n)) for n in range(1000)] for at in (0.0, 0.5, 0.999)]
+    assert drawn[0] == drawn[1] == drawn[2] and not any(part.grow for part in stage.parts)
+    whole = sum(part.weight for part in stage.parts)
+    for part in stage.parts:
+        found = sum(grouping.kind == part.kind for grouping in drawn[0])
+        assert abs(found - 1000 * part.weight / whole) < 4 * (1000 * part.weight / whole) ** 0.5
+    shares = {part.kind: part.weight / whole for part in stage.parts}
+    assert abs(shares["blocks"] - 0.1) < 1e-9 and shares["shuffled"] + shares["strided"] >= 0.5
 
 
 # Files
@@ -248,7 +267,7 @@ def stage(**changes) -> str:
         ("stages: [{name: a, share: 1}]", "'parts'"),
         (stage(parts=[]), "the stage 'a' has no parts"),
         (stage(parts="blocks"), "must be a mapping"),
-        (stage(kind="spiral"), "kind must be one of blocks, shuffled, span, sentence; got 'spiral'"),
+        (stage(kind="spiral"), "kind must be one of blocks, shuffled, strided, span, sentence; got 'spiral'"),
         (stage(sizes=[]), "needs at least one group size"),
         (stage(sizes=[0]), "size must be an integer of at least 1, got 0"),
         (stage(sizes=[1.5]), "got 1.5"),

@@ -18,6 +18,7 @@ from a3mini import adapter, groups, objective, runs
 from a3mini.evaluate import HeldOut
 from a3mini.groups import KNOWN_ORDERS
 from a3mini.model import A3MLP
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import (
     AnyOrder,
     Autoregressive,
@@ -70,7 +71,10 @@ def launch(command: list[str]) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_again_and_again_equals_uninterrupted(tmp_path):
-    """SIGKILL at random moments; weights and metrics are equal bit for bit, with all weights trained and with LoRA."""
+    """SIGKILL at random moments; weights and metrics are equal bit for bit, with all weights trained and with LoRA.
+
+    LoRA's query rows start from the token before, the others' from w.
+    """
     kills = json.loads(launch([sys.executable, str(SCRIPT), str(tmp_path), "--kill"]).splitlines()[-1])
     assert min(kills) >= 1, "nothing was killed"
     for kind in ("full", "lora"):
@@ -476,6 +480,41 @@ def test_a_folder_with_another_run_is_refused(what, named, tmp_path):
     assert named in str(caught.value) and "choose another folder" in str(caught.value)
     assert (tmp_path / "run.json").read_text() == record
     weights_after(folder=tmp_path)  # the old one can go on
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, "previous"), ("vector", "previous"), ("previous", "vector")])
+@pytest.mark.parametrize("rank", [0, 2], ids=["full", "lora"])
+def test_another_start_of_query_rows_is_another_run(first, second, rank, tmp_path):
+    def run(start):
+        model = small_model() if start is None else small_model(query_start=start)
+        return weights_after(model, folder=tmp_path, lora_rank=rank)
+
+    made = run(first)
+    with pytest.raises(ValueError, match=r"another configuration \(model.query_start: .*now "):
+        run(second)
+    assert distance(made, run(first)) == 0
+    if first != "previous":  # a config that does not say means the paper's, as every config before there was a choice
+        assert distance(made, run("vector")) == distance(made, run(None)) == 0
+
+
+@pytest.mark.parametrize("start", QUERY_STARTS)
+def test_an_adapter_knows_its_start(start, tmp_path):
+    """Applied to a model that was built with the other one, it predicts as the trained model does."""
+    other = next(name for name in QUERY_STARTS if name != start)
+    trained, fresh = small_model(query_start=start), small_model(query_start=other)
+    train(trained, RECIPE, BLOCKS, config(lora_rank=2), tmp_path, quiet=True)
+    assert adapter.apply(fresh, tmp_path / "adapter")["query_start"] == fresh.config.query_start == start
+    ids, group_ids = BLOCKS.input_ids[:1], groups.left_to_right(12)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(ids, group_ids).logits, trained(ids, group_ids).logits, rtol=0, atol=1e-3)
+        fresh.config.query_start = other
+        assert (fresh(ids, group_ids).logits - trained(ids, group_ids).logits).abs().max() > 1e-2
+    before = {name: weight.clone() for name, weight in small_model().state_dict().items()}
+    again = small_model(query_start=other)
+    with pytest.raises(ValueError, match=f'start from "{start}", but those of this model start from "{other}"'):
+        train(again, RECIPE, BLOCKS, config(lora_rank=2), quiet=True, start=tmp_path / "adapter")
+    assert distance(again.state_dict(), before) == 0
+    train(small_model(query_start=start), RECIPE, BLOCKS, config(lora_rank=2), quiet=True, start=tmp_path / "adapter")
 
 
 def moved(model, by: float = 0.01):

@@ -30,6 +30,8 @@ CASES = {
     "mixed precision, LoRA": (WIDE, 4, 64, 0.25, "bf16", "lora", False),
     "checkpointing": (WIDE, 4, 64, 1.0, "fp32", "full", True),
     "checkpointing, LoRA": (WIDE, 4, 64, 0.25, "fp32", "lora", True),
+    "a warm start": ({**WIDE, "query_start": "previous"}, 4, 64, 1.0, "fp32", "full", False),
+    "a warm start, mixed precision, LoRA": ({**WIDE, "query_start": "previous"}, 4, 64, 0.25, "bf16", "lora", False),
 }
 
 
