@@ -3,6 +3,7 @@
     python benchmarks/gpu_lab.py prepare --data FOLDER --out LAB    texts to rows of tokens; a CPU, some minutes
     python benchmarks/gpu_lab.py run --lab LAB --out OUT            trains all arms; writes each when it is done
     python benchmarks/gpu_lab.py run --lab LAB --out OUT --smoke    a tiny model and a few steps, on a CPU
+    python benchmarks/gpu_lab.py report --out OUT                   OUT/gpu_lab.json to book/results, with intervals
 
 The arms see the same rows in the same order. Every row of both streams is computed at every position, so a batch has
 one shape, layers and head are compiled, and no operation waits for a value. A row's grouping is drawn on the device, by
@@ -26,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,12 +38,13 @@ from torch import Tensor, nn
 
 from a3mini import A3Config, A3ForCausalLM, adapter, from_autoregressive, groups, pretrained, rows, runs, sources
 from a3mini.attention import Visibility
+from a3mini.evaluate import intervals
 from a3mini.evaluate.held_out import draw as draw_groups
 from a3mini.train import data
 from a3mini.train.corpus import Story
 from a3mini.train.curriculum import Grouping, generator_for
 from a3mini.train.data import Blocks
-from benchmarks.record import command_line
+from benchmarks.record import RESULTS, command_line
 
 LENGTH = 256  # tokens of a row
 BATCH = 64  # rows of a step
@@ -384,8 +387,10 @@ def precision(device: str):
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
 
-def train(trainer: Trainer, arm: Arm, text: Text, batch: int, held_out, seed: int, say: Callable) -> dict:
-    """Train an arm from the start; its curve, and the held-out losses of each row at the end."""
+def train(
+    trainer: Trainer, arm: Arm, text: Text, batch: int, held_out: HeldOut, seed: int, say: Callable, keep: Callable
+) -> None:
+    """Train an arm from the start; ``keep`` gets what there is at every measurement, its curve and the rows' losses."""
     trainer.start(seed)
     trainer.model.config.query_start = arm.query_start
     trained = [w for w in trainer.model.parameters() if w.requires_grad]
@@ -398,7 +403,7 @@ def train(trainer: Trainer, arm: Arm, text: Text, batch: int, held_out, seed: in
     warm_up = max(1, min(50, arm.steps // 10))
     curve, tokens, began, training = [], torch.zeros((), device=trainer.device), time.perf_counter(), 0.0
     marks = {0, arm.steps // 20, arm.steps // 10, arm.steps // 4, arm.steps // 2, arm.steps}
-    found = None
+    settings = arm._asdict() | {"batch_rows": batch, "length": LENGTH, "seed": seed, "low_rank": trainer.low_rank}
     for step in range(arm.steps + 1):
         if step in marks:
             wait()
@@ -406,6 +411,8 @@ def train(trainer: Trainer, arm: Arm, text: Text, batch: int, held_out, seed: in
             found = held_out_losses(trainer, arm.kind, held_out, MEASURED if step == arm.steps else WATCHED)
             curve.append({"step": step, "tokens": int(tokens), "seconds": round(training, 2), "losses": means(found)})
             say(f"    {curve[-1]}")
+            keep({"settings": settings, "curve": curve, "held_out_rows": found,
+                  "tokens_per_second": round(int(tokens) / max(training, 1e-9))})  # fmt: skip
             began = time.perf_counter()
         if step == arm.steps:
             break
@@ -420,9 +427,6 @@ def train(trainer: Trainer, arm: Arm, text: Text, batch: int, held_out, seed: in
         optimizer.step()
         optimizer.zero_grad()
         tokens += count
-    settings = arm._asdict() | {"batch_rows": batch, "length": LENGTH, "seed": seed, "low_rank": trainer.low_rank}
-    return {"settings": settings, "curve": curve, "held_out_rows": found,
-            "tokens_per_second": round(int(tokens) / training)}  # fmt: skip
 
 
 def wait() -> None:
@@ -462,16 +466,13 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out.mkdir(parents=True, exist_ok=True)
     result = {"command": command_line(), "versions": runs.versions(), "hardware": runs.hardware(),
-              "date": datetime.now(UTC).date().isoformat(), "arms": {}}  # fmt: skip
+              "date": datetime.now(UTC).date().isoformat(), "threads": torch.get_num_threads(), "arms": {}}  # fmt: skip
 
     def say(*what) -> None:
         print(f"{time.perf_counter() - began:6.1f} s ", *what, flush=True)
 
     def left() -> float:
         return seconds - (time.perf_counter() - began)
-
-    def write() -> None:
-        runs.write_json(out / "gpu_lab.json", result)
 
     compact_file = lab / "compact_rows.safetensors"
     command = [sys.executable, __file__, "compact", "--lab", str(lab), "--out", str(compact_file)]
@@ -505,25 +506,32 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
     trainer, batch = Trainer(source.to(device), True, compiled=not smoke), 4 if smoke else BATCH
     result["tokenizer"], speed = data.tokenizer_fingerprint(tokenizer), {}
 
+    silent = (lambda *_: None, lambda _: None)
+
+    def keep(name: str, found: dict) -> None:
+        """What was measured so far is written at once: a machine can go at any time."""
+        result["arms"][name] = found
+        result["seconds"] = round(time.perf_counter() - began, 1)
+        runs.write_json(out / "gpu_lab.json", result)
+
     def steps_of(tokens: float) -> int:
         return 4 if smoke else max(50, round(tokens / (batch * LENGTH * result["real_share"])))
 
     def one(name: str, arm: Arm) -> None:
         say(name, arm)
-        found = train(trainer, arm, text, batch, held, 0, say)
-        result["arms"][name] = found
+        train(trainer, arm, text, batch, held, 0, say, partial(keep, name))
+        found = result["arms"][name]
         speed[arm.kind] = found["tokens_per_second"]
-        write()
         done = {"tokens": found["curve"][-1]["tokens"], "steps": arm.steps}
         save_additions(trainer, arm, out / name, fingerprint, done)
         say(f"{name}: {found['tokens_per_second']:,} tokens a second")
 
     short = steps_of(6e6)
     # once, so that compiling is in no arm's time
-    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, lambda *_: None)
+    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, *silent)
     one("warm", Arm("any order", short, 1e-3, "previous"))
     one("cold", Arm("any order", short, 1e-3, "vector"))
-    train(trainer, Arm("masked diffusion", 2 if smoke else 5, 1e-3), text, batch, held, 0, lambda *_: None)
+    train(trainer, Arm("masked diffusion", 2 if smoke else 5, 1e-3), text, batch, held, 0, *silent)
     one("diffusion", Arm("masked diffusion", short, 1e-3))
     one("autoregressive", Arm("autoregressive", short, 1e-3, mix=LEFT_TO_RIGHT))
     one("warm_random", Arm("any order", short, 1e-3, "previous", RANDOM_ONLY))
@@ -556,7 +564,7 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
     model = A3ForCausalLM(A3Config(**shape)).to(device)
     trainer, batch = Trainer(model, False, compiled=not smoke), 4 if smoke else 256
     result["compact_weights"] = sum(w.numel() for w in model.parameters())
-    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, lambda *_: None)
+    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, *silent)
     steps = 4 if smoke else round(min(100e6, (left() - 40) * 0.45 * 1.5e6) / (batch * LENGTH * share))
     for name, arm in {
         "compact": Arm("any order", steps, 3e-3, "previous", weight_decay=0.1),
@@ -567,8 +575,7 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
             say(f"no time for {name}")
             continue
         say(name, arm)
-        result["arms"][name] = train(trainer, arm, text, batch, held, 0, say)
-        write()
+        train(trainer, arm, text, batch, held, 0, say, partial(keep, name))
         if name == "compact":
             model.config.known_order = "left_to_right"
             model.to(torch.bfloat16).save_pretrained(out / name)
@@ -576,9 +583,56 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
     say("done")
 
 
+# Reporting
+
+PAIRS = {  # what is compared row by row: two arms, each with its grouping
+    "warm - cold": ("warm", "cold"), "warm - diffusion": ("warm", "diffusion"),
+    "warm_random - diffusion": ("warm_random", "diffusion"), "warm - autoregressive": ("warm", "autoregressive"),
+}  # fmt: skip
+BOUND = "random order (bound)"
+
+
+def report(out: Path) -> None:
+    """Losses of each arm with intervals over rows, and differences between arms, paired by rows, into book/results."""
+    found = json.loads((out / "gpu_lab.json").read_text())
+    final, differences, rows_of = {}, {}, {}
+    for name, arm in found["arms"].items():
+        done = arm["curve"][-1]["step"] == arm["settings"]["steps"]
+        arm["finished"] = done
+        rows_of[name] = arm.pop("held_out_rows") if done else {}
+        if done:  # a curve is of the same rows everywhere
+            first = {
+                text: {how: per_row[:WATCHED] for how, per_row in by.items()} for text, by in rows_of[name].items()
+            }
+            arm["curve"][-1]["losses"] = means(first)
+        final[name] = {text: {how: interval(*zip(*per_row, strict=True)) for how, per_row in by.items()}
+                       for text, by in rows_of[name].items()}  # fmt: skip
+    for title, (one, other) in PAIRS.items():
+        for text in rows_of.get(one, {}):
+            for how, mine in rows_of[one][text].items():
+                theirs = rows_of.get(other, {}).get(text, {})
+                theirs = theirs.get(how) or (theirs.get(BOUND) if how == "random order" else None)
+                if theirs:
+                    gains = [a - b for (a, _), (b, _) in zip(mine, theirs, strict=True)]
+                    by = differences.setdefault(title, {}).setdefault(text, {})
+                    by[how] = interval(gains, [tokens for _, tokens in mine])
+    runs.write_json(RESULTS / "gpu_lab.json", {
+        "command": found["command"], "seed": 0, "versions": found["versions"], "hardware": found["hardware"],
+        "threads": found.get("threads", os.cpu_count()), "date": found["date"], "wall_seconds": found["seconds"],
+        "real_share": found["real_share"], "length": LENGTH, "rank": RANK, "mix": dict(zip(KINDS, MIX, strict=True)),
+        "sources": SOURCES, "rows": MEASURED, "rows_on_the_way": WATCHED, "arms": found["arms"], "losses": final,
+        "differences": differences,
+    })  # fmt: skip
+
+
+def interval(nats, tokens) -> dict:
+    nats, tokens = (torch.tensor(values, dtype=torch.float64) for values in (nats, tokens))
+    return intervals.bootstrap(nats / tokens, tokens).rounded(3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("prepare", "run", "compact"))
+    parser.add_argument("what", choices=("prepare", "run", "compact", "report"))
     parser.add_argument("--data", type=Path, help="folder of .jsonl.gz files")
     parser.add_argument("--lab", type=Path, default=Path("runs/gpu_lab"))
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_lab"))
@@ -587,6 +641,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "prepare":
         prepare(options.data, options.out, options.smoke)
+    elif options.what == "report":
+        report(options.out)
     elif options.what == "compact":
         compact_rows(options.lab, options.out)
     else:

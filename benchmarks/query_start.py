@@ -36,7 +36,7 @@ GROUPINGS = {
     "far apart, 2 at a time": Grouping("strided", 2), "far apart, 4 at a time": Grouping("strided", 4),
     "neighbours, 4 at a time": Grouping("blocks", 4), "random order": Grouping("shuffled"),
 }  # fmt: skip
-LENGTH, ROWS = 96, 48
+LENGTH, ROWS = 96, 24
 T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for a 95% interval, by the number of seeds
 
 
@@ -72,7 +72,7 @@ def adapted(options) -> dict:
     """A compact model's losses with both starts, on the way of an adaptation."""
     tokenizer = pretrained.compact_model().tokenizer
     stories, kept = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
-    blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(kept, tokenizer, ROWS)
+    blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(kept, tokenizer, 2 * ROWS)
     shape = dict(vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6,
                  num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=LENGTH,
                  tie_word_embeddings=True)  # fmt: skip
@@ -118,8 +118,8 @@ def compared(curves: dict, number: int, seeds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
-    parser.add_argument("--source-steps", type=int, default=800, help="left to right, before the adaptation")
-    parser.add_argument("--steps", type=int, default=160, help="of the adaptation")
+    parser.add_argument("--source-steps", type=int, default=500, help="left to right, before the adaptation")
+    parser.add_argument("--steps", type=int, default=100, help="of the adaptation")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, choices=(1, *T_975))
     options = parser.parse_args()
