@@ -125,8 +125,9 @@ def apply(model: nn.Module, folder: str | Path) -> dict:
         weight += record["scale"] * (up.to(weight) @ down.to(weight))
     for name, value in vectors.items():
         weights[name].copy_(value)
-    if "known_order" in record:
-        model.config.known_order = record["known_order"]
+    for name in ("known_order", "empty_token_id"):
+        if name in record:
+            setattr(model.config, name, record[name])
     if hasattr(model.config, "query_start"):
         model.config.query_start = query_start(record)
     return record

@@ -199,7 +199,7 @@ def _adapt_options(parser) -> None:
 
 def _evaluate_options(parser) -> None:
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(parser, "model", None, 'folder or hub id of a model, or "small", "compact", "smollm2-a3"')
+    _add(parser, "model", None, 'folder or hub id of a model, or "small", "compact", "smollm2-a3", "smollm2-a3-warm"')
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _add(parser, "source", None, SOURCE, metavar="MODEL")
     _text_options(parser, None, LENGTH)
@@ -211,7 +211,7 @@ def _evaluate_options(parser) -> None:
 def _infill_options(parser) -> None:
     parser.add_argument("blanks", nargs="?", metavar="TEXT", help="a text with blanks (____); default: standard input")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact" or "smollm2-a3", which ship')
+    _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
     _add(parser, "source", None, SOURCE, metavar="MODEL")
     _add(parser, "blank", "____", "how a blank is written")
     _add(parser, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")

@@ -15,7 +15,7 @@ def load(name: str, gguf_file: str | None = None, source: str | None = None):
     """A model, its tokenizer, and which objective it was trained with.
 
     Args:
-        name: "small", "compact", "smollm2-a3", a folder of a model or of an adapter, or a hub id.
+        name: "small", "compact", "smollm2-a3", "smollm2-a3-warm", a folder of a model or of an adapter, or a hub id.
         gguf_file: the name of a GGUF file inside the folder or hub repository.
         source: the model that an adapter was trained on, by the user's own word.
 

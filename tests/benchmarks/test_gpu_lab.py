@@ -98,8 +98,9 @@ def test_a_step_computes_what_the_package_computes(text, start, tmp_path):
     model = A3ForCausalLM(A3Config(**TINY | {"vocab_size": VOCABULARY}))
     model.load_state_dict(plain)
     named = dict(source.named_parameters())
-    gpu_lab.save_additions(trainer, arm, tmp_path / "a", mark, {})
+    gpu_lab.save_additions(trainer, arm, tmp_path / "a", mark, EMPTY, {})
     assert adapter.apply(model, tmp_path / "a")["query_start"] == start
+    assert model.config.empty_token_id == EMPTY
     # the file is bfloat16: the exact comparison needs the same numbers
     for name, weight in named.items():
         if name.endswith((adapter.DOWN, adapter.UP)):
