@@ -1,21 +1,22 @@
 """What does quality cost in forward passes? Each way of decoding, on the shipped compact model.
 
 Each strategy continues the same held-out prompts, with three seeds, at temperature 1. For each: forward passes and
-seconds per sample, the perplexity under an independent judge, and what a low perplexity may hide: the entropy of the
-words and the share of distinct pairs of words. And the loss, nats per token, that the compact model itself gives the
-sample from left to right.
+processor time per sample, on one core; the perplexity under an independent judge, and what a low perplexity may hide:
+the entropy of the words and the share of distinct pairs of words. And the loss, nats per token, that the compact model
+itself gives the sample from left to right.
 
-    python benchmarks/tradeoff.py                 about ten minutes on two cores; leave the machine alone for the times
+    python benchmarks/tradeoff.py                 25 minutes on one core; other programs hardly change the times
 """
 
+import os
 import statistics
+import time
 from functools import partial
 
 import torch
 from record import record
 from study_report import SEEDS, interval, judge
 from texts import held_out
-from timing import clock
 from torch import Tensor
 
 from a3mini import decode, groups, objective, speculative
@@ -25,11 +26,16 @@ from a3mini.train import generator_for
 GIVEN, NEW, SAMPLES = 16, 64, 24
 LENGTH = GIVEN + NEW
 SIZES, DRAFTS = (1, 2, 4, 8, 16), (4, 8, 16)  # tokens at a time
+REAL = "held-out text"
 UNKNOWN = (torch.arange(LENGTH) >= GIVEN).expand(SAMPLES, -1)
 
 
 def in_order(size: int) -> Tensor:
     return groups.blocks(LENGTH, size, GIVEN).expand(SAMPLES, -1)
+
+
+def strided(size: int) -> Tensor:
+    return groups.strided(LENGTH, size, GIVEN).expand(SAMPLES, -1)
 
 
 def at_random(size: int, generator: torch.Generator) -> Tensor:
@@ -38,6 +44,7 @@ def at_random(size: int, generator: torch.Generator) -> Tensor:
 
 FAMILIES = {  # family: the tokens at a time that are tried, and how it decodes
     "left to right": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, in_order(size), generator=g)),
+    "strided": (SIZES[1:], lambda m, ids, size, g: decode.generate(m, ids, strided(size), generator=g)),
     "random order": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, at_random(size, g), generator=g)),
     "by confidence": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, generator=g)),
     "by entropy": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, "entropy", generator=g)),
@@ -53,18 +60,34 @@ FAMILIES = {  # family: the tokens at a time that are tried, and how it decodes
 }  # fmt: skip
 
 
+def processor_time(run) -> tuple[float, decode.Generation]:
+    """Seconds of one call on the processor, and what it returned. Other programs hardly change them."""
+    start = time.process_time()
+    found = run()
+    return time.process_time() - start, found
+
+
 @torch.no_grad()
 def main() -> None:
+    torch.set_num_threads(1)  # then processor time is the time of a clock that waits for nobody
+    load = os.getloadavg()[0]
     model, tokenizer, model_name = compact_model()
     ids = held_out(tokenizer, LENGTH, SAMPLES)  # what follows the beginnings is never read
-    rows, sequences = {}, {"held-out text": [ids] * len(SEEDS)}
-    for family, size, run in ((family, size, run) for family, (sizes, run) in FAMILIES.items() for size in sizes):
-        run(model, ids, size, generator_for(0))  # to warm up
-        seconds, done = zip(*(clock(partial(run, model, ids, size, generator_for(s))) for s in SEEDS), strict=True)
-        name, passes = f"{family}, {size}", statistics.mean(statistics.mean(one.trace.passes) for one in done)
+    ways = {f"{family}, {size}": (family, size) for family, (sizes, _) in FAMILIES.items() for size in sizes}
+    seconds, done = ({name: [] for name in ways} for _ in range(2))
+    for seed in (None, *SEEDS):  # all ways take turns; the first time warms up
+        for name, (family, size) in ways.items():
+            run = partial(FAMILIES[family][1], model, ids, size, generator_for(seed or 0))
+            spent, one = processor_time(run)
+            if seed is not None:
+                seconds[name].append(spent)
+                done[name].append(one)
+    rows, sequences = {}, {REAL: [ids] * len(SEEDS)}
+    for name, (family, size) in ways.items():
+        passes = statistics.mean(statistics.mean(one.trace.passes) for one in done[name])
         rows[name] = {"family": family, "tokens_per_step": size, "passes": round(passes, 1),
-                      "ms_per_sample": round(1e3 * statistics.median(seconds) / SAMPLES, 1)}  # fmt: skip
-        sequences[name] = [one.sequences for one in done]
+                      "ms_per_sample": round(1e3 * statistics.median(seconds[name]) / SAMPLES, 1)}  # fmt: skip
+        sequences[name] = [one.sequences for one in done[name]]
         print(name, rows[name], flush=True)
     text = partial(tokenizer.batch_decode, skip_special_tokens=True)
     judged = judge({name: list(map(text, by_seed)) for name, by_seed in sequences.items()})
@@ -73,7 +96,7 @@ def main() -> None:
         rows.setdefault(name, {}).update(own_loss=interval(losses), judged=judged[name])
     record(
         "tradeoff", seed=0, seeds=SEEDS, model=model_name, judge=judged["judge"], given=GIVEN, new_tokens=NEW,
-        samples=SAMPLES, strategies=rows,
+        samples=SAMPLES, load_before=round(load, 2), strategies=rows,
     )  # fmt: skip
 
 
