@@ -95,9 +95,7 @@ def samples(filler: Filler, begun: list[Openings], seed: int) -> list[str]:
     return [filler(one, generator_for(seed, 2, number)).texts[0] for number, one in enumerate(begun)]
 
 
-def written(
-    filler: Filler, batch: Openings, begun: list[Openings], seed: int, judging: pretrained.SmallModel
-) -> dict:
+def written(filler: Filler, batch: Openings, begun: list[Openings], seed: int, judging: pretrained.SmallModel) -> dict:
     """What a system writes, and what the judge thinks of it."""
     seconds, (texts, passes) = clock(partial(filler, batch, generator_for(seed, 1)))
     about = {"passes": round(sum(passes) / len(texts), 3), "seconds": round(seconds / len(texts), 3)}
