@@ -95,6 +95,13 @@ def tradeoff(tradeoff: dict) -> str:
         "| distinct pairs: {judged[distinct_pairs]:.2f} | own loss, nats: {own_loss:.2f}",
         [{"family": name, **row} for name, row in tradeoff["strategies"].items()],
         source(tradeoff, about),
+        *(
+            fill("Added on {date} by `{command}`: ", one)
+            + ", ".join(one["families"])
+            + "; its times come from a ratio, "
+            "measured side by side with *left to right*."
+            for one in tradeoff.get("added", ())
+        ),
     )
 
 

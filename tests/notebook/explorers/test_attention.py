@@ -59,7 +59,7 @@ def computed(model):
         content_at = [i for i in range(LENGTH) if group_ids[i] >= 0]
         query_at = [i for i in range(LENGTH) if group_ids[i] > 0]
         warm = model.config.query_start == "previous"  # then a row may begin, and be turned, as the token before it
-        turned_at = [i - (warm and i > 0 and 0 <= group_ids[i - 1] < group_ids[i]) for i in query_at]
+        turned_at = [i - bool(warm and i > 0 and 0 <= group_ids[i - 1] < group_ids[i]) for i in query_at]
         weights = {stream: torch.zeros(LAYERS, HEADS, LENGTH, LENGTH, dtype=torch.float64) for stream in STREAMS}
         for number, (layer, (rows, content)) in enumerate(zip(model.model.layers, inputs, strict=True)):
             attention, size = layer.self_attn, model.config.head_dim
