@@ -1,7 +1,7 @@
 // The mask explorer: put tokens into groups, and watch what each of them sees in both masks.
 import {
-  GIVEN, PADDING, button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, relabel, roving,
-  select, shown,
+  GIVEN, PADDING, button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, relabel,
+  roving, select, shown,
 } from "./base.js";
 
 const STREAMS = [
