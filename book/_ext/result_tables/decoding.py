@@ -116,12 +116,12 @@ def _by_size(quality_orders: dict) -> list[dict]:
 
 
 def quality_orders(quality_orders: dict) -> str:
-    """Which tokens are drawn together: perplexity under the judge, and entropy."""
+    """Which tokens are drawn together: perplexity under the judge with its interval, and entropy, the mean."""
     lines = _by_size(quality_orders)
     names = measured(_TOGETHER.values(), lines)
     columns = "at a time: {at_a_time} | passes: {passes:.0f} | "
-    columns += across("$, perplexity: {$[measured][perplexity]:.1f}", names) + " | "
-    columns += across("$, entropy: {$[measured][entropy]:.2f}", names)
+    columns += across("$, perplexity: {$[measured][perplexity]:.0f}", names) + " | "
+    columns += across("$, entropy: {$[measured][entropy][mean]:.2f}", names)
     beside = {row.get("kind", name): row for name, row in quality_orders["rows"].items()}
     said = "perplexity {measured[perplexity]:.1f} and entropy {measured[entropy]:.2f}"
     others = {"The stories themselves": "the stories themselves", "AR": "autoregressive"}
@@ -133,15 +133,15 @@ def quality_orders(quality_orders: dict) -> str:
 
 
 def quality_orders_samples(quality_orders: dict) -> str:
-    """How A3 goes on with the first two beginnings of ours, one table each."""
+    """How A3 goes on with the first two beginnings of ours, a table each; what is compared stands in adjacent lines."""
     parts = []
     for number, text in enumerate(quality_orders["beginnings"][:2]):
-        lines = [
-            {"at_a_time": line["at_a_time"]} | {
-                name: plain(line[name]["ours"][number]) for name in _TOGETHER.values() if name in line
-            }
-            for line in _by_size(quality_orders) if line["at_a_time"] in (1, 2, 4)
-        ]  # fmt: skip
-        columns = "at a time: {at_a_time} | " + across("$: {$}", measured(_TOGETHER.values(), lines))
-        parts.append(f"*{text}* **...**\n\n{table(columns, lines)}")
+        rows = [
+            {"at_a_time": line["at_a_time"], "together": name, "text": plain(line[name]["ours"][number])}
+            for line in _by_size(quality_orders)
+            for name in _TOGETHER.values()
+            if name in line and line["at_a_time"] in (1, 2, 4)
+        ]
+        columns = "at a time: {at_a_time} | drawn together: {together} | text: {text}"
+        parts.append(f"*{text}* **...**\n\n{table(columns, rows)}")
     return "\n\n".join(parts)
