@@ -29,6 +29,7 @@ from record import command_line, record
 
 from a3mini import adapter, evaluate, from_autoregressive, groups, objective, pretrained, runs, train
 from a3mini.evaluate import intervals
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import Curriculum, Grouping, Part, Stage, TrainConfig, corpus, data
 from a3mini.train.config import PRECISIONS
 from a3mini.train.lora import add_lora, additions
@@ -50,6 +51,7 @@ GROUPINGS = {
     "a sentence, 2 at a time": Grouping("sentence", 2),
     "a sentence, 4 at a time": Grouping("sentence", 4),
     "random order": Grouping("shuffled"),
+    "strided groups of 4": Grouping("strided", 4),
 }
 CONFIG = TrainConfig(
     batch_size=BATCH, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0, precision="fp32", lora_rank=16,
@@ -104,7 +106,7 @@ def arm(options) -> None:
     source, tokenizer, _ = pretrained.small_model()
     blocks, held_out = rows(options, tokenizer)
     curriculum = Curriculum((THREE,) if options.last_stage else STAGES)
-    model, recipe = begin(ARMS[options.what], source, curriculum, options.known_order)
+    model, recipe = begin(ARMS[options.what], source, curriculum, options.known_order, options.query_start)
     groupings, score = measures(ARMS[options.what], options.known_order)
     chosen = ("batch_size", "precision", "eval_every", "save_every", "learning_rate")
     config = replace(
@@ -127,6 +129,8 @@ def from_checkpoint(options) -> None:
     config = TrainConfig(**about["training"])
     trained = {"kind": about["recipe"], "source": pretrained.SMALL, "rank": config.lora_rank, "steps": state["step"],
                "tokens": state["tokens"], "seconds": round(state["seconds"], 1), "run": about["run"]}  # fmt: skip
+    trained |= {"known_order": about["known_order"]} if "known_order" in about else {}
+    trained |= {"query_start": about["model"]["query_start"]} if "query_start" in about["model"] else {}
     named, source = dict(additions(tensors["trainable"].items())), pretrained.small_model().autoregressive
     print(adapter.save(folder / "adapter", named, config.lora_scale, adapter.fingerprint(source), trained))
 
@@ -171,6 +175,9 @@ VARIANTS: dict[str, dict | None] = {  # name: what differs from the base run
     "the first stage taught by the content stream": {"recipe": Taught},
     "blanks of groups of 1, 2, 4": {"curriculum": after(ONE, Part("sentence", SIZES), Part("span", SIZES))},
     "a third in random order": {"curriculum": after(ONE, *SINGLE, Part("shuffled"))},
+    "a third strided": {"curriculum": after(ONE, *SINGLE, Part("strided", (2, 4, 8)))},
+    "query rows start from w": {"query_start": "vector"},
+    "query rows start from the token before": {"query_start": "previous"},
 }
 
 
@@ -178,10 +185,10 @@ def search(options) -> None:
     """Every variant from the same weights, on the same rows; each is kept as soon as it is there."""
     source, tokenizer, name = pretrained.small_model()
     blocks, held_out = rows(options, tokenizer)
-    shown = {key: vars(options)[key] for key in ("steps", "batch_size", "precision", "known_order")}
+    shown = {key: vars(options)[key] for key in ("steps", "batch_size", "precision", "known_order", "query_start")}
     found = {}
     for title in options.only or VARIANTS:
-        if VARIANTS[title] != {"known_order": options.known_order}:  # that is the base run
+        if VARIANTS[title] not in ({key: shown[key]} for key in ("known_order", "query_start")):  # that is the base run
             make = partial(variant, VARIANTS[title], source, blocks, held_out, options)
             found[title] = kept(CHECKPOINTS / "search", title, shown | {"eval_rows": options.eval_rows}, make)
             print(title, found[title], flush=True)
@@ -191,7 +198,8 @@ def search(options) -> None:
 
 def variant(changes: dict | None, source, blocks, held_out, options) -> dict:
     """Held-out losses after a short training with these changes; None: without training."""
-    model = from_autoregressive(source).to(options.device)
+    query_start = (changes or {}).get("query_start", options.query_start)
+    model = from_autoregressive(source, query_start=query_start).to(options.device)
     known_order = (changes or {}).get("known_order", options.known_order)
     if changes is not None:
         recipe = changes.get("recipe", train.AnyOrder)(changes.get("curriculum", after(ONE, *SINGLE)), known_order)
@@ -218,6 +226,8 @@ def numbers(options) -> None:
 
     measure("untouched, autoregressive", "autoregressive", source)
     measure("untouched A3", "any-order", from_autoregressive(source))
+    warm = from_autoregressive(source, query_start="previous")
+    measure("untouched A3, query rows from the token before", "any-order", warm)
     for arm, kind in ARMS.items():
         folder = CHECKPOINTS / arm / "adapter"
         if folder.is_dir():
@@ -246,6 +256,7 @@ def main() -> None:
     parser.add_argument("--books", type=Path, nargs="*", default=[], help="plain texts that are trained on too")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of an arm")
     parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right")
+    parser.add_argument("--query-start", choices=QUERY_STARTS, default="vector", help="of A3; default: the paper's w")
     parser.add_argument("--learning-rate", type=float, default=CONFIG.learning_rate, help="the highest")
     parser.add_argument("--last-stage", action="store_true", help="a3: permuted groups and blanks alone")
     parser.add_argument("--start", type=Path, help="adapter to go on from")

@@ -18,10 +18,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
 
 
-def begin(kind: str, source, curriculum: Curriculum | None = None, known_order: str = "together"):
-    """An arm before its training: a model from the weights of ``source``, or ``source`` itself; and the recipe."""
+def begin(kind: str, source, curriculum: Curriculum | None = None, known_order: str = "together", query_start="vector"):
+    """An arm before its training: a model from the weights of ``source``, or ``source`` itself; and the recipe.
+
+    ``known_order`` and ``query_start`` are A3's alone.
+    """
     if kind == "any-order":
-        return from_autoregressive(source), AnyOrder(curriculum, known_order)
+        return from_autoregressive(source, query_start=query_start), AnyOrder(curriculum, known_order)
     if kind == "diffusion":
         return MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
     return source, Autoregressive()

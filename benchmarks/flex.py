@@ -32,6 +32,7 @@ GROUPINGS = {
     "blocks of 4": partial(groups.blocks, size=4),
     "random order": partial(groups.shuffled, size=1),
     "random groups of 8": partial(groups.shuffled, size=8),
+    "strided groups of 8": partial(groups.strided, streams=8),
     "a blank of a quarter": lambda length, generator: groups.infill(torch.arange(length) * 4 // length == 1),
     "a random half, one group": lambda length, generator: groups.two_groups(
         torch.rand(length, generator=generator) < 0.5

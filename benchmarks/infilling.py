@@ -40,6 +40,8 @@ SYSTEMS: dict[str, tuple[str, Callable[..., Filler]]] = {
     "a3-1": ("any-order", lambda m, o: Groupwise(m, 1, o.known_order, "both", o.temperature)),
     "a3-2": ("any-order", lambda m, o: Groupwise(m, 2, o.known_order, "both", o.temperature)),
     "a3-4": ("any-order", lambda m, o: Groupwise(m, 4, o.known_order, "both", o.temperature)),
+    "a3-strided-2": ("any-order", lambda m, o: Groupwise(m, 2, o.known_order, "both", o.temperature, "strided")),
+    "a3-strided-4": ("any-order", lambda m, o: Groupwise(m, 4, o.known_order, "both", o.temperature, "strided")),
     "a3-left": ("any-order", lambda m, o: Groupwise(m, 1, o.known_order, "left", o.temperature)),
     "a3-dynamic": ("any-order", lambda m, o: Dynamic(m, 1, known=o.known_order, temperature=o.temperature)),
     "a3-dynamic-2": ("any-order", lambda m, o: Dynamic(m, 2, known=o.known_order, temperature=o.temperature)),

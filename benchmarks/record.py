@@ -24,9 +24,9 @@ def command_line() -> str:
     return shlex.join(["python", *program, *arguments])
 
 
-def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> None:
-    """Write book/results/NAME.json atomically; ``wall_seconds`` where the work took more than this process."""
-    result = {
+def provenance(seed: int, wall_seconds: float | None = None) -> dict:
+    """How a result is being made; ``wall_seconds`` where the work took more or less than this process."""
+    return {
         "command": command_line(),
         "seed": seed,
         "versions": runs.versions(),
@@ -34,7 +34,10 @@ def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> N
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).date().isoformat(),
         "wall_seconds": round(wall_seconds or time.time() - START, 1),
-        **data,
     }
+
+
+def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> None:
+    """Write book/results/NAME.json atomically, with its ``provenance``."""
     RESULTS.mkdir(exist_ok=True)
-    runs.write_json(RESULTS / f"{name}.json", result)
+    runs.write_json(RESULTS / f"{name}.json", provenance(seed, wall_seconds) | data)

@@ -61,7 +61,15 @@ SAMPLED = ("ar", "diffusion", "a3_paper", "a3_spans")  # arms that also write sa
 BLANK = 8  # tokens, for the accuracy of infilling
 LEFT, RANDOM = {"left to right": Grouping("blocks")}, {"random order": Grouping("shuffled")}
 SIDES = LEFT | {"a span": Grouping("span"), "a sentence": Grouping("sentence")}
-EVERY = SIDES | RANDOM | {"random groups of 4": Grouping("shuffled", 4), "blocks of 4": Grouping("blocks", 4)}
+EVERY = (
+    SIDES
+    | RANDOM
+    | {
+        "random groups of 4": Grouping("shuffled", 4),
+        "strided groups of 4": Grouping("strided", 4),
+        "blocks of 4": Grouping("blocks", 4),
+    }
+)
 SCORES = {  # kind of arm: (model, input_ids, group_ids) to the log-probability of each predicted token, (B, T)
     "any-order": partial(objective.log_likelihood, reduction="token"),
     "diffusion": evaluate.diffusion_log_likelihood,

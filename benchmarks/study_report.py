@@ -15,7 +15,7 @@ SEEDS = (0, 1, 2)
 STUDENT_T = 4.303  # 97.5 % quantile for three seeds
 SIDES = ("left to right", "a span", "a sentence")
 RIVALS = ("random order", *SIDES)  # groupings in which masked diffusion has a loss too
-EVERY = (*RIVALS, "blocks of 4", "random groups of 4")
+EVERY = (*RIVALS, "blocks of 4", "random groups of 4", "strided groups of 4")
 COMPARED = [  # first minus second, in these groupings
     *((first, second, RIVALS) for first in ("a3_paper", "a3_stage3") for second in ("diffusion", "diffusion_long")),
     *(("a3_paper", second, SIDES) for second in ("ar", "ar_long")),

@@ -20,6 +20,7 @@ GROUPINGS = {
     "blocks of 4": Grouping("blocks", 4),
     "random order": Grouping("shuffled"),
     "random groups of 4": Grouping("shuffled", 4),
+    "strided groups of 4": Grouping("strided", 4),
     "a span": Grouping("span"),
 }
 

@@ -1,12 +1,14 @@
 """benchmarks/adaptation.py: the free teacher of the search, against a loop over the source model."""
 
 import adaptation
+import arms
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import from_autoregressive
 from a3mini.groups import KNOWN_ORDERS
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import AnyOrder, Curriculum, add_lora, data
 
 ROWS, LENGTH, WORDS = 3, 12, 60
@@ -44,6 +46,30 @@ def test_left_to_right_the_source_teaches_the_query_stream(source, blocks, known
         for at in range(1, length):
             teacher = source(blocks.input_ids[row : row + 1, :at]).logits[0, -1].softmax(-1)
             assert found[row, at].item() == pytest.approx((teacher @ student[row, at]).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("query_start", QUERY_STARTS)
+def test_an_arm_begins_from_the_start_that_is_asked_for(source, query_start):
+    model, recipe = arms.begin("any-order", source, Curriculum((adaptation.ONE,)), "left_to_right", query_start)
+    assert model.config.query_start == query_start and recipe.known_order == "left_to_right"
+    assert arms.begin("any-order", source, Curriculum((adaptation.ONE,)))[0].config.query_start == "vector"
+    for kind in ("diffusion", "autoregressive"):
+        assert not hasattr(arms.begin(kind, source, query_start=query_start)[0].config, "query_start")
+
+
+def test_the_search_leaves_out_what_the_base_run_is(source, blocks, monkeypatch):
+    tried, stored = [], {}
+    monkeypatch.setattr(adaptation, "kept", lambda folder, title, settings, make: tried.append(title) or made)
+    monkeypatch.setattr(adaptation, "rows", lambda options, tokenizer: (blocks, blocks))
+    monkeypatch.setattr(adaptation.pretrained, "small_model", lambda: (source, None, "tiny"))
+    monkeypatch.setattr(adaptation, "record", lambda name, **data: stored.update(data))
+    made = {"nats": {}, "wall_seconds": 1.0}
+    for start, other in (("vector", "the token before"), ("previous", "w")):
+        tried.clear()
+        monkeypatch.setattr("sys.argv", ["adaptation.py", "search", "--query-start", start])
+        adaptation.main()
+        assert [title for title in tried if "query rows" in title] == [f"query rows start from {other}"]
+        assert stored["query_start"] == start
 
 
 def test_in_other_orders_there_is_no_teacher(source, blocks):

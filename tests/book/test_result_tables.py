@@ -109,7 +109,7 @@ def test_a_table_is_made_from_what_is_stored(name):
     """A cell whose key is misspelt would be empty in every row."""
     text = common.made(SHOWN[name], RESULTS)
     assert "Not measured yet" not in text and "{" not in text
-    if name != "tasks_samples":  # a list
+    if name not in ("tasks_samples", "quality_orders_samples"):  # a list, and more than one table
         assert len(grid(text)) > 2 and not empty_columns(text)
 
 
@@ -149,7 +149,7 @@ def test_certain_differences_are_bold():
     header, row = grid(text)
     found = dict(zip(header, row, strict=True))
     assert found["left to right"] == f"**+0.40{N}±{N}0.10**" and found["random order"] == f"+0.40{N}±{N}0.10"
-    assert found["a span"] == f"−0.40{N}±{N}0.50" and found["a sentence"] == ""
+    assert found["a span"] == f"−0.40{N}±{N}0.50" and "a sentence" not in found
 
 
 def test_the_stages_in_the_figure_are_those_of_the_training():
@@ -243,6 +243,53 @@ def test_quality(results):
     text = results("tasks_quality")
     assert cells(text, "A3, by entropy")[1:3] == ["2", "24"]
     assert cells(text, "the stories themselves")[1:3] == ["", ""]
+
+
+def test_quality_by_which_tokens_are_drawn_together(results):
+    measured = {name: interval(2.0) for name in ("perplexity", "entropy", "distinct_1", "distinct_2", "distinct_3")}
+    orders = [("left to right", 1), ("random order", 1), ("left to right", 2), ("strided", 2), ("random order", 2)]
+    rows = {
+        f"any-order, {order}, {size}": {
+            "kind": "any-order", "model": "m", "order": order, "tokens_per_step": size, "passes": 48 / size,
+            "measured": measured | {"perplexity": interval(10.0 * size)}, "ours": [f"*He*|{order}\nran", "x", "y"],
+        }
+        for order, size in orders
+    }  # fmt: skip
+    rows |= {"the stories themselves": {"measured": measured}}
+    results(
+        "quality_orders", count=3, given=8, new=48, text="t", temperature=1.0, judge="j", rows=rows,
+        beginnings=["Omar lost.", "Two.", "Three."],
+    )  # fmt: skip
+    text = results("quality_orders")
+    assert grid(text)[0][2:5] == ["neighbours, perplexity", "strided, perplexity", "random, perplexity"]
+    assert cells(text, "1")[1:5] == ["48", f"10{N}[9,{N}11]", "", f"10{N}[9,{N}11]"]
+    assert cells(text, "2")[1:4] == ["24", f"20{N}[19,{N}21]", f"20{N}[19,{N}21]"]
+    assert "The stories themselves: perplexity 2.0" in text and "AR:" not in text
+    found = results("quality_orders_samples")
+    assert found.startswith("*Omar lost.* **...**") and "Three." not in found
+    assert (
+        "| 2 | neighbours | \\*He\\*\\|left to right ran |\n| 2 | strided | " in found and "| 1 | strided" not in found
+    )
+
+
+def test_a_result_from_before_a_grouping_still_has_its_table(results):
+    """And one that has it shows it."""
+    about = {"model": "m", "text": "rows"}
+    for more in ({}, {"strided groups of 4": interval(2.5)}):
+        results("adaptation", **about, losses={"untouched": {"left to right": interval(2.0), **more}})
+        assert grid(results("adaptation_losses"))[0] == ["model", "left to right", *more]
+    assert common.measured(["b", "c", "a"], [{"a": 1}, {"b": 2}]) == ["b", "a"]
+
+
+def test_what_was_added_to_a_result_says_when(results):
+    row = {"family": "left to right", "tokens_per_step": 1, "passes": 64, "ms_per_sample": 1.0, "own_loss": [1, 1],
+           "judged": {name: [1.0, 0.1] for name in ("perplexity", "entropy", "distinct_pairs")}}  # fmt: skip
+    stored = dict(samples=2, seeds=[0], new_tokens=3, given=1, judge="j", strategies={"x": row})
+    results("tradeoff", **stored)
+    assert "Added" not in results("tradeoff")
+    added = ABOUT | {"command": "python benchmarks/tradeoff.py --add strided", "families": ["strided"]}
+    results("tradeoff", **stored, added=[added])
+    assert "Added on 2026-01-01 by `python benchmarks/tradeoff.py --add strided`: strided;" in results("tradeoff")
 
 
 def answers(metric: str, value: float, **minus) -> dict:

@@ -36,7 +36,7 @@ def test_groups_are_the_same_for_every_model(grouping):
     assert torch.equal(group_ids[:2], draw(some, grouping, seed=3)), "fewer rows, the same groups"
     assert torch.equal(group_ids < 0, torch.arange(WIDTH) >= LENGTHS[:, None])
     assert (group_ids[:, 0] == 0).all() and (group_ids > 0).any(-1).all()
-    if grouping.kind != "blocks":
+    if grouping.kind not in ("blocks", "strided"):  # these are not drawn
         assert not torch.equal(group_ids, draw(BLOCKS, grouping, seed=4))
 
 

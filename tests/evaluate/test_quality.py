@@ -188,6 +188,28 @@ def test_no_strategy_reads_how_the_story_goes_on(kind):
         assert first.passes == [-(-8 // size)] * 3, (order, size)
 
 
+def test_one_stream_is_no_strategy_of_its_own():
+    """Strided with one stream is left to right."""
+    orders = {order: {size for found, size in benchmark.strategies(A3, "together", 1.0) if found == order}
+              for order in benchmark.ORDERS}  # fmt: skip
+    assert orders.pop("strided") == {2, 4, 8} and all(sizes == {1, 2, 4, 8} for sizes in orders.values())
+    assert {order for order, _ in benchmark.strategies(A3, "together", 1.0, orders=["strided"])} == {"strided"}
+
+
+def test_far_apart_tokens_are_drawn_together():
+    batch = quality.openings(STORIES, TOKENIZER, given=6, new=8, count=3)
+    filler = benchmark.strategies(A3, "together", 0.0)["strided", 4]
+    right = decode.generate(A3, batch.input_ids, groups.strided(14, 4, given=6).expand(3, -1), banned=batch.banned,
+                            temperature=0)  # fmt: skip
+    assert filler(batch, generator_for(0)).texts == batch.texts(right.sequences)
+
+
+def test_a_beginning_of_ours_is_a_row_of_its_own():
+    begun = benchmark.beginning(" ".join(WORDS[:5]), TOKENIZER, new=8, device="cpu")
+    assert begun.prompts == [" ".join(WORDS[:5])] and begun.lengths == [8]
+    assert begun.input_ids[0, 0] == TOKENIZER.bos_token_id and not begun.padding.any()
+
+
 @pytest.mark.parametrize("known", groups.KNOWN_ORDERS)
 def test_random_order_is_dynamic_resampling_at_random(known):
     """The order of ``resample`` at random, given beforehand to ``generate``, yields the same tokens."""
@@ -278,12 +300,12 @@ def test_the_whole_benchmark(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "load_arm", load_arm)
     monkeypatch.setattr(benchmark, "tinystories", lambda path: STORIES)
     monkeypatch.setattr(benchmark, "judge_of", lambda source: SmallModel(LLAMA, TOKENIZER, "a judge"))
-    monkeypatch.setattr(benchmark, "record", lambda name, seed, **data: written.append({"seed": seed, **data}))
+    monkeypatch.setattr(benchmark, "record", lambda name, **data: written.append({"name": name, **data}))
     options = "--diffusion folder --count 3 --given 6 --new 8 --sizes 2 4".split()
     benchmark.main(options)
     assert loaded == [("any-order", None), ("diffusion", "folder"), ("autoregressive", None)]
     rows = written[0]["rows"]
-    assert len(rows) == 4 * 2 + 2 * 2 + 1 + 1
+    assert len(rows) == 5 * 2 + 2 * 2 + 1 + 1
     assert rows["any-order, by entropy, 4"]["passes"] == 2 and rows["autoregressive, left to right, 1"]["passes"] == 8
     real = quality.judge(LLAMA, TOKENIZER, *(getattr(OPENINGS, name) for name in ("real", "prompts"))).summary()
     assert rows[benchmark.REAL]["measured"]["perplexity"]["mean"] == pytest.approx(real["perplexity"].mean, abs=0.01)
@@ -291,10 +313,16 @@ def test_the_whole_benchmark(tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("computed again")
 
+    begun = written[0]["beginnings"]
+    assert all(len(row["ours"]) == len(begun) > 1 for name, row in rows.items() if name != benchmark.REAL)
+    assert len({*rows["any-order, strided, 4"]["ours"]}) == len(begun), "each beginning goes on in its own way"
     monkeypatch.setattr(benchmark, "written", never)
     monkeypatch.setattr(benchmark, "judge", never)
     benchmark.main(options)
     assert written[1] == written[0]
+    benchmark.main([*options, "--orders", "strided", "--record", "another"])
+    asked = ("any-order, strided, 2", "any-order, strided, 4", "autoregressive, left to right, 1", benchmark.REAL)
+    assert written[2]["name"] == "another" and written[2]["rows"] == {name: rows[name] for name in asked}
 
 
 OPENINGS = quality.openings(STORIES, TOKENIZER, given=6, new=8, count=3)

@@ -16,8 +16,10 @@ from pathlib import Path
 import anywidget
 import traitlets
 
+from a3mini import groups
 from a3mini.notebook import theme
 
+STREAMS = (2, 3, 4, 6, 8)
 HERE = Path(__file__).resolve().parent
 
 # Runs in the page without a kernel. It offers the module what anywidget's model offers, on a plain object.
@@ -81,6 +83,15 @@ def stylesheet(name: str) -> str:
         f"@media print {{ {block('.a3-explorer[data-theme]', theme.LIGHT)} }}",  # paper is white
     ]
     return "\n".join([*blocks, *((HERE / f"{part}.css").read_text(encoding="utf-8") for part in ("base", name))])
+
+
+def strided(length: int, given: int = 1) -> dict[int, list[int]]:
+    """Group ids of far-apart tokens by the number of streams: those that an explorer offers, each with two steps or so.
+
+    The page holds the groupings of the package itself, so no other code can disagree with it.
+    """
+    offered = [count for count in STREAMS if 2 * count <= length - given + 1]
+    return {count: groups.strided(length, count, given).tolist() for count in offered}
 
 
 class Explorer(anywidget.AnyWidget):

@@ -8,13 +8,14 @@ const STREAMS = [
   ["content", "Content mask: own and earlier groups", contentSees],
   ["query", "Query mask: earlier groups only", querySees],
 ];
-const DASHES = ["", "7 4", "7 3 2 3", "2 3", "9 3 2 3 2 3"];
+const DASHES = ["", "7 4", "7 3 2 3", "2 3", "9 3 2 3 2 3", "12 3"];
 const SHAPES = [
-  "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", // circle, square, triangle, diamond, cross
+  "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", // circle, square, triangle, diamond, cross, triangle upside down
   "M-4,-4h8v8h-8z",
   "M0,-5L5,4L-5,4z",
   "M0,-5.5L5.5,0L0,5.5L-5.5,0z",
   "M-4,-4L4,4M-4,4L4,-4",
+  "M0,5L5,-4L-5,-4z",
 ];
 
 // Words and numbers ---------------------------------------------------------------------------
@@ -30,6 +31,7 @@ function grouping(kind, sizes) {
   const some = one ? "single tokens" : `groups of ${any(sizes)} tokens`;
   if (kind === "blocks") return `${one ? some : `contiguous ${some}`} from left to right`;
   if (kind === "shuffled") return `${some} in random order`;
+  if (kind === "strided") return one ? `${some} from left to right` : `${some} that stand far apart (strided)`;
   const blank = kind === "span" ? "a random stretch" : "one sentence (or, if there is none, a random stretch)";
   return `${blank} as a blank, filled from left to right in ${some}`;
 }

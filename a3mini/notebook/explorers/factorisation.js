@@ -91,7 +91,7 @@ const fill = (colour) => `--group: ${colour}; --group-ink: ${ink(colour)}`;
 
 function render({ model, el }) {
   return frame({ model, el }, "Factorisation explorer", (body, say) => {
-    const [words, table, presets] = ["words", "table", "presets"].map((name) => model.get(name));
+    const [words, table, presets, strided] = ["words", "table", "presets", "strided"].map((name) => model.get(name));
     const positions = words.map((_, t) => t);
     const shape = words.map((choices) => choices.length);
     const marginal = table.length ? marginals(table, shape) : null;
@@ -310,9 +310,10 @@ function render({ model, el }) {
       now = read();
       const active = document.activeElement;
       const again = board.contains(active) && active.dataset.again;
-      const name = Object.keys(presets).find((key) => String(relabel(presets[key])) === String(now.groups));
-      kinds.show(name ?? "");
-      own.textContent = name ? "" : "Your own grouping.";
+      const among = (all) => Object.keys(all).find((key) => String(relabel(all[key])) === String(now.groups)) ?? "";
+      kinds.show(among(presets));
+      streams.show(among(strided));
+      own.textContent = among(presets) || among(strided) ? "" : "Your own grouping.";
       board.replaceChildren(
         h("div", { class: "a3-pass a3-head" }, h("span", {}), positions.map(head)),
         ...Array.from({ length: now.count + 2 }, (_, k) => row(k)),
@@ -328,6 +329,10 @@ function render({ model, el }) {
     const question = marginal ? "Which groupings lose nothing?" : "How does the product follow?";
     const names = Object.keys(presets).map((name) => [name, name]);
     const kinds = choice("Kind of model", names, "", (name) => regroup(presets[name], name));
+    const counts = Object.keys(strided).map((count) => [count, count]);
+    const streams = choice("Strided, far-apart words at a time: streams", counts, "", (count) =>
+      regroup(strided[count], `Strided, ${plural(count, "stream")}`),
+    );
     const own = h("span", { class: "a3-note" });
     const board = h("div", { class: "a3-board", style: `--count: ${words.length}` });
     const wide = words.length > 5 && { tabindex: 0, role: "region", "aria-label": "Words and passes" };
@@ -343,6 +348,7 @@ function render({ model, el }) {
     body.append(
       h("p", {}, "A row is a pass: its words see the rows above, not each other. Move words to other rows. ", question),
       ...(names.length ? [kinds] : []),
+      ...(counts.length ? [streams] : []),
       h("div", { class: "a3-row" }, button("Shuffle the order", shuffle), own),
       h("div", { class: "a3-scroll", ...wide }, board),
       about,

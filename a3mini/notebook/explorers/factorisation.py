@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
+from a3mini.notebook.explorers.base import Explorer, bundle, strided, stylesheet
 
 MOST_WORDS, MOST_ENTRIES = 16, 4096
 
@@ -24,7 +24,8 @@ class FactorisationExplorer(Explorer):
         group_ids: int64, (T,), with which to begin; 0 is given, 1, 2, ... are predicted in that order.
         source: where the sentence, or the table, comes from.
         table: p(x), T axes, one entry for each sentence; all above 0, the sum is 1. Default: no numbers.
-        presets: name to group ids (T,), offered as a choice; default: ``presets(T)``.
+        presets: name to group ids (T,), offered as a choice; default: ``default_presets(T)``. Strided groups are
+            offered beside them.
 
     Attributes:
         group_ids: list of T integers; follows what the reader does, and may be set.
@@ -41,6 +42,7 @@ class FactorisationExplorer(Explorer):
     words = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
     table = traitlets.List(traitlets.Float(), help="The numbers p(x), in row-major order; may be empty.").tag(sync=True)
     presets = traitlets.Dict().tag(sync=True)
+    strided = traitlets.Dict(help="By the number of streams: group ids of far-apart words at a time.").tag(sync=True)
     group_ids = traitlets.List(traitlets.Int()).tag(sync=True)
     sentence = traitlets.List(traitlets.Int()).tag(sync=True)
     factor = traitlets.Int(-1).tag(sync=True)
@@ -63,6 +65,7 @@ class FactorisationExplorer(Explorer):
             words=words,
             table=[] if table is None else check_table(table, words),
             presets={name: check_groups(ids, len(words), f"presets[{name!r}]") for name, ids in offered.items()},
+            strided={str(streams): ids for streams, ids in strided(len(words), given=0).items()},
             group_ids=check_groups(group_ids, len(words), "group_ids"),
             sentence=[0] * len(words),
             source=source,

@@ -1,7 +1,7 @@
 // The mask explorer: put tokens into groups, and watch what each of them sees in both masks.
 import {
-  GIVEN, PADDING, button, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, relabel, roving,
-  select, shown,
+  GIVEN, PADDING, button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, relabel,
+  roving, select, shown,
 } from "./base.js";
 
 const STREAMS = [
@@ -124,13 +124,23 @@ function render({ model, el }) {
     const news = () => [changes, ...challengePanel.querySelectorAll(".a3-verdict")].map((p) => p.textContent).join(" ");
 
     // Presets and challenges
-    const presetButtons = presets.map(({ name, groupings }) =>
-      button(name, () => {
-        const at = groupings.findIndex((ids) => String(ids) === String(current()));
-        set(groupings[(at + 1) % groupings.length]);
-        say(about.textContent);
-      }),
-    );
+    const which = ({ groupings }) => groupings.findIndex((ids) => String(ids) === String(current()));
+    const preset = (groups) => {
+      set(groups);
+      say(about.textContent);
+    };
+    const presetControls = presets.map((one) => {
+      const { name, groupings, streams } = one;
+      if (streams) {
+        const options = streams.map((count) => [String(count), String(count)]);
+        const field = choice(`${name}: streams`, options, "", (count) => preset(groupings[streams.indexOf(+count)]));
+        return { element: field, show: (at) => field.show(String(streams[at] ?? "")) };
+      }
+      const press = button(name, () => preset(groupings[(which(one) + 1) % groupings.length]));
+      return { element: press, show: (at) => press.setAttribute("aria-pressed", String(at >= 0)) };
+    });
+    const inRow = presetControls.filter((_, i) => !presets[i].streams).map(({ element }) => element);
+    const below = presetControls.filter((_, i) => presets[i].streams).map(({ element }) => element);
     const about = h("p", { class: "a3-about" });
     const challengeList = select(
       "Challenge",
@@ -159,7 +169,8 @@ function render({ model, el }) {
       "div",
       { class: "a3-mask" },
       h("p", {}, "Move a token to another row. Which cells of the query mask change, and which of the content mask?"),
-      h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Presets" }, presetButtons),
+      h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Presets" }, inRow),
+      below,
       about,
       challenges.length ? challengeList : null,
       challengePanel,
@@ -417,12 +428,14 @@ function render({ model, el }) {
       drawBoard(groups, colours);
       drawMasks(groups, colours);
       drawGoal();
-      const same = presets.map(({ groupings }) => groupings.some((ids) => String(ids) === String(groups)));
-      presetButtons.forEach((item, i) => item.setAttribute("aria-pressed", String(same[i])));
-      const known = presets[same.indexOf(true)];
+      const same = presets.map(which);
+      presetControls.forEach((control, i) => control.show(same[i]));
+      const found = same.findIndex((at) => at >= 0);
+      const known = presets[found];
+      const streams = known?.streams ? `, ${plural(known.streams[same[found]], "stream")}` : "";
       const size = groups.filter((group) => group > GIVEN).length;
       about.replaceChildren(
-        h("b", {}, known ? known.name : "A grouping of your own"),
+        h("b", {}, known ? known.name + streams : "A grouping of your own"),
         `. ${known?.about ?? ""} ${plural(size, "token")} in ${plural(last(groups), "step")}: `,
         h("code", {}, `group_ids = [${groups.join(", ")}]`),
       );

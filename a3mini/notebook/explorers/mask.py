@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
+from a3mini.notebook.explorers.base import Explorer, bundle, strided, stylesheet
 
 DRAWS = 4  # how many random orders a page holds
 SHORTEST = 7  # tokens that the challenges need
@@ -96,7 +96,10 @@ class MaskExplorer(Explorer):
 
 
 def _presets(unknown: Tensor) -> list[dict]:
-    """What the constructors of ``groups`` give for this length; random ones in several draws, one after the other."""
+    """What the constructors of ``groups`` give for this length; random ones in several draws, one after the other.
+
+    Strided ones stand there once for each number of streams.
+    """
     length = len(unknown)
 
     def draws(size: int) -> list[Tensor]:
@@ -130,16 +133,25 @@ def _presets(unknown: Tensor) -> list[dict]:
             "One step for all: no query sees more than the given token.",
         ),
     }
+    if far_apart := strided(length):
+        found["Strided"] = (
+            [torch.tensor(ids) for ids in far_apart.values()],
+            "Far-apart tokens at a time: the text is cut into streams, a step predicts the next token of each of them.",
+        )
     if length >= 4:
         padding = torch.arange(length) >= length - 2
         found["With padding"] = (
             [groups.left_to_right(length).masked_fill(padding, groups.PADDING)],
             "A text two tokens shorter than its neighbours in the batch. Nobody sees padding, and padding sees nobody.",
         )
-    return [
+    presets = [
         {"name": name, "about": about, "groupings": [ids.tolist() for ids in groupings]}
         for name, (groupings, about) in found.items()
     ]
+    for preset in presets:
+        if preset["name"] == "Strided":
+            preset["streams"] = list(far_apart)  # the number of streams of each grouping
+    return presets
 
 
 def _sees(stream: str, row: int, column: int, wanted: bool = True) -> dict:

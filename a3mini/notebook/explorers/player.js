@@ -124,14 +124,15 @@ function measure({ strategy, settings }) {
   return "the log-likelihood, in the order of filling";
 }
 
-function manner({ strategy, settings, steps }) {
+function manner({ strategy, settings, steps, order }) {
   const most = Math.max(0, ...steps.filter(({ action }) => action === "commit").map((step) => step.positions.length));
   const how = {
     resample: `the model chooses where, by ${settings.criterion}; context ${settings.context}`,
     speculative: `drafts of ${settings.draft}, verified`,
     revise: `${plural(settings.reopen, "token")} reopened at a time`,
   };
-  const fixed = `order fixed before, ${most > 1 ? `up to ${most} tokens` : "one token"} a pass`;
+  const which = { neighbours: ", neighbours", strided: ", far apart (strided)" }[order] ?? "";
+  const fixed = `order fixed before, ${most > 1 ? `up to ${most} tokens` : "one token"} a pass${which}`;
   return `${how[strategy] ?? fixed}; temperature ${settings.temperature}`;
 }
 

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 
+import torch
 import traitlets
 
+from a3mini import groups
 from a3mini.decode.trace import ACTIONS, Trace
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
 
@@ -122,7 +124,24 @@ def _read(name: str, trace: Trace | str, row: int, tokenizer) -> tuple[dict, dic
         "known": list(zip(found["known"]["positions"], found["known"]["tokens"], strict=True)),
         "steps": [_slim(step) for step in found["steps"]],
     }
+    if run["strategy"] == "generate":
+        run["order"] = _order(run)
     return json.loads(json.dumps(run)), texts | whole.get("texts", {})
+
+
+def _order(run: dict) -> str:
+    """Which tokens were drawn together: "neighbours", "strided", far-apart ones, or "other" (one at a time, too)."""
+    turn, unknown = torch.zeros(run["length"], dtype=torch.int64), torch.zeros(run["length"], dtype=torch.bool)
+    for number, step in enumerate(run["steps"], start=1):
+        unknown[step["positions"]] = True
+        turn[step["positions"]] = number if step["action"] == "commit" else 0  # a text may end before its last position
+    size = int(turn[turn > 0].bincount().max()) if turn.any() else 1
+    for order, name in (("left_to_right", "neighbours"), ("strided", "strided")):
+        if size > 1:
+            expected = groups.infill(unknown, size, order).masked_fill(turn == 0, 0)
+            if torch.equal(groups.relabel(turn), groups.relabel(expected)):
+                return name
+    return "other"
 
 
 def _slim(step: dict) -> dict:

@@ -21,7 +21,7 @@ const NOTES = {
   entropy: "How many different words, and how evenly used. More is not better: noise has most of all.",
   distinct_pairs: "Different pairs of neighbouring words among all pairs. More is not better: noise has most of all.",
 };
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "1 4", "5 2 1 2"];
+const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "1 4", "5 2 1 2", "4 4"];
 const SHAPES = [
   "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
   "M-4.5,-4.5h9v9h-9z",
@@ -29,6 +29,7 @@ const SHAPES = [
   "M0,5.5L5.5,-4.5H-5.5z",
   "M0,-6L6,0L0,6L-6,0z",
   "M-2,-6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
+  "M-6,-2.2h12v4.4h-12z",
   "M0,-2.8L3.6,-6L6,-3.6L2.8,0L6,3.6L3.6,6L0,2.8L-3.6,6L-6,3.6L-2.8,0L-6,-3.6L-3.6,-6z",
 ];
 
@@ -92,7 +93,8 @@ function render({ model, el }) {
     const real = reference.name;
     const rows = real ? [...ways, reference] : ways;
     const families = [...new Set(ways.map((way) => way.family))];
-    const colour = (family) => THEME.okabe_ito[families.indexOf(family) % THEME.okabe_ito.length];
+    const colours = [...THEME.okabe_ito, "var(--a3-muted)"];
+    const colour = (family) => colours[families.indexOf(family) % colours.length];
     const dash = (family) => DASHES[families.indexOf(family) % DASHES.length];
     const mark = (family) =>
       svg("path", { d: SHAPES[families.indexOf(family) % SHAPES.length], fill: colour(family), class: "a3-mark" });

@@ -56,6 +56,8 @@ class TradeOffExplorer(Explorer):
                 f"seeds {', '.join(map(str, results['seeds']))}; {counts['new_tokens']} tokens after {counts['given']} "
                 "held-out ones."
             )
+            for one in results.get("added", ()):
+                source += f" Added on {one['date']} by {one['command']}: {', '.join(one['families'])}."
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"not a trade-off: {what}; {AGAIN}") from error

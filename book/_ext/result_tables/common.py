@@ -5,6 +5,7 @@ A table, or a figure, is a function. Its parameters are the results that it read
 
 import inspect
 import json
+import re
 import string
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,8 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
     "gpu": "make gpu-check",
     "infilling": "python benchmarks/infilling.py --stories FILE",
     "notebook_times": "make timings",
+    "quality_orders": 'python benchmarks/quality.py --orders "left to right" strided "random order" '
+    "--record quality_orders",
     "version_matrix": "make matrix",
 }
 
@@ -105,6 +108,17 @@ def pairs(left: str, right: str, cells: dict[str, str], *below: str) -> str:
 def across(column: str, names: Iterable) -> str:
     """The same column for each of some names, which stand where it has $."""
     return " | ".join(column.replace("$", str(name)) for name in names)
+
+
+def measured(names: Iterable[str], rows: Iterable[dict]) -> list[str]:
+    """Those of the names that a row has: a result from before a benchmark asked for more still has its table."""
+    there = set().union(*rows)
+    return [name for name in names if name in there]
+
+
+def plain(text: str) -> str:
+    """What a model wrote, on one line; no sign of it means anything to Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(text.split()))
 
 
 def listed(versions: dict[str, str]) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from itertools import product
 
-from .common import across, source, table
+from .common import across, fill, measured, models, plain, source, table
 
 _AR, _GROUPS = "transformers generate", [f"groups of {size}" for size in (1, 2, 4, 8)]
 _BATCHES, _LENGTHS, _ORDERS = (1, 8), (128, 512), ("left to right", "random order")
+_TOGETHER = {"left to right": "neighbours", "strided": "strided", "random order": "random"}
 _SPEEDS = (
     "$ tokens: tokens/s: {n$[mark]}{n$[tokens_per_second]:.1f} | ms per sample: {n$[ms_per_sample]:,.0f} "
     "| times AR: {n$[times]:.2f}"
@@ -94,4 +95,53 @@ def tradeoff(tradeoff: dict) -> str:
         "| distinct pairs: {judged[distinct_pairs]:.2f} | own loss, nats: {own_loss:.2f}",
         [{"family": name, **row} for name, row in tradeoff["strategies"].items()],
         source(tradeoff, about),
+        *(
+            fill("Added on {date} by `{command}`: ", one)
+            + ", ".join(one["families"])
+            + "; its times come from a ratio, "
+            "measured side by side with *left to right*."
+            for one in tradeoff.get("added", ())
+        ),
     )
+
+
+def _by_size(quality_orders: dict) -> list[dict]:
+    """A line for each number of tokens at a time: the rows of A3 by which tokens are drawn together."""
+    lines = {}
+    for row in quality_orders["rows"].values():
+        if row.get("kind") == "any-order" and row["order"] in _TOGETHER:
+            line = lines.setdefault(row["tokens_per_step"], {"at_a_time": row["tokens_per_step"]})
+            line |= {_TOGETHER[row["order"]]: row, "passes": row["passes"]}
+    return list(lines.values())
+
+
+def quality_orders(quality_orders: dict) -> str:
+    """Which tokens are drawn together: perplexity under the judge with its interval, and entropy, the mean."""
+    lines = _by_size(quality_orders)
+    names = measured(_TOGETHER.values(), lines)
+    columns = "at a time: {at_a_time} | passes: {passes:.0f} | "
+    columns += across("$, perplexity: {$[measured][perplexity]:.0f}", names) + " | "
+    columns += across("$, entropy: {$[measured][entropy][mean]:.2f}", names)
+    beside = {row.get("kind", name): row for name, row in quality_orders["rows"].items()}
+    said = "perplexity {measured[perplexity]:.1f} and entropy {measured[entropy]:.2f}"
+    others = {"The stories themselves": "the stories themselves", "AR": "autoregressive"}
+    found = [f"{name}: {fill(said, beside[key])}." for name, key in others.items() if key in beside]
+    about = "{count} beginnings of {given} tokens ({text}), {new} tokens each, temperature {temperature:g}; "
+    about += "entropy in nats; 95 % intervals over texts. Judge: {judge}."
+    below = source(quality_orders, " ".join([about, *found]))
+    return table(columns, lines, below, models(quality_orders["rows"]))
+
+
+def quality_orders_samples(quality_orders: dict) -> str:
+    """How A3 goes on with the first two beginnings of ours, a table each; what is compared stands in adjacent lines."""
+    parts = []
+    for number, text in enumerate(quality_orders["beginnings"][:2]):
+        rows = [
+            {"at_a_time": line["at_a_time"], "together": name, "text": plain(line[name]["ours"][number])}
+            for line in _by_size(quality_orders)
+            for name in _TOGETHER.values()
+            if name in line and line["at_a_time"] in (1, 2, 4)
+        ]
+        columns = "at a time: {at_a_time} | drawn together: {together} | text: {text}"
+        parts.append(f"*{text}* **...**\n\n{table(columns, rows)}")
+    return "\n\n".join(parts)

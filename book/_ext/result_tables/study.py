@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from a3mini.notebook import plots
 
-from .common import across, fill, pairs, source, table
+from .common import across, fill, measured, pairs, source, table
 
 _ARMS = {
     "ar": "AR goes on",
@@ -30,13 +30,20 @@ _ADAPTED = {  # the arms of SmolLM2 look like those of the study
     "a3": _LOOKS["a3_paper"] | {"label": "A3"},
 }
 _STAGES = (0.1, 0.2)  # where the second and the third stage of the adapted A3 begin; a test asks the benchmark
-_GROUPINGS = ("left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order")
+_GROUPINGS = (
+    "left to right", "a sentence", "a sentence, 2 at a time", "a sentence, 4 at a time", "random order",
+    "strided groups of 4",
+)  # fmt: skip
 _BASE = "base run"  # of the search
 
 
 def _arms(study: dict, first: str = "") -> dict[str, dict]:
     """Each arm, by what it is called."""
     return {_ARMS[arm]: row for arm, row in study["arms"].items() if arm.startswith(first)}
+
+
+def _nats(study: dict) -> list[dict]:
+    return [row["nats"] for row in study["arms"].values()]
 
 
 def study_setup(study: dict) -> str:
@@ -56,8 +63,8 @@ def study_setup(study: dict) -> str:
 
 
 def study_losses(study: dict) -> str:
-    groupings = ("left to right", "blocks of 4", "random order", "random groups of 4", "a span", "a sentence")
-    columns = "arm: {name} | " + across("$: {nats[$]:.2f}", groupings)
+    names = ("left to right", "blocks of 4", "strided groups of 4", "random order", "random groups of 4", "a span")
+    columns = "arm: {name} | " + across("$: {nats[$]:.2f}", measured((*names, "a sentence"), _nats(study)))
     bounds = {name: fill("{nats[diffusion bound]:.3f}", row) for name, row in _arms(study).items()}
     below = ", ".join(f"{name} {bound}" for name, bound in bounds.items() if bound)
     return table(columns, _arms(study), f"Diffusion bound, in the same unit: {below}.")
@@ -65,19 +72,22 @@ def study_losses(study: dict) -> str:
 
 def tasks_curriculum(study: dict) -> str:
     """The arms that differ in the curriculum alone."""
-    columns = across("$: {nats[$]:.2f}", ("left to right", "a span", "a sentence", "blocks of 4", "random order"))
+    names = ("left to right", "a span", "a sentence", "blocks of 4", "random order", "strided groups of 4")
+    columns = across("$: {nats[$]:.2f}", measured(names, _nats(study)))
     about = source(study, "Nats per token, lower is better.")
     return table("curriculum (ours): {name} | " + columns, _arms(study, "a3_"), about)
 
 
 def study_differences(study: dict) -> str:
-    columns, rows = ("random order", "left to right", "a span", "a sentence", "blocks of 4", "random groups of 4"), {}
+    rows = {}
     for row in study["differences"]:
         low, high = row["over_documents"]
         cell = fill("{mean:+.2f}", {"mean": [row["mean"], row["over_seeds"]]})
         certain = abs(row["mean"]) > row["over_seeds"] and low * high > 0
         pair = f"{_ARMS[row['first']]} − {_ARMS[row['second']]}"
         rows.setdefault(pair, {})[row["grouping"]] = f"**{cell}**" if certain else cell
+    names = ("random order", "left to right", "a span", "a sentence", "blocks of 4", "random groups of 4")
+    columns = measured((*names, "strided groups of 4"), rows.values())
     return table("difference: {name} | " + across("$: {$}", columns), rows)
 
 
@@ -156,8 +166,9 @@ def adaptation_arms(adaptation: dict) -> str:
 
 
 def adaptation_losses(adaptation: dict) -> str:
+    names = measured(_GROUPINGS, adaptation["losses"].values())
     about = source(adaptation, "Nats per predicted token, 95 % intervals over rows: {text}.")
-    return table("model: {name} | " + across("$: {$:.2f}", _GROUPINGS), adaptation["losses"], about)
+    return table("model: {name} | " + across("$: {$:.2f}", names), adaptation["losses"], about)
 
 
 def adaptation_curves(adaptation: dict) -> Figure:
@@ -178,10 +189,11 @@ def adaptation_search(adaptation_search: dict) -> str:
         bracket = "" if name in ("untouched", _BASE) else f" ({minus:+.2f})"
         return f"{losses[name][grouping]:.2f}{bracket}".replace("-", "−")
 
-    rows = {name: {grouping: cell(name, grouping) for grouping in _GROUPINGS} for name in losses}
+    names = measured(_GROUPINGS, losses.values())
+    rows = {name: {grouping: cell(name, grouping) for grouping in names} for name in losses}
     about = "Each run: {steps} steps of {batch_size} rows of up to {length} tokens, {precision}, one seed; in brackets "
     about += f"the difference from the *{_BASE}*."
-    return table("run: {name} | " + across("$: {$}", _GROUPINGS), rows, source(adaptation_search, about))
+    return table("run: {name} | " + across("$: {$}", names), rows, source(adaptation_search, about))
 
 
 def adaptation_search_short(adaptation_search_short: dict) -> str:

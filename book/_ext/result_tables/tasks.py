@@ -22,13 +22,15 @@ _INFILLING = {
     "a3-1": "A3, 1 at a time",
     "a3-2": "A3, 2 at a time",
     "a3-4": "A3, 4 at a time",
+    "a3-strided-2": "A3, 2 at a time, strided",
+    "a3-strided-4": "A3, 4 at a time, strided",
     "a3-dynamic": "A3, by confidence, 1 at a time",
     "diffusion": "masked diffusion, by confidence, 1 at a time",
     "diffusion-4": "masked diffusion, by confidence, 4 at a time",
 }
 # The main table: its lines in order, and their names where the two results have the same model in the same order.
 _LINES = ["guessing", "copy-before", "source", "ar", "ar-best", "diffusion", "diffusion-4", "diffusion-both"]
-_LINES += ["a3-content", "a3-1", "a3-2", "a3-4", "a3-dynamic", "a3-both"]
+_LINES += ["a3-content", "a3-1", "a3-2", "a3-4", "a3-strided-2", "a3-strided-4", "a3-dynamic", "a3-both"]
 _MAIN = _LIKELIHOOD | _INFILLING | {"guessing": "guessing", "ar": "AR, trained on", "diffusion": "masked diffusion"}
 
 

@@ -41,6 +41,10 @@ def viewer(model):
 
 @pytest.fixture(scope="module")
 def expected(model):
+    return computed(model)
+
+
+def computed(model):
     """The weights again, one by one from each layer's inputs: angles as complex numbers, the rule as a loop."""
     found = {}
     for name, group_ids in GROUPINGS.items():
@@ -54,6 +58,8 @@ def expected(model):
         [hook.remove() for hook in hooks]
         content_at = [i for i in range(LENGTH) if group_ids[i] >= 0]
         query_at = [i for i in range(LENGTH) if group_ids[i] > 0]
+        warm = model.config.query_start == "previous"  # then a row may begin, and be turned, as the token before it
+        turned_at = [i - bool(warm and i > 0 and 0 <= group_ids[i - 1] < group_ids[i]) for i in query_at]
         weights = {stream: torch.zeros(LAYERS, HEADS, LENGTH, LENGTH, dtype=torch.float64) for stream in STREAMS}
         for number, (layer, (rows, content)) in enumerate(zip(model.model.layers, inputs, strict=True)):
             attention, size = layer.self_attn, model.config.head_dim
@@ -64,7 +70,7 @@ def expected(model):
                 return torch.complex(x[..., : size // 2], x[..., size // 2 :]) * torch.exp(1j * angle)[:, None]
 
             with torch.no_grad():
-                q = turned(attention.q_proj(rows[0]), content_at + query_at)
+                q = turned(attention.q_proj(rows[0]), content_at + turned_at)
                 k = turned(attention.k_proj(content[0]), content_at)
             for stream, at, first in (("content", content_at, 0), ("query", query_at, len(content_at))):
                 for place, i in enumerate(at):
@@ -109,6 +115,21 @@ def test_every_weight_is_the_models(open_explorer, viewer, expected):
                     torch.testing.assert_close(values, right, atol=0.5 / STEPS + 1e-5, rtol=0)
                     assert torch.equal(seen, mask(GROUPINGS[name])) and not values[~seen].any()
                     assert ((values.sum(-1) - 1).abs()[seen.any(-1)] < LENGTH * 0.5 / STEPS).all()
+
+
+def test_rows_stand_at_their_own_position_whatever_they_start_from(open_explorer, model):
+    """A query row that starts from the token before it is turned as that token, and yet it is the row of its own."""
+    warm = A3ForCausalLM(A3Config(**model.config.to_dict() | {"query_start": "previous"})).eval()
+    warm.load_state_dict(model.state_dict())
+    expected, cold = computed(warm), computed(model)
+    page = open_explorer(AttentionViewer.of(warm, TOKENS, INPUT_IDS, GROUPINGS, "a tiny model")).page
+    for name in GROUPINGS:
+        page.get_by_role("radio", name=name).check()
+        for stream, mask in zip(STREAMS, (masks.content_mask, masks.query_mask), strict=True):
+            values, seen = shown(page, stream)
+            torch.testing.assert_close(values, expected[name][stream][0, 0], atol=0.5 / STEPS + 1e-5, rtol=0)
+            assert torch.equal(seen, mask(GROUPINGS[name]))
+        assert (expected[name]["query"] - cold[name]["query"]).abs().max() > 0.1, "otherwise this test shows nothing"
 
 
 def test_the_comparison_can_fail(expected):

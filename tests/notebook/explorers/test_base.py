@@ -1,5 +1,6 @@
 """What all explorers share: both faces, the colours, the theme, and the arithmetic of groups in both languages."""
 
+import itertools
 import json
 
 import ipywidgets
@@ -138,6 +139,16 @@ def test_groups_masks_and_colours_are_those_of_the_package(common, group_ids):
     colours = plots.group_colours(ids)
     assert [colour.upper() for colour in found["colours"]] == colours
     assert found["ink"] == [theme.ink(colour) for colour in colours]
+
+
+def test_strided_groups_are_those_of_the_package():
+    assert base.strided(8) == {streams: groups.strided(8, streams).tolist() for streams in (2, 3, 4)}
+    for length, known in itertools.product(range(1, 20), (0, 1)):
+        found = base.strided(length, known)
+        for streams, ids in found.items():
+            assert ids == groups.strided(length, streams, known).tolist()
+            assert max(ids) > 1 and ids != groups.left_to_right(length, known).tolist()
+        assert len(set(map(tuple, found.values()))) == len(found)
 
 
 def test_the_state_is_plain_json():

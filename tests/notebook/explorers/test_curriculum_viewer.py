@@ -8,10 +8,10 @@ from axe_playwright_python.sync_playwright import Axe
 from training_run import CONFIG, small_blocks, small_model
 
 from a3mini import masks
-from a3mini.evaluate import HeldOut
+from a3mini.evaluate import GROUPINGS, HeldOut
 from a3mini.notebook.explorers import CurriculumViewer
 from a3mini.notebook.explorers.curriculum import Replay
-from a3mini.train import AnyOrder, Curriculum, TrainConfig, generator_for, train
+from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, generator_for, train
 
 SPANS = Curriculum.preset("spans")
 BLOCKS = small_blocks(14, 12)
@@ -233,7 +233,10 @@ def test_walking(run, open_explorer, look, width):
     page.get_by_role("button", name="1 left to right").press("Space")
     assert at(page) == 1 and page.locator(".a3-future").count() == 0
     page.get_by_role("button", name="Show the whole training").click()
-    assert page.locator(".a3-future").count() == 5
+    assert page.locator(".a3-future").count() == len(GROUPINGS) == 6
+    marks = page.locator("[data-order] .a3-marker").evaluate_all("all => all.map(e => e.getAttribute('d'))")
+    dashes = page.locator("[data-order] line").evaluate_all("all => all.map(e => e.getAttribute('stroke-dasharray'))")
+    assert len(set(marks)) == len(set(dashes)) == len(GROUPINGS), "told apart without colour"
 
     page.locator("summary").click()
     cells = page.locator("[data-at='10'] [data-value]").evaluate_all("all => all.map(e => +e.dataset.value)")
@@ -257,4 +260,14 @@ def test_what_python_sets_is_shown_or_the_nearest(run, open_explorer, step, row)
     page = open_explorer(explorer).page
     assert at(page) == min((sample["step"] for sample in explorer.samples), key=lambda kept: abs(kept - step))
     check_drawn(page, explorer, max(0, min(row, 2)))
-    assert page.locator(".a3-future").count() == 5
+    assert page.locator(".a3-future").count() == len(GROUPINGS)
+
+
+def test_strided_rows_are_said_to_be(open_explorer):
+    curriculum = Curriculum((Stage("far apart", 1, (Part("strided", (1, 4)),)),))
+    replay = Replay(curriculum, BLOCKS, SETTINGS)
+    metrics = [{"step": 30, "tokens": replay.tokens(30), "order": 1.0}]
+    explorer = CurriculumViewer(curriculum, BLOCKS, SETTINGS, metrics, Letters(), "nothing was trained")
+    told = open_explorer(explorer).page.locator(".a3-panel").inner_text()
+    assert "groups of 4 tokens that stand far apart (strided)" in told and "single tokens from left to right" in told
+    assert "blank" not in told

@@ -189,6 +189,23 @@ def test_the_presets_are_those_of_the_package(open_explorer):
     assert all(groups.check(ids).shape == (n,) for n in range(1, 17) for ids in default_presets(n).values())
 
 
+def test_strided_groups_are_offered_beside_all_presets(open_explorer):
+    page = open_explorer(world(presets={"mine": torch.tensor([9, 9, 4, 0, 4])})).page
+    streams = page.get_by_role("group", name="Strided, far-apart words at a time: streams").get_by_role("radio")
+    for number in range(streams.count()):
+        streams.nth(number).check(force=True)
+        assert groups_now(page) == groups.strided(T, number + 2, given=0).tolist()
+        assert f"Strided, {number + 2} streams." in page.locator(".a3-spoken").inner_text()
+        assert "Your own grouping" not in page.locator(".a3-explorer").inner_text()
+    assert number == 1
+    page.get_by_role("radio", name="mine", exact=True).check(force=True)
+    assert not any(streams.nth(number).is_checked() for number in range(streams.count()))
+    assert (
+        open_explorer(FactorisationExplorer(["a", "b"], torch.tensor([1, 2]), "")).page.get_by_text("Strided").count()
+        == 0
+    )
+
+
 def test_own_presets(open_explorer):
     page = open_explorer(world(presets={"mine": torch.tensor([9, 9, 4, 0, 4])})).page
     assert "Your own grouping" in page.locator(".a3-explorer").inner_text()

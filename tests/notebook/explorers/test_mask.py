@@ -70,11 +70,16 @@ def test_presets_are_the_constructors_of_the_package(open_explorer):
         "Masked diffusion": [groups.two_groups(unknown)],
         "Infilling": [groups.infill(unknown)],
         "All at once": [groups.two_groups(torch.arange(8) > 0)],
+        "Strided": [groups.strided(8, streams) for streams in (2, 3, 4)],
         "With padding": [torch.tensor([0, 1, 2, 3, 4, 5, -1, -1])],
     }
     page = open_explorer(explorer).page
     assert_masks(page, START)
     assert [preset["name"] for preset in explorer.presets] == list(expected)
+    for streams, ids in zip("234", expected.pop("Strided"), strict=True):
+        page.get_by_role("radio", name=streams, exact=True).check(force=True)
+        assert_masks(page, ids)
+        assert page.locator(".a3-about b").inner_text() == f"Strided, {streams} streams"
     for name, groupings in expected.items():
         button = page.get_by_role("button", name=name, exact=True)
         for ids in groupings:
@@ -82,9 +87,24 @@ def test_presets_are_the_constructors_of_the_package(open_explorer):
             assert_masks(page, ids)
         assert button.get_attribute("aria-pressed") == "true"
         assert page.locator(".a3-about b").inner_text() == name
+    assert page.locator("[type=radio]:checked").count() == 0
     button.click()
     token(page, 1).press("ArrowUp")
     assert page.locator(".a3-about b").inner_text() == "A grouping of your own"
+
+
+def test_streams_by_keyboard(open_explorer):
+    page = open_explorer(MaskExplorer.example()).page
+    page.get_by_role("radio", name="2", exact=True).focus()
+    for key, streams in (("Space", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowLeft", 3)):
+        page.keyboard.press(key)
+        assert_masks(page, groups.strided(8, streams))
+        assert page.evaluate("document.activeElement.value") == str(streams)
+        assert f"Strided, {streams} streams" in page.locator(".a3-spoken").inner_text()
+    token(page, 1).press("ArrowUp")
+    assert page.locator("[type=radio]:checked").count() == 0
+    explorer = MaskExplorer(WORDS, groups.strided(8, 4), "a test")
+    assert open_explorer(explorer).page.get_by_role("radio", name="4", exact=True).is_checked()
 
 
 def test_the_mouse_moves_tokens_and_groups(open_explorer):

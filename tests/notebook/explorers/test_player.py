@@ -323,6 +323,38 @@ def test_what_it_reads():
     assert second.traces == DecodingPlayer({"it": batch.trace.row(1)}, WORDS, source="").traces
 
 
+@pytest.mark.parametrize(
+    ("group_ids", "order", "said"),
+    [
+        (groups.blocks(T, 2, 3), "neighbours", "up to 2 tokens a pass, neighbours;"),
+        (groups.strided(T, 2, 3), "strided", "up to 2 tokens a pass, far apart (strided);"),
+        (
+            groups.infill(torch.tensor([0, 1, 1, 1, 0, 0, 1, 1, 1]).bool(), 2, "strided"),
+            "strided",
+            "far apart (strided);",
+        ),
+        (torch.tensor([0, 0, 0, 1, 3, 2, 2, 1, 3]), "other", "up to 2 tokens a pass;"),
+        (groups.left_to_right(T, 3), "other", "one token a pass;"),
+    ],
+)
+def test_it_says_which_tokens_are_drawn_together(open_explorer, group_ids, order, said):
+    trace = decode.generate(MODEL, IDS, group_ids[None], generator=seeded(0)).trace
+    explorer = player(["it"], {"it": trace})
+    assert explorer.traces[0]["order"] == order
+    assert (
+        f"How: order fixed before, {said}"[-len(said) :]
+        in open_explorer(explorer).page.locator(".a3-note").inner_text()
+    )
+    for stopped in range(V):  # a text that ends early is filled in the same order
+        steps = decode.generate(MODEL, IDS, group_ids[None], generator=seeded(0), stop=stopped).trace
+        if sum(step.action == "commit" for step in steps.steps[0]) > 1:
+            assert player(["it"], {"it": steps}).traces[0]["order"] == order
+
+
+def test_only_a_fixed_order_has_a_name():
+    assert [trace.get("order") for trace in player().traces] == ["neighbours", None, None, None, None, "other"]
+
+
 def changed(**changes) -> str:
     return json.dumps(json.loads(TRACES["groups"].to_json()) | changes)
 

@@ -40,7 +40,7 @@ def front(x: str, y: str, names) -> list[str]:
     beaten = {
         a for a, b in product(names, names) if at[b] != at[a] and all(p <= q for p, q in zip(at[b], at[a], strict=True))
     }
-    return sorted(set(names) - beaten, key=lambda name: at[name])
+    return sorted((name for name in names if name not in beaten), key=lambda name: at[name])  # equal ones as they come
 
 
 def best(x: str, y: str, names, budget: float) -> str:
@@ -236,9 +236,22 @@ def test_mouse_and_keyboard_read_records(open_explorer):
     assert page.evaluate("document.activeElement.dataset.name") == order[6]
 
 
+def test_all_families_are_told_apart_without_colour(open_explorer):
+    result = json.loads(PATH.read_text())
+    row = next(row for row in result["strategies"].values() if "family" in row)
+    result["strategies"] = {f"{n}": row | {"family": f"family {n}"} for n in range(8)}
+    page = open_explorer(TradeOffExplorer(result)).page
+    marks = page.locator("label svg").evaluate_all(
+        """all => all.map(({children: [line, mark]}) =>
+             [line.getAttribute('stroke-dasharray'), mark.getAttribute('d')])"""
+    )
+    colours = page.locator("label .a3-mark").evaluate_all("all => all.map(e => getComputedStyle(e).fill)")
+    assert [len(set(one)) for one in (*zip(*marks, strict=True), colours)] == [8, 8, 8]
+
+
 def test_hidden_families_leave_the_front_and_the_advice(open_explorer):
     page = open_explorer(example()).page
-    gone = {"random order", "speculative, random order"}
+    gone = {"strided", "speculative, random order"}
     for family in gone:
         page.get_by_label(family, exact=True).press("Space")
     left = [name for name in WAYS if WAYS[name]["family"] not in gone]
