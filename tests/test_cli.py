@@ -280,7 +280,7 @@ def test_adapt_to_diffusion(made, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "kind, groupings", [("any-order", 5), ("autoregressive", 2), ("diffusion", 1)], ids=lambda value: str(value)
+    "kind, groupings", [("any-order", 6), ("autoregressive", 2), ("diffusion", 1)], ids=lambda value: str(value)
 )
 def test_evaluate_agrees_with_the_run(made, tmp_path, capsys, kind, groupings):
     file = tmp_path / "losses.json"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import MaskedDiffusionModel, corpus, data
 
 needs_smollm2 = pytest.mark.skipif(
@@ -264,10 +265,27 @@ def test_the_compact_model_ships_small_and_predicts_in_any_order():
         laws.both_streams(model, ids, group_ids, tolerance=1e-3)  # what the paper's start gives
 
 
-def test_the_shipped_adapter_has_the_papers_start():
-    """Its record is older than the choice."""
-    for folder in pretrained.ADAPTERS.values():
-        assert adapter.query_start(adapter.read(folder)[1]) == "vector"
+def test_the_shipped_adapters_say_how_their_query_rows_start():
+    """The record of the first is older than the choice."""
+    found = {name: adapter.query_start(adapter.read(folder)[1]) for name, folder in pretrained.ADAPTERS.items()}
+    assert found == {"smollm2-a3": "vector", "smollm2-a3-warm": "previous"}
+
+
+@needs_smollm2
+def test_the_warm_adapter_is_warm():
+    """Its own start is the better one; and it knows the token that ends a blank, which ``infill`` never draws."""
+    model, tokenizer, name = pretrained.adapted_model("smollm2-a3-warm")
+    assert (model.config.query_start, model.config.known_order) == ("previous", "left_to_right")
+    assert tokenizer.convert_ids_to_tokens(model.config.empty_token_id) == "<empty_output>" and "5,931,429" in name
+    text = "Once there was a little girl named Lily. She loved to play in the garden with her mom and her dog."
+    ids = torch.tensor([[0, *tokenizer(text)["input_ids"]]])
+    group_ids = groups.left_to_right(ids.shape[1])[None]
+    losses = {}
+    for start in QUERY_STARTS:
+        model.config.query_start = start
+        with torch.no_grad():
+            losses[start] = model(ids, group_ids, labels=ids).loss.item()
+    assert losses["previous"] < 2.3 < losses["vector"] - 0.5
 
 
 def an_adapter(folder: Path, source: str, model, kind: str = "any order") -> Path:
