@@ -11,6 +11,9 @@ one shape, layers and head are compiled, and no operation waits for a value. A r
 around a blank come first, from left to right, then the blank. Half of the blanks have spare room: the token EMPTY
 ends them, and the positions behind it hold nothing, so that a model learns to end a blank before its room is used up.
 
+FOLDER has a file NAME.jsonl.gz for each of SOURCES, a document in each line under "text". Ours were cut from public
+texts; the card of the adapter ``smollm2-a3-warm`` has their licences. Other texts make other numbers.
+
 SmolLM2 gets low-rank additions (rank 16); their product is added to the weight once a step. Steps, tokens and losses
 go to OUT/gpu_lab.json; the additions of the arms to OUT/NAME, as ``adapter.save`` has them.
 """

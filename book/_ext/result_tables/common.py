@@ -19,6 +19,7 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
     "adaptation_search_short": "python benchmarks/adaptation.py search --record adaptation_search_short",
     "colab_check": "make colab-check",
     "gpu": "make gpu-check",
+    "gpu_lab": "python benchmarks/gpu_lab.py run",
     "infilling": "python benchmarks/infilling.py --stories FILE",
     "notebook_times": "make timings",
     "quality_orders": 'python benchmarks/quality.py --orders "left to right" strided "random order" '

@@ -103,6 +103,19 @@ def gpu_lab_curves(gpu_lab: dict) -> Figure:
     return figure
 
 
+def orders(orders: dict) -> str:
+    """What the shipped adapters lose when tokens are drawn together."""
+    rows = {}
+    for name, system in orders["systems"].items():
+        for title, row in system["losses"].items():
+            rows.setdefault(title, {}).update({name: row["loss"], f"{name} more": row.get("more")})
+    columns = "tokens together: {name} | " + across(
+        "`$`: {$:.2f} | more than one at a time: {$ more:+.2f}", orders["systems"]
+    )
+    about = "Nats per predicted token, {rows} rows of up to {length} tokens, 95 % intervals over rows."
+    return table(columns, rows, source(orders, about))
+
+
 def gpu_step(gpu_step: dict) -> str:
     rows = {name: row for name, row in gpu_step["steps"].items() if isinstance(row, dict)}
     rows = {name: {"kernels": None, "waits": None, "busy": None} | row for name, row in rows.items()}
