@@ -53,8 +53,8 @@ def save(
             (out, rank), and the added vector.
         scale: alpha / rank.
         source: fingerprint of the source.
-        record: kind, source's name, training; JSON. ``apply`` notes "known_order" and "query_start" in the model's
-            config, if they are there.
+        record: kind, source's name, training; JSON. ``apply`` notes "known_order", "query_start" and
+            "empty_token_id" in the model's config, if they are there.
         dtype: of the file.
 
     Raises:

@@ -216,6 +216,7 @@ def _train(
                 about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
                 about["run"] = run_id(who)
                 about |= {key: value for key, value in recipe.settings().items() if key == "known_order"}
+                about |= {key: value for key, value in before.items() if key == "empty_token_id"}
                 about |= {"query_start": base.config.query_start} if hasattr(base.config, "query_start") else {}
                 named = dict(additions(weights.items()))
                 adapter.save(folder / "adapter", named, config.lora_scale, who["weights"], about)

@@ -231,6 +231,18 @@ def test_special_tokens_are_never_drawn():
     assert out.blanks == ("aa", "aa")
 
 
+def test_the_token_that_ends_a_blank_is_never_drawn():
+    """A blank is filled to its last token; what would end it early, where a training had that, has no place in it."""
+    word, nothing = encode(" cat")[0], encode("a")[0]
+    model = loving(nothing, word)
+    assert decode.infill(model, TOKENIZER, TWO, tokens_per_blank=2, temperature=0).blanks == ("aa", "aa")
+    model.config.empty_token_id = nothing
+    for order in ORDERS:
+        out = decode.infill(model, TOKENIZER, TWO, tokens_per_blank=2, order=order, temperature=0, generator=generator())
+        assert out.blanks == (text_of([word] * 2),) * 2
+    assert type(model.config).from_dict(model.config.to_dict()).empty_token_id == nothing
+
+
 @pytest.mark.parametrize("written", ["<s>", "</s>", "<pad>"])
 def test_control_tokens_in_the_text_are_text(written):
     text = f"The{written} cat ____{written} mat{written}"
