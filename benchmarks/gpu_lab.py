@@ -50,7 +50,19 @@ from a3mini.train.data import Blocks
 from benchmarks.record import RESULTS, command_line
 
 LENGTH = 256  # tokens of a row
-BATCH = 64  # rows of a step
+BATCH = 64  # rows of a step, and of a pass that measures
+COMPACT_SECONDS = 95  # what the long arm leaves to the compact model and its twins
+ARMS = (
+    "warm",
+    "cold",
+    "diffusion",
+    "autoregressive",
+    "warm_random",
+    "long",
+    "compact",
+    "compact_ar",
+    "compact_diffusion",
+)
 RANK, SCALE = 16, 2.0  # of the additions
 EMPTY = "<empty_output>"  # SmolLM2's token for nothing; its pretraining used it for something else, and rarely
 ROOM = 24  # most spare positions of a blank
@@ -463,127 +475,164 @@ def compact_rows(lab: Path, out: Path) -> None:
     save_file({"/".join((*key, str(n))): part for key, parts in found.items() for n, part in enumerate(parts)}, out)
 
 
-def run(lab: Path, out: Path, smoke: bool, seconds: float) -> None:
-    began = time.perf_counter()
-    torch._dynamo.config.recompile_limit = 64
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    out.mkdir(parents=True, exist_ok=True)
-    result = {"command": command_line(), "versions": runs.versions(), "hardware": runs.hardware(),
-              "date": datetime.now(UTC).date().isoformat(), "threads": torch.get_num_threads(), "arms": {}}  # fmt: skip
+class Lab:
+    """What all arms of a run share: the clock, what was found so far, and where it is written."""
 
-    def say(*what) -> None:
-        print(f"{time.perf_counter() - began:6.1f} s ", *what, flush=True)
+    def __init__(self, folder: Path, out: Path, smoke: bool, seconds: float, arms: list[str], batch: int):
+        self.folder, self.out, self.smoke, self.seconds, self.arms = folder, out, smoke, seconds, arms
+        self.batch = 4 if smoke else batch  # rows of a step
+        self.began, self.device = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu"
+        self.draws, self.measured = (2, 8) if smoke else (32, MEASURED)
+        self.result = {
+            "command": command_line(), "versions": runs.versions(), "hardware": runs.hardware(),
+            "date": datetime.now(UTC).date().isoformat(), "threads": torch.get_num_threads(), "arms": {},
+        }  # fmt: skip
+        out.mkdir(parents=True, exist_ok=True)
 
-    def left() -> float:
-        return seconds - (time.perf_counter() - began)
+    def say(self, *what) -> None:
+        print(f"{time.perf_counter() - self.began:6.1f} s ", *what, flush=True)
 
-    compact_file = lab / "compact_rows.safetensors"
-    command = [sys.executable, __file__, "compact", "--lab", str(lab), "--out", str(compact_file)]
-    beside = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "4"})
-    tokenizer = sources.tokenizer(lab / "tokenizer")
+    def left(self) -> float:
+        return self.seconds - (time.perf_counter() - self.began)
+
+    def keep(self, name: str, found: dict) -> None:
+        """What was measured so far is written at once: a machine can go at any time."""
+        self.result["arms"][name] = found
+        self.result["seconds"] = round(time.perf_counter() - self.began, 1)
+        runs.write_json(self.out / "gpu_lab.json", self.result)
+
+    def held_out(self, texts: dict[str, Blocks], ends: Tensor) -> HeldOut:
+        """Some rows of each text, and which of their tokens end a sentence."""
+        found = {}
+        for name, blocks in list(texts.items())[: 1 if self.smoke else None]:
+            chosen = torch.randperm(len(blocks.lengths), generator=generator_for(1))[: self.measured]
+            blocks = blocks.rows(chosen)
+            real = torch.arange(LENGTH) < blocks.lengths[:, None]
+            found[name] = blocks._replace(sentence_ends=ends[blocks.input_ids] & real)
+        return HeldOut(found, self.draws)
+
+    def train(self, trainer: Trainer, name: str, arm: Arm, text: Text, held_out: HeldOut, batch: int) -> None:
+        self.say(name, arm)
+        train(trainer, arm, text, batch, held_out, 0, self.say, partial(self.keep, name))
+        self.say(f"{name}: {self.result['arms'][name]['tokens_per_second']:,} tokens a second")
+
+    def warm_up(self, trainer: Trainer, kind: str, text: Text, held_out: HeldOut, batch: int) -> float:
+        """A few steps, so that compiling is in no arm's time; tokens a second after that."""
+        steps = 2 if self.smoke else 5
+        found = []
+        for _ in range(2):
+            train(trainer, Arm(kind, steps, 1e-3), text, batch, held_out, 0, lambda *_: None, found.append)
+        return found[-1]["tokens_per_second"]
+
+
+def smollm2_arms(lab: Lab) -> None:
+    """All arms from SmolLM2's weights, with additions; then one for the rest of the time, less that of the others."""
+    tokenizer = sources.tokenizer(lab.folder / "tokenizer")
     ends = data._ends_sentence(tokenizer)
-    parts, held = read(lab, "rows"), read(lab, "held_out")
-    ends = F.pad(ends, (0, 49152 - len(ends)))
-    empty = tokenizer.convert_tokens_to_ids(EMPTY)
-    text = Text.of(parts, SOURCES, ends, empty, device)
-    draws, measured = (2, 8) if smoke else (32, MEASURED)
-
-    def some_rows(texts: dict[str, Blocks]) -> dict[str, Blocks]:
-        chosen = {
-            name: blocks.rows(torch.randperm(len(blocks.lengths), generator=generator_for(1))[:measured])
-            for name, blocks in list(texts.items())[: 1 if smoke else None]
-        }
-        real = {name: torch.arange(LENGTH) < blocks.lengths[:, None] for name, blocks in chosen.items()}
-        return {n: b._replace(sentence_ends=ends[b.input_ids] & real[n]) for n, b in chosen.items()}
-
-    held = HeldOut(some_rows(held), draws)
-    result["real_share"] = round(text.lengths.float().mean().item() / LENGTH, 4)
-    say(f"{len(text.ids):,} rows, {result['real_share']:.1%} of their positions hold tokens")
-    if smoke:
-        shape = dict(vocab_size=49152, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+    parts, held_out = read(lab.folder, "rows"), read(lab.folder, "held_out")
+    size, empty = 49152, tokenizer.convert_tokens_to_ids(EMPTY)
+    if lab.smoke:  # a small vocabulary; the text makes no sense
+        size = 512
+        parts, held_out = (
+            {name: blocks._replace(input_ids=blocks.input_ids % size) for name, blocks in texts.items()}
+            for texts in (parts, held_out)
+        )
+    ends = F.pad(ends, (0, 49152 - len(ends)))[:size]
+    text, held_out = Text.of(parts, SOURCES, ends, empty, lab.device), lab.held_out(held_out, ends)
+    share = round(text.lengths.float().mean().item() / LENGTH, 4)
+    lab.result |= {"real_share": share, "tokenizer": data.tokenizer_fingerprint(tokenizer)}
+    lab.say(f"{len(text.ids):,} rows, {share:.1%} of their positions hold tokens")
+    if lab.smoke:
+        shape = dict(vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
         source = A3ForCausalLM(A3Config(**shape, num_attention_heads=4, tie_word_embeddings=True))
     else:
         source = from_autoregressive(pretrained.small_model().autoregressive)
     fingerprint = adapter.fingerprint(source)
-    say("the source is there")
-    trainer, batch = Trainer(source.to(device), True, compiled=not smoke), 4 if smoke else BATCH
-    result["tokenizer"], speed = data.tokenizer_fingerprint(tokenizer), {}
-
-    silent = (lambda *_: None, lambda _: None)
-
-    def keep(name: str, found: dict) -> None:
-        """What was measured so far is written at once: a machine can go at any time."""
-        result["arms"][name] = found
-        result["seconds"] = round(time.perf_counter() - began, 1)
-        runs.write_json(out / "gpu_lab.json", result)
+    lab.say("the source is there")
+    trainer = Trainer(source.to(lab.device), True, compiled=not lab.smoke)
 
     def steps_of(tokens: float) -> int:
-        return 4 if smoke else max(50, round(tokens / (batch * LENGTH * result["real_share"])))
-
-    def one(name: str, arm: Arm) -> None:
-        say(name, arm)
-        train(trainer, arm, text, batch, held, 0, say, partial(keep, name))
-        found = result["arms"][name]
-        speed[arm.kind] = found["tokens_per_second"]
-        done = {"tokens": found["curve"][-1]["tokens"], "steps": arm.steps}
-        save_additions(trainer, arm, out / name, fingerprint, empty, done)
-        say(f"{name}: {found['tokens_per_second']:,} tokens a second")
+        return 4 if lab.smoke else max(50, round(tokens / (lab.batch * LENGTH * share)))
 
     short = steps_of(6e6)
-    # once, so that compiling is in no arm's time
-    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, *silent)
-    one("warm", Arm("any order", short, 1e-3, "previous"))
-    one("cold", Arm("any order", short, 1e-3, "vector"))
-    train(trainer, Arm("masked diffusion", 2 if smoke else 5, 1e-3), text, batch, held, 0, *silent)
-    one("diffusion", Arm("masked diffusion", short, 1e-3))
-    one("autoregressive", Arm("autoregressive", short, 1e-3, mix=LEFT_TO_RIGHT))
-    one("warm_random", Arm("any order", short, 1e-3, "previous", RANDOM_ONLY))
-    compact_time = 5 if smoke else 95
-    tokens = (left() - compact_time) * speed["any order"] * 0.93
-    one("long", Arm("any order", steps_of(tokens), 1e-3, "previous"))
-    del trainer, source
+    arms = {
+        "warm": Arm("any order", short, 1e-3, "previous"),
+        "cold": Arm("any order", short, 1e-3, "vector"),
+        "diffusion": Arm("masked diffusion", short, 1e-3),
+        "autoregressive": Arm("autoregressive", short, 1e-3, mix=LEFT_TO_RIGHT),
+        "warm_random": Arm("any order", short, 1e-3, "previous", RANDOM_ONLY),
+        "long": None,  # planned when its turn comes
+    }
+    speed = {}
+    for name, arm in arms.items():
+        if name not in lab.arms:
+            continue
+        kind = arm.kind if arm else "any order"
+        stack = "both streams" if kind == "any order" else "one stream"
+        if stack not in speed:
+            speed[stack] = lab.warm_up(trainer, kind, text, held_out, lab.batch)
+        if arm is None:
+            others = COMPACT_SECONDS * any(one.startswith("compact") for one in lab.arms)
+            arm = Arm("any order", steps_of((lab.left() - others) * speed[stack] * 0.9), 1e-3, "previous")
+        lab.train(trainer, name, arm, text, held_out, lab.batch)
+        speed[stack] = lab.result["arms"][name]["tokens_per_second"]
+        done = {"tokens": lab.result["arms"][name]["curve"][-1]["tokens"], "steps": arm.steps}
+        save_additions(trainer, arm, lab.out / name, fingerprint, empty, done)
 
-    # the compact model and its twins
-    beside.wait()
-    own = sources.tokenizer(lab / "compact_tokenizer")
-    bos, eos, _ = data.special_ids(own)
-    found = load_file(compact_file)
-    small, held = (
+
+def compact_arms(lab: Lab, rows_file: Path) -> None:
+    """A compact A3 model from scratch, and its twins on the same rows and tokens, with half the steps' work each."""
+    tokenizer = sources.tokenizer(lab.folder / "compact_tokenizer")
+    bos, eos, _ = data.special_ids(tokenizer)
+    found = load_file(rows_file)
+    parts, held_out = (
         {source: Blocks(*(found[f"{name}/{source}/{n}"] for n in range(4))) for source in SIMPLE
          if f"{name}/{source}/0" in found}
         for name in ("rows", "held_out")
     )  # fmt: skip
-    held = HeldOut(some_rows(held), draws)
-    ends = F.pad(data._ends_sentence(own), (0, 8192))[:8192]
-    text = Text.of(small, SIMPLE, ends, own.pad_token_id, device)
-    result["compact_real_share"] = share = round(text.lengths.float().mean().item() / LENGTH, 4)
-    result["compact_tokens_in_a_pass"] = int(text.lengths.sum())
+    ends = F.pad(data._ends_sentence(tokenizer), (0, 8192))[:8192]
+    text = Text.of(parts, SIMPLE, ends, tokenizer.pad_token_id, lab.device)
+    held_out = lab.held_out(held_out, ends)
+    share = round(text.lengths.float().mean().item() / LENGTH, 4)
     shape = dict(vocab_size=8192, hidden_size=256, intermediate_size=704, num_hidden_layers=7, num_attention_heads=4,
                  num_key_value_heads=4, tie_word_embeddings=True, max_position_embeddings=LENGTH, bos_token_id=bos,
                  eos_token_id=eos)  # fmt: skip
-    if smoke:
+    if lab.smoke:
         shape |= dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2)
     torch.manual_seed(0)
-    model = A3ForCausalLM(A3Config(**shape)).to(device)
-    trainer, batch = Trainer(model, False, compiled=not smoke), 4 if smoke else 256
-    result["compact_weights"] = sum(w.numel() for w in model.parameters())
-    train(trainer, Arm("any order", 2 if smoke else 5, 1e-3, "previous"), text, batch, held, 0, *silent)
-    steps = 4 if smoke else round(min(100e6, (left() - 40) * 0.45 * 1.5e6) / (batch * LENGTH * share))
+    model = A3ForCausalLM(A3Config(**shape)).to(lab.device)
+    trainer, batch = Trainer(model, False, compiled=not lab.smoke), 4 if lab.smoke else 256
+    weights = sum(weight.numel() for weight in model.parameters())
+    lab.result |= {"compact_real_share": share, "compact_tokens": int(text.lengths.sum()), "compact_weights": weights}
+    speed = lab.warm_up(trainer, "any order", text, held_out, batch)
+    steps = 4 if lab.smoke else round(min(1e8, 0.45 * lab.left() * speed) / (batch * LENGTH * share))
     for name, arm in {
         "compact": Arm("any order", steps, 3e-3, "previous", weight_decay=0.1),
         "compact_ar": Arm("autoregressive", steps, 3e-3, mix=LEFT_TO_RIGHT, weight_decay=0.1),
         "compact_diffusion": Arm("masked diffusion", steps, 3e-3, mix=RANDOM_ONLY, weight_decay=0.1),
     }.items():
-        if left() < 25 and not smoke:
-            say(f"no time for {name}")
+        if name not in lab.arms:
             continue
-        say(name, arm)
-        train(trainer, arm, text, batch, held, 0, say, partial(keep, name))
+        lab.train(trainer, name, arm, text, held_out, batch)
         if name == "compact":
-            model.config.known_order = "left_to_right"
-            model.to(torch.bfloat16).save_pretrained(out / name)
+            model.config.known_order, model.config.empty_token_id = "left_to_right", tokenizer.pad_token_id
+            model.to(torch.bfloat16).save_pretrained(lab.out / name)
             model.float()
-    say("done")
+
+
+def run(lab: Lab) -> None:
+    torch._dynamo.config.recompile_limit = 64  # one layer's code serves all layers, kinds and models
+    compact, beside = [name for name in lab.arms if name.startswith("compact")], None
+    rows_file = lab.folder / "compact_rows.safetensors"
+    if compact:
+        command = [sys.executable, __file__, "compact", "--lab", str(lab.folder), "--out", str(rows_file)]
+        beside = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "4"})
+    if len(compact) < len(lab.arms):
+        smollm2_arms(lab)
+    if compact:
+        beside.wait()
+        compact_arms(lab, rows_file)
+    lab.say("done")
 
 
 # Reporting
@@ -640,7 +689,9 @@ def main() -> None:
     parser.add_argument("--lab", type=Path, default=Path("runs/gpu_lab"))
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_lab"))
     parser.add_argument("--seconds", type=float, default=500.0, help="for everything")
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, help="which, in this order; default: all")
+    parser.add_argument("--batch", type=int, default=BATCH, help="rows of a step; 128 takes hardly longer than 64")
+    parser.add_argument("--smoke", action="store_true", help="tiny models, four steps each")
     options = parser.parse_args()
     if options.what == "prepare":
         prepare(options.data, options.out, options.smoke)
@@ -649,7 +700,7 @@ def main() -> None:
     elif options.what == "compact":
         compact_rows(options.lab, options.out)
     else:
-        run(options.lab, options.out, options.smoke, options.seconds)
+        run(Lab(options.lab, options.out, options.smoke, options.seconds, options.arms, options.batch))
 
 
 if __name__ == "__main__":

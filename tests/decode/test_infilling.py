@@ -238,7 +238,7 @@ def test_the_token_that_ends_a_blank_is_never_drawn():
     assert decode.infill(model, TOKENIZER, TWO, tokens_per_blank=2, temperature=0).blanks == ("aa", "aa")
     model.config.empty_token_id = nothing
     for order in ORDERS:
-        out = decode.infill(model, TOKENIZER, TWO, tokens_per_blank=2, order=order, temperature=0, generator=generator())
+        out = decode.infill(model, TOKENIZER, TWO, tokens_per_blank=2, order=order, generator=generator())
         assert out.blanks == (text_of([word] * 2),) * 2
     assert type(model.config).from_dict(model.config.to_dict()).empty_token_id == nothing
 
