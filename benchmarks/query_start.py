@@ -5,7 +5,7 @@
 First SmolLM2 as A3, untouched, on stories that it was not trained on here: held-out losses in every order, with query
 rows that start from w ("cold", the paper's) and from the token before ("warm"), beside the source's own loss. Then a
 compact model: trained left to right for a while, made A3 with either start, and adapted with the curriculum "mixed" on
-the same rows and groups; several seeds. Losses are nats per predicted token; given tokens are read from left to right.
+the same rows and groups; several seeds. The first part is kept in checkpoints/query_start. Losses are nats per predicted token; given tokens are read from left to right.
 Intervals: of SmolLM2's losses over rows, of the compact model's differences, warm minus cold, over seeds (Student's t).
 
 How the two starts compare on SmolLM2 after millions of tokens is in ``gpu_lab.py``.
@@ -18,6 +18,7 @@ from statistics import mean, stdev
 
 import torch
 from adaptation import HELD_OUT, tinystories
+from kept import digest, kept
 from record import record
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -71,8 +72,8 @@ def untouched(stories) -> dict:
 def adapted(options) -> dict:
     """A compact model's losses with both starts, on the way of an adaptation."""
     tokenizer = pretrained.compact_model().tokenizer
-    stories, kept = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
-    blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(kept, tokenizer, 2 * ROWS)
+    stories, others = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
+    blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(others, tokenizer, ROWS)
     shape = dict(vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6,
                  num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=LENGTH,
                  tie_word_embeddings=True)  # fmt: skip
@@ -118,12 +119,15 @@ def compared(curves: dict, number: int, seeds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
-    parser.add_argument("--source-steps", type=int, default=500, help="left to right, before the adaptation")
-    parser.add_argument("--steps", type=int, default=100, help="of the adaptation")
+    parser.add_argument("--source-steps", type=int, default=240, help="left to right, before the adaptation")
+    parser.add_argument("--steps", type=int, default=60, help="of the adaptation")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, choices=(1, *T_975))
     options = parser.parse_args()
-    first = untouched(tinystories(options.tinystories)[-HELD_OUT:])  # no model of the book was trained on them
+    stories = tinystories(options.tinystories)[-HELD_OUT:]  # no model of the book was trained on them
+    settings = {"rows": ROWS, "length": LENGTH, "text": digest([story.text for story in stories])}
+    first = kept(Path("checkpoints/query_start"), "untouched", settings, lambda: untouched(stories))
+    first = {key: first[key] for key in ("model", "rows", "losses")}
     record("query_start", seed=0, length=LENGTH, untouched=first, adapted=adapted(options))
 
 
