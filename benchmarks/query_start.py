@@ -3,10 +3,11 @@
     python benchmarks/query_start.py --tinystories FILE    about 15 minutes on two CPU cores
 
 First SmolLM2 as A3, untouched, on stories that it was not trained on here: held-out losses in every order, with query
-rows that start from w ("cold", the paper's) and from the token before ("warm"), beside the source's own loss. Then a
-compact model: trained left to right for a while, made A3 with either start, and adapted with the curriculum "mixed" on
-the same rows and groups; several seeds. The first part is kept in checkpoints/query_start. Losses are nats per predicted token; given tokens are read from left to right.
-Intervals: of SmolLM2's losses over rows, of the compact model's differences, warm minus cold, over seeds (Student's t).
+rows that start from w ("cold", the paper's) and from the token before ("warm"), beside the source's own loss; this part
+is kept in checkpoints/query_start. Then a compact model: trained left to right for a while, made A3 with either start,
+and adapted with the curriculum "mixed" on the same rows and groups; several seeds. Losses are nats per predicted token;
+given tokens are read from left to right. Intervals: of SmolLM2's losses over rows, of the compact model's differences,
+warm minus cold, over seeds (Student's t).
 
 How the two starts compare on SmolLM2 after millions of tokens is in ``gpu_lab.py``.
 """
