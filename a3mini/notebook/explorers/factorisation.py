@@ -42,7 +42,7 @@ class FactorisationExplorer(Explorer):
     words = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
     table = traitlets.List(traitlets.Float(), help="The numbers p(x), in row-major order; may be empty.").tag(sync=True)
     presets = traitlets.Dict().tag(sync=True)
-    strided = traitlets.Dict(help="By the number of streams: group ids of far-apart words at a time.").tag(sync=True)
+    strided = traitlets.Dict(help="Group ids of far-apart words at a time, by the number of streams.").tag(sync=True)
     group_ids = traitlets.List(traitlets.Int()).tag(sync=True)
     sentence = traitlets.List(traitlets.Int()).tag(sync=True)
     factor = traitlets.Int(-1).tag(sync=True)
