@@ -172,7 +172,7 @@ def test_progress_goes_to_standard_error(made, bars, capsys):
     assert cli.main(evaluate(made, "--batch-size=4", "--validation=0")) == 0
     printed = capsys.readouterr()
     (bar,) = bars
-    assert bar.n == bar.total == 5 * 2  # groupings, batches
+    assert bar.n == bar.total == len(held_out.GROUPINGS) * 2  # batches
     assert "held-out losses" in printed.err and "held-out losses" not in printed.out
     assert cli.main(infill(made)) == 0
     printed = capsys.readouterr()
@@ -188,7 +188,7 @@ def test_the_first_evaluation_of_a_training_shows_progress(made, bars, tmp_path,
     run = [f"--text={made / 'text.txt'}", "--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
     run += ["--length=24", "--batch-size=4", "--steps=1", "--precision=fp32", f"--folder={tmp_path / 'run'}"]
     assert cli.main(["train", *run]) == 0
-    assert [(bar.n, bar.shown) for bar in bars] == [(5, True), (5, True)]
+    assert [(bar.n, bar.shown) for bar in bars] == [(len(held_out.GROUPINGS), True)] * 2
     bars.clear()
     monkeypatch.setenv("RANK", "1")  # another process of the same training
     options = cli.parse(["train", *run])

@@ -480,7 +480,8 @@ def test_the_benchmark(benchmark):
     assert one["model"] == "tiny any-order" and found["systems"]["copy-before"]["model"] is None
     assert len(one["ours"]) == len(benchmark.module.OURS)
     with_nats = {name for name, system in found["systems"].items() if "nats_per_token" in system}
-    assert with_nats == {"ar", "a3-1", "a3-2", "a3-4", "a3-left", "a3-dynamic", "diffusion"}
+    strided = {"a3-strided-2", "a3-strided-4"}
+    assert with_nats == {"ar", "a3-1", "a3-2", "a3-4", "a3-left", "a3-dynamic", "diffusion", *strided}
 
 
 def test_the_result_holds_no_text_of_the_stories(benchmark):
