@@ -31,6 +31,7 @@ from a3mini.evaluate.rivals import autoregressive_log_likelihood
 from a3mini.rows import QUERY_STARTS
 from a3mini.train import Curriculum, corpus, data
 from a3mini.train.curriculum import Grouping
+from a3mini.train.tokens import vocabulary_size
 
 NAMES = dict(zip(QUERY_STARTS, ("cold", "warm"), strict=True))
 GROUPINGS = {
@@ -75,7 +76,7 @@ def adapted(options) -> dict:
     tokenizer = pretrained.compact_model().tokenizer
     stories, others = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
     blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(others, tokenizer, ROWS)
-    shape = dict(vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6,
+    shape = dict(vocab_size=vocabulary_size(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6,
                  num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=LENGTH,
                  tie_word_embeddings=True)  # fmt: skip
     torch.manual_seed(0)
