@@ -36,10 +36,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from record import RESULTS, command_line
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from a3mini import A3Config, A3ForCausalLM, adapter, from_autoregressive, groups, pretrained, rows, runs, sources
+from a3mini import A3Config, A3ForCausalLM, adapter, flex, from_autoregressive, groups, pretrained, rows, runs, sources
 from a3mini.attention import Visibility
 from a3mini.evaluate import intervals
 from a3mini.evaluate.held_out import draw as draw_groups
@@ -47,7 +48,6 @@ from a3mini.train import data
 from a3mini.train.corpus import Story
 from a3mini.train.curriculum import Grouping, generator_for
 from a3mini.train.data import Blocks
-from benchmarks.record import RESULTS, command_line
 
 LENGTH = 256  # tokens of a row
 BATCH = 64  # rows of a step, and of a pass that measures
@@ -221,11 +221,46 @@ class Added(nn.Module):
         super().__init__()
         device = linear.weight.device
         self.linear = linear.requires_grad_(False)
-        self.lora_A = nn.Parameter(torch.empty(RANK, linear.in_features, device=device))
-        self.lora_B = nn.Parameter(torch.empty(linear.out_features, RANK, device=device))
+        self.lora_A = nn.Parameter(torch.randn(RANK, linear.in_features, device=device) / RANK)
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, RANK, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.linear.weight + SCALE * (self.lora_B @ self.lora_A), self.linear.bias)
+
+
+def train_additions(model: A3ForCausalLM) -> None:
+    """Freeze the model but for additions to its linear layers, and w."""
+    model.requires_grad_(False)
+    model.model.query_embedding.requires_grad_(True)
+    for layer in model.model.layers:
+        for part in (layer.self_attn, layer.mlp):
+            for name, module in list(part.named_children()):
+                if isinstance(module, nn.Linear):
+                    setattr(part, name, Added(module))
+
+
+def settled_hidden(model: A3ForCausalLM, ids: Tensor, group_ids: Tensor, kernel: str = "sdpa") -> Tensor:
+    """The last hidden states (B, T, D) of the query stream, every row of both streams computed.
+
+    The plan is made on the device, with shapes that do not depend on a value; see ``rows.Plan.of`` for the other way.
+    """
+    batch, length = ids.shape
+    place = torch.arange(length, device=ids.device).expand(batch, -1)
+    content = rows.Slots(place, group_ids >= 0)
+    query_groups = group_ids.masked_fill(group_ids <= 0, groups.PADDING)
+    seen = group_ids.masked_fill(group_ids < 0, rows.NOBODY).amin(-1, keepdim=True)
+    empty = (torch.cat((group_ids, query_groups - 1), dim=1) < seen)[..., None]
+    starts = rows.Starts.of(model.config.query_start, content, ids, group_ids)
+    kind = flex.Blocks if kernel == flex.KERNEL else Visibility
+    hidden, _ = model.model(
+        content_ids=ids,
+        positions=torch.cat((place, starts.positions), dim=1),
+        visible=kind.between(group_ids, query_groups, empty),
+        kernel=kernel,
+        keep_content=False,
+        query_ids=starts.tokens,
+    )
+    return hidden
 
 
 class Trainer:
@@ -240,13 +275,7 @@ class Trainer:
         self.model, self.low_rank = model.train(), low_rank
         self.device = model.device.type
         if low_rank:
-            model.requires_grad_(False)
-            model.model.query_embedding.requires_grad_(True)
-            for layer in model.model.layers:
-                for part in (layer.self_attn, layer.mlp):
-                    for name, module in list(part.named_children()):
-                        if isinstance(module, nn.Linear):
-                            setattr(part, name, Added(module))
+            train_additions(model)
         self.first = {n: w.detach().clone() for n, w in model.named_parameters() if w.requires_grad}
         self.nats = torch.compile(self._nats, dynamic=False) if compiled else self._nats
         for layer in model.model.layers if compiled else ():
@@ -273,22 +302,7 @@ class Trainer:
 
     def any_order(self, ids: Tensor, group_ids: Tensor, labels: Tensor) -> Tensor:
         """Negative log-likelihoods (B, T) of A3, as ``A3ForCausalLM.forward`` has them, with every row computed."""
-        model, (batch, length) = self.model, ids.shape
-        place = torch.arange(length, device=ids.device).expand(batch, -1)
-        content = rows.Slots(place, group_ids >= 0)
-        query_groups = group_ids.masked_fill(group_ids <= 0, groups.PADDING)
-        seen = group_ids.masked_fill(group_ids < 0, rows.NOBODY).amin(-1, keepdim=True)
-        empty = (torch.cat((group_ids, query_groups - 1), dim=1) < seen)[..., None]
-        starts = rows.Starts.of(model.config.query_start, content, ids, group_ids)
-        hidden, _ = model.model(
-            content_ids=ids,
-            positions=torch.cat((place, starts.positions), dim=1),
-            visible=Visibility.between(group_ids, query_groups, empty),
-            kernel="sdpa",
-            keep_content=False,
-            query_ids=starts.tokens,
-        )
-        return self.nats(hidden, labels)
+        return self.nats(settled_hidden(self.model, ids, group_ids), labels)
 
     def shifted(self, ids: Tensor, visible: Tensor, masked: Tensor | None, labels: Tensor) -> Tensor:
         """Of a plain Llama whose output at t - 1 predicts token t; masked tokens (B, T) enter as w."""
@@ -363,7 +377,6 @@ def held_out_losses(trainer: Trainer, kind: str, held_out: HeldOut, count: int) 
             for part in torch.arange(len(blocks.input_ids)).split(BATCH):
                 ids, order = blocks.input_ids[part].to(trainer.device), group_ids[part]
                 if kind == "any order":
-                    known = order == groups.GIVEN
                     order, known = groups.read_given(order, "left_to_right")
                     labels = ids.masked_fill((known | (order < 0)).to(ids.device), rows.IGNORED_LABEL)
                     with precision(trainer.device):

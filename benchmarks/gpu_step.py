@@ -16,16 +16,16 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor, nn
+from gpu_lab import RANK, settled_hidden, train_additions, wait
+from record import record
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from a3mini import A3Config, A3ForCausalLM, Curriculum, flex, groups, rows, train
-from a3mini.attention import Visibility
 from a3mini.train import devices
 from a3mini.train.data import Blocks, Order
 from a3mini.train.loop import draw_batches, loss_and_gradient
 from a3mini.train.lora import add_lora
-from benchmarks.record import record
 
 PEAK = 989e12  # bf16 operations a second that an H100's or H200's data sheet promises
 SMOLLM2 = devices.MODELS["HuggingFaceTB/SmolLM2-135M"].to_dict()
@@ -33,7 +33,6 @@ COMPACT = dict(vocab_size=8192, hidden_size=256, intermediate_size=704, num_hidd
                num_key_value_heads=4, tie_word_embeddings=True)  # fmt: skip
 TINY = dict(COMPACT, vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
 SECONDS = 2.5  # of timed steps for each row
-RANK = 16
 
 
 def build(shape: dict, device: str) -> A3ForCausalLM:
@@ -75,47 +74,13 @@ def trainer_step(model, rows_at_a_time: int, length: int):
     return step
 
 
-def settled_plan(input_ids: Tensor, group_ids: Tensor, start: str) -> rows.Plan:
-    """Both streams at every position; made on the device, no operation waits for a value."""
-    batch, length = input_ids.shape
-    index = torch.arange(length, device=input_ids.device).expand(batch, -1)
-    content = rows.Slots(index, group_ids >= 0)
-    query_groups = group_ids.masked_fill(group_ids <= 0, groups.PADDING)
-    limit = torch.cat((group_ids, query_groups - 1), dim=1)
-    seen = group_ids.masked_fill(group_ids < 0, rows.NOBODY)
-    return rows.Plan(
-        content=content, query=content, content_ids=input_ids, content_groups=group_ids, query_groups=query_groups,
-        starts=rows.Starts.of(start, content, input_ids, group_ids),
-        empty=(limit < seen.amin(-1, keepdim=True))[..., None], length=length, keep_content=False,
-    )  # fmt: skip
-
-
-class Materialised(nn.Module):
-    """LoRA without products of its own: the weight is W + s B A, formed once a step; peft's own adds two a product."""
-
-    def __init__(self, linear: nn.Linear, rank: int):
-        super().__init__()
-        device = linear.weight.device
-        self.linear = linear.requires_grad_(False)
-        self.down = nn.Parameter(torch.randn(rank, linear.in_features, device=device) / rank)
-        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.linear.weight + 2.0 * (self.up @ self.down), self.linear.bias)
-
-
 def settled_step(model, batch: int, length: int, kernel: str = "sdpa", compiled: str = "", lora: str = ""):
     """A step whose shapes are settled: draws nothing, waits for nothing. ``compiled``: "", "layers" or "whole"."""
     device = model.device.type
     if lora == "peft":
         model = add_lora(model, RANK, 2 * RANK).base_model.model
     elif lora == "materialised":
-        model.requires_grad_(False)
-        for layer in model.model.layers:
-            for part in (layer.self_attn, layer.mlp):
-                for name, module in list(part.named_children()):
-                    if isinstance(module, nn.Linear):
-                        setattr(part, name, Materialised(module, RANK))
+        train_additions(model)
     trained = [w for w in model.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     ids = torch.randint(3, model.config.vocab_size, (batch, length), device=device)
@@ -127,12 +92,7 @@ def settled_step(model, batch: int, length: int, kernel: str = "sdpa", compiled:
         return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=rows.IGNORED_LABEL)
 
     def forward(ids: Tensor, group_ids: Tensor, labels: Tensor) -> Tensor:
-        plan = settled_plan(ids, group_ids, model.config.query_start)
-        kind = flex.Blocks if kernel == flex.KERNEL else Visibility
-        visible = kind.between(plan.content_groups, plan.query_groups, plan.empty)
-        positions = torch.cat((plan.content.index, plan.starts.positions), dim=1)
-        hidden, _ = model.model(plan.content_ids, positions, visible, kernel, False, query_ids=plan.starts.tokens)
-        return head(hidden, labels)
+        return head(settled_hidden(model, ids, group_ids, kernel), labels)
 
     if compiled == "layers":
         head = torch.compile(head, dynamic=False)
@@ -151,11 +111,6 @@ def settled_step(model, batch: int, length: int, kernel: str = "sdpa", compiled:
         return batch * (length - 1)
 
     return step
-
-
-def wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def measure(make, profiled: bool) -> dict:

@@ -1,5 +1,6 @@
 """The benchmark that trains on a GPU: what it draws, and that its steps compute what the package computes."""
 
+import gpu_lab
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -7,7 +8,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from a3mini import A3Config, A3ForCausalLM, adapter, from_autoregressive, groups, objective
 from a3mini.evaluate.rivals import autoregressive_log_likelihood
 from a3mini.train.recipes import MaskedDiffusionModel
-from benchmarks import gpu_lab
 from tests.shared.laws import TINY
 
 VOCABULARY, LENGTH, ROWS, EMPTY = 29, 32, 64, 28
