@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SCHEDULES = ("cosine", "wsd")
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,14 @@ class TrainConfig:
         steps: optimiser steps.
         batch_size: rows per step, over all processes and microbatches.
         micro_batch_size: rows that one process computes at a time; 0: its whole share.
-        learning_rate: the highest, after ``warmup_steps``; then it falls to 0 along a cosine.
-        warmup_steps: at most half of ``steps`` counts, so that a short run arrives at the highest rate, too.
+        learning_rate: the highest, after ``warmup_steps``; then it falls to 0 as ``schedule`` says.
+        warmup_steps: with "cosine" at most half of ``steps`` counts, so that a short run arrives at the highest rate,
+            too. With "wsd" they count as they are: nothing before the decay depends on ``steps``.
+        schedule: "cosine", or "wsd": a warm-up, a stable phase at the highest rate, and a decay; such a run can be
+            prolonged before it decays (``schedules``).
+        decay_steps: with "wsd", the last steps, in which the rate falls to 0; 0: a fifth of ``steps``.
+        ema_tokens: half-life, in tokens, of the exponential moving average of the trained weights (``average``);
+            0: none.
         weight_decay: of matrices; norms, embeddings, biases and other vectors have none.
         clip_norm: the largest norm of the gradient.
         precision: "fp32", "bf16", "fp16" (mixed, weights stay float32), or "auto": what the device does best.
@@ -33,6 +40,9 @@ class TrainConfig:
     micro_batch_size: int = 0
     learning_rate: float = 1e-3
     warmup_steps: int = 50
+    schedule: str = "cosine"
+    decay_steps: int = 0
+    ema_tokens: int = 0
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     seed: int = 0
@@ -51,8 +61,13 @@ class TrainConfig:
 
     @property
     def warmup(self) -> int:
-        """The steps of the warm-up, at most half of all."""
-        return min(self.warmup_steps, self.steps // 2)
+        """The steps of the warm-up; with "cosine" at most half of all."""
+        return self.warmup_steps if self.schedule == "wsd" else min(self.warmup_steps, self.steps // 2)
+
+    @property
+    def decay(self) -> int:
+        """The steps of the decay at the end of "wsd"."""
+        return self.decay_steps or max(1, self.steps // 5)
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
@@ -61,6 +76,8 @@ class TrainConfig:
         for name in (
             "micro_batch_size",
             "warmup_steps",
+            "decay_steps",
+            "ema_tokens",
             "lora_rank",
             "lora_alpha",
             "eval_every",
@@ -75,3 +92,12 @@ class TrainConfig:
             raise ValueError("learning_rate and clip_norm must be positive, and weight_decay not negative")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
+        if self.schedule != "wsd" and self.decay_steps:
+            raise ValueError(f"decay_steps={self.decay_steps} is for schedule='wsd'; got {self.schedule!r}")
+        if self.schedule == "wsd" and self.warmup + self.decay > self.steps:
+            raise ValueError(
+                f"a warm-up of {self.warmup} steps and a decay of {self.decay} do not fit into {self.steps}; "
+                "lower warmup_steps or decay_steps, or raise steps"
+            )
