@@ -9,44 +9,46 @@ it is newer than what we ask for, cannot give each row a weight, and is not comp
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from a3mini.attention import A3Linear, at_least_float32
 from a3mini.rows import IGNORED_LABEL
 
 LARGEST = 2**28  # bytes of the logits in float32 that are there at a time: 268 MB
 
 
-def log_probs(hidden: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
+class Head(A3Linear):
+    """The language model's head: logits, or at once the log-probabilities of labels."""
+
+    def forward(self, hidden: Tensor, labels: Tensor | None = None) -> Tensor:
+        """From hidden (M, D) to logits (M, V); with labels, int64 (M,), to their log-probabilities (M,)."""
+        logits = super().forward(hidden)
+        if labels is None:
+            return logits
+        return -F.cross_entropy(at_least_float32(logits), labels, reduction="none", ignore_index=IGNORED_LABEL)
+
+
+def log_probs(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
     """The log-probability of each row's label, in nats; at most three arrays of ``LARGEST`` bytes are alive at a time.
 
     Args:
         hidden: (M, D), the rows that predict something.
-        head: from (m, D) to logits (m, V).
+        head: the head.
         labels: int64, (M,); ``IGNORED_LABEL`` where nothing is asked.
 
     Returns:
         (M,), at least float32; 0 where the label is ignored.
     """
-    parts = torch.arange(0, len(hidden), rows_at_a_time(head)).tolist()
-    if len(parts) <= 1:
-        return _log_probs(hidden, head, labels)
-    size, found = parts[1], []
-    for start in parts:
-        rows, own = hidden[start : start + size], labels[start : start + size]
-        if torch.is_grad_enabled():
-            found.append(checkpoint(_log_probs, rows, head, own, use_reentrant=False, preserve_rng_state=False))
-        else:
-            found.append(_log_probs(rows, head, own))
-    return torch.cat(found)
+    size = rows_at_a_time(head.out_features)
+    if len(hidden) <= size:
+        return head(hidden, labels)
+    parts = zip(hidden.split(size), labels.split(size), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([head(*part) for part in parts])
+    return torch.cat([checkpoint(head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
-def rows_at_a_time(head: nn.Module) -> int:
+def rows_at_a_time(vocab_size: int) -> int:
     """How many rows' logits fit into ``LARGEST`` bytes."""
-    return max(1, LARGEST // (4 * head.weight.shape[0]))
-
-
-def _log_probs(hidden: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
-    logits = head(hidden)
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    return -F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
+    return max(1, LARGEST // (4 * vocab_size))

@@ -32,6 +32,7 @@ from transformers.utils import ModelOutput
 from a3mini import flat, flex, head, rows
 from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Texts, Visibility
 from a3mini.flat import FlatPlan
+from a3mini.head import Head
 from a3mini.rows import Plan, Slots
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do not depend on the length at hand
@@ -239,11 +240,12 @@ class A3ForCausalLM(A3PreTrainedModel):
     """A3 with its language-model head. Call it with tokens and ``group_ids``; see ``forward``."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    few_shapes = False  # whether ``forward`` rounds shapes up, as it should where it is compiled
 
     def __init__(self, config: A3Config):
         super().__init__(config)
         self.model = A3Model(config)
-        self.lm_head = A3Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @classmethod
@@ -294,7 +296,8 @@ class A3ForCausalLM(A3PreTrainedModel):
         if return_logits is None:
             return_logits = labels is None
         if not (return_logits or content_logits or output_attentions):
-            plan = flat.plan(input_ids, group_ids, labels)
+            sizes = (flat.LEVELS, flat.WIDTHS) if self.few_shapes else ()
+            plan = flat.plan(input_ids, group_ids, labels, *sizes)
             out = self.score(plan, kernel)
             nothing = out.log_probs.new_zeros(group_ids.numel() + 1)  # one place more, for rows that only fill up
             out.log_probs = nothing.index_put((plan.places,), out.log_probs)[:-1].view_as(group_ids)

@@ -92,6 +92,11 @@ class Average:
             _copy(kept, weights)
             self._is_swapped = False
 
+    def keep(self) -> None:
+        """The model's weights become their averages, for good."""
+        if self.tokens:
+            _copy(self.averages, [weight.detach() for weight in self.weights])
+
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint needs: "tokens", int64 (), and "average.NAME", float32, whole. Every process takes part."""
         averages = [one.full_tensor() if isinstance(one, DTensor) else one for one in self.averages]
