@@ -57,8 +57,7 @@ class Compiled:
         self.on = False
         for part in self.parts:
             part._compiled_call_impl = None
-        if self.few_shapes:
-            self.model.few_shapes = False
+        vars(self.model).pop("few_shapes", None)
 
     @contextmanager
     def in_evaluation(self) -> Iterator[None]:
