@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from a3mini import groups
+from a3mini import rows
 from a3mini.rows import FROM_VECTOR, IGNORED_LABEL, NOBODY
 
 LEVELS = 16  # into how many steps the sizes of a training step are rounded up
@@ -81,10 +81,6 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, levels: int = 0, 
     spare = bool(levels) or min(content.spare, query.spare) == 0  # a text more, so that the rectangle has room to fill
     texts = batch + spare
 
-    previous = F.pad(group_ids, (1, -1), value=groups.PADDING)  # the group of i - 1; none for position 0
-    warm = (previous >= 0) & (previous < group_ids)
-    before = F.pad(input_ids, (1, -1)).masked_fill(~warm, FROM_VECTOR)
-
     columns = content.rectangle(group_ids, NOBODY, texts)
     limits = torch.cat((content.rectangle(group_ids, NOBODY, texts), query.rectangle(group_ids - 1, NOBODY, texts)), 1)
     empty = (limits < columns.amin(-1, keepdim=True))[..., None]
@@ -92,7 +88,7 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, levels: int = 0, 
     return FlatPlan(
         content_ids=content.line(input_ids, 0)[None],
         positions=torch.cat((content.line_positions(), query.line_positions()))[None],
-        before=query.line(before, FROM_VECTOR)[None],
+        before=query.line(rows.tokens_before(input_ids, group_ids), FROM_VECTOR)[None],
         labels=query.line(labels, IGNORED_LABEL),
         places=query.places(batch * length),
         rows=torch.cat((content.numbers(texts), content.size + query.numbers(texts)), 1),

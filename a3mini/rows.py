@@ -70,12 +70,17 @@ class Starts(NamedTuple):
         """
         if start == "vector":
             return cls(None, query.index)
-        before = F.pad(group_ids, (1, -1), value=groups.PADDING)  # (B, T): the group of i - 1; none for position 0
-        warm = (before >= 0) & (before < group_ids)
-        if seen is not None:
-            warm = warm & F.pad(seen, (1, -1), value=False)
-        start_tokens = F.pad(tokens, (1, -1)).masked_fill(~warm, FROM_VECTOR)
-        return cls(query.take(start_tokens, FROM_VECTOR), query.index - query.take(warm.long(), 0))
+        found = tokens_before(tokens, group_ids, seen)
+        return cls(query.take(found, FROM_VECTOR), query.index - query.take((found != FROM_VECTOR).long(), 0))
+
+
+def tokens_before(tokens: Tensor, group_ids: Tensor, seen: Tensor | None = None) -> Tensor:
+    """For each position i the token of i - 1 if it stands in an earlier group, else FROM_VECTOR; see ``Starts.of``."""
+    before = F.pad(group_ids, (1, -1), value=groups.PADDING)  # (B, T): the group of i - 1; none for position 0
+    warm = (before >= 0) & (before < group_ids)
+    if seen is not None:
+        warm = warm & F.pad(seen, (1, -1), value=False)
+    return F.pad(tokens, (1, -1)).masked_fill(~warm, FROM_VECTOR)
 
 
 class Plan(NamedTuple):

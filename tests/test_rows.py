@@ -165,16 +165,13 @@ def test_empty_rows_are_those_of_the_masks(group_rows):
 
 
 @pytest.mark.parametrize("in_order", [False, True])
-def test_labels_find_their_slots_and_places(in_order):
-    """By a plain loop: each label that counts, by batch row, then by position."""
+def test_labels_stand_at_their_slots(in_order):
+    """By a plain loop; nothing is asked where a slot only fills up, or where a label does not count."""
     labels = IDS.clone()
     labels[0, 1] = rows.IGNORED_LABEL
     plan = plan_of(labels, keep_content=False, in_order=in_order)
-    expected = [
-        (row, t) for row in range(3) for t in range(5) if GROUP_IDS[row, t] > 0 and labels[row, t] != rows.IGNORED_LABEL
-    ]
-    assert plan.label_places.tolist() == [row * 5 + t for row, t in expected]
-    assert plan.labels.tolist() == [int(labels[row, t]) for row, t in expected]
-    slots = plan.query.index.shape[1]
-    assert [(s // slots, int(plan.query.index[s // slots, s % slots])) for s in plan.label_slots.tolist()] == expected
-    assert plan.query.valid.flatten()[plan.label_slots].all()
+    for row, slot in torch.cartesian_prod(*map(torch.arange, plan.query.index.shape)).tolist():
+        t = int(plan.query.index[row, slot])
+        counts = plan.query.valid[row, slot] and GROUP_IDS[row, t] > 0 and labels[row, t] != rows.IGNORED_LABEL
+        assert plan.labels[row, slot] == (labels[row, t] if counts else rows.IGNORED_LABEL)
+    assert (plan.labels != rows.IGNORED_LABEL).sum() == (GROUP_IDS > 0).sum() - 1

@@ -141,6 +141,7 @@ def mutate_starts(monkeypatch, old: str, new: str) -> None:
     mutant = ModuleType("mutant")
     exec(source.replace(old, new), mutant.__dict__)
     monkeypatch.setattr(rows.Starts, "of", mutant.Starts.of)
+    monkeypatch.setattr(rows, "tokens_before", mutant.tokens_before)
 
 
 @torch.no_grad()
