@@ -12,7 +12,7 @@ from a3mini import lazy
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,
     ["corpus", "data", "devices", "memory"],
-    curriculum=["Curriculum", "Grouping", "Part", "Stage", "generator_for"],
+    curriculum=["Curriculum", "Grouping", "Part", "Stage", "generator_for", "uniform"],
     data=["Blocks"],
     recipes=["AnyOrder", "Autoregressive", "MaskedDiffusion", "MaskedDiffusionModel"],
     config=["TrainConfig"],

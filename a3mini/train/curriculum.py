@@ -309,7 +309,7 @@ def uniform(seed: int, examples: Tensor, count: int) -> Tensor:
         float64, (B, count), uniform in [0, 1).
     """
     step = _signed(GOLDEN)
-    key = _mix(_mix(torch.tensor(seed) + step) + examples + step)  # (B,); int64 wraps around
+    key = _mix(_mix(torch.tensor(_signed(seed % 2**64)) + step) + examples + step)  # (B,); int64 wraps around
     return _shift(_mix(key[:, None] + torch.arange(1, count + 1) * step), 11).double() * 2.0**-53
 
 

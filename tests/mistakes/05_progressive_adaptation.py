@@ -62,7 +62,12 @@ MISTAKES = {
             ),
             "without `groups`",
         ),
-        (GROWING.format(size=SIZE, ids='Grouping("blocks", size).draw(length, None, None)'), "without `groups`"),
+        (
+            GROWING.format(
+                size=SIZE, ids='Grouping("blocks", size).draw(length, torch.zeros(length) > 0, torch.rand(length + 4))'
+            ),
+            "without `groups`, `Grouping`",
+        ),
         (GROWING.format(size=SIZE, ids=f"(({IDS}) * -1).abs().flip(0)"), "token 0 is given"),
     ],
     "backwards_span": [

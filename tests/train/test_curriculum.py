@@ -1,6 +1,9 @@
-"""curriculum.py: valid groups, one grouping per example, the seed, exact boundaries, files."""
+"""curriculum.py: random numbers, valid groups, one grouping per example, the seed, exact boundaries, files."""
 
+import inspect
+import itertools
 import json
+import math
 from fractions import Fraction
 
 import pytest
@@ -10,14 +13,127 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a3mini import groups
-from a3mini.train import Curriculum, Grouping, Part, Stage, curriculum, generator_for
-from a3mini.train.curriculum import KINDS, PRESETS
+from a3mini.train import Curriculum, Grouping, Part, Stage, curriculum, generator_for, uniform
+from a3mini.train.curriculum import CHOICES, KINDS, PRESETS
 
-NO_ENDS = torch.zeros(4, 40, dtype=torch.bool)
+BITS = 2**64
+
+
+def numbers_of(examples, width: int = 40, seed: int = 0) -> torch.Tensor:
+    return uniform(seed, torch.tensor(list(examples)), width + CHOICES)
 
 
 def simple(*shares, **part) -> Curriculum:
     return Curriculum(tuple(Stage(f"stage {n}", share, (Part("blocks", **part),)) for n, share in enumerate(shares)))
+
+
+# Random numbers
+
+
+class SplitMix64:
+    """The generator as it is published, one number after another, in Python's integers."""
+
+    def __init__(self, seed: int):
+        self.state = seed % BITS
+
+    def next(self) -> int:
+        self.state = (self.state + 0x9E3779B97F4A7C15) % BITS
+        z = self.state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % BITS
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % BITS
+        return z ^ (z >> 31)
+
+
+def test_the_oracle_is_the_published_generator():
+    """The first numbers from the seed 1234567, which many implementations quote."""
+    oracle = SplitMix64(1234567)
+    assert [oracle.next() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def numbers_by_hand(seed: int, example: int, count: int) -> list[float]:
+    of_seed = SplitMix64(seed).next()
+    of_example = SplitMix64(SplitMix64(of_seed + example).next())
+    return [(of_example.next() >> 11) / 2**53 for _ in range(count)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(-(2**63), 2**64 - 1), st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4),
+    st.integers(1, 9), st.integers(0, 9),
+)  # fmt: skip
+def test_uniform_is_splitmix64(seed, examples, count, more):
+    found = uniform(seed, torch.tensor(examples), count)
+    assert found.dtype == torch.float64 and found.shape == (len(examples), count)
+    assert found.tolist() == [numbers_by_hand(seed, example, count) for example in examples]
+    # no number depends on how many there are, or on the other examples
+    longer = uniform(seed, torch.tensor(examples), count + more)
+    assert torch.equal(longer[:, :count], found)
+    assert torch.equal(uniform(seed, torch.tensor(examples[-1:]), count), found[-1:])
+
+
+def check_uniform(found: torch.Tensor) -> None:
+    """Kolmogorov's distance, and counts in 64 bins; either is larger by chance once in a million."""
+    values, count = found.flatten().sort().values, found.numel()
+    assert values[0] >= 0 and values[-1] < 1
+    steps = torch.arange(count + 1, dtype=torch.float64) / count
+    distance = torch.maximum((steps[1:] - values).max(), (values - steps[:-1]).max())
+    assert distance < 2.7 / math.sqrt(count)
+    bins = torch.bincount((values * 64).long(), minlength=64)
+    chi_square = ((bins - count / 64) ** 2 / (count / 64)).sum()
+    assert 23 < chi_square < 134  # 63 degrees of freedom
+
+
+def check_unrelated(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Two lists of uniform numbers do not go together; nor do they when one of them is folded at its middle."""
+    for first in (one, (2 * one - 1).abs()):
+        related = torch.corrcoef(torch.stack((first.flatten(), other.flatten())))[0, 1]
+        assert abs(related) < 5 / math.sqrt(one.numel())
+
+
+def check_numbers() -> None:
+    """Uniform, and unrelated to those of the neighbours, in each of three directions and both diagonals."""
+    found = torch.stack([uniform(seed, torch.arange(50), 40) for seed in range(20)])  # (seed, example, place)
+    check_uniform(found)
+    check_uniform(found[0, :, 1])  # few: those that choose a size
+    assert len(found.unique()) == found.numel()
+    for axis in range(3):
+        size = found.shape[axis]
+        check_unrelated(found.narrow(axis, 0, size - 1), found.narrow(axis, 1, size - 1))
+    check_unrelated(found[1:, :-1], found[:-1, 1:])
+    check_unrelated(found[:, 1:, :-1], found[:, :-1, 1:])
+
+
+def test_random_numbers_are_uniform_and_unrelated():
+    check_numbers()
+    check_uniform(uniform(-1, torch.arange(-500, 500) * 2**40, 50))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("_mix(_mix(torch.tensor(", "_mix((torch.tensor("),  # seed and example add up
+        ("_mix(key[:, None]", "(key[:, None]"),  # a plain counter
+        ("_mix(_mix(torch.tensor(_signed(seed % 2**64)) + step) + examples + step)",
+         "_mix(torch.tensor(_signed(seed % 2**64)) + step) + examples * step"),  # the next example is one place ahead
+        ("arange(1, count + 1) * step", "arange(1, count + 1) * 0"),  # one number for all places
+        (", 11).double()", ", 12).double()"),  # half of the interval
+        ("_shift(_mix(key[:, None] + torch.arange(1, count + 1) * step), 11)",
+         "(_mix(key[:, None] + torch.arange(1, count + 1) * step) >> 11)"),  # with a sign
+    ],
+)  # fmt: skip
+def test_the_checks_catch_bad_random_numbers(old, new, monkeypatch):
+    replace_in(uniform, old, new, monkeypatch)
+    monkeypatch.setitem(globals(), "uniform", curriculum.uniform)
+    with pytest.raises(AssertionError):
+        check_numbers()
+
+
+def replace_in(function, old: str, new: str, monkeypatch) -> None:
+    """A mutant: the function of curriculum.py with one thing in its source changed."""
+    source, space = inspect.getsource(function), {}
+    assert source.count(old) == 1, old
+    exec(source.replace(old, new), vars(curriculum), space)
+    monkeypatch.setattr(curriculum, function.__name__, space[function.__name__])
 
 
 # Groupings
@@ -55,13 +171,100 @@ def check_groups(group_ids, kind, size, sentence_ends):
 )
 def test_groups_are_valid_and_the_first_token_is_given(kind, size, ends, seed):
     ends = torch.tensor(ends)
-    check_groups(Grouping(kind, size).draw(len(ends), ends, generator_for(seed)), kind, size, ends)
+    group_ids = Grouping(kind, size).draw(len(ends), ends, numbers_of([seed], len(ends))[0])
+    check_groups(group_ids, kind, size, ends)
 
 
 def test_a_blank_can_stand_anywhere():
     ends = torch.zeros(8, dtype=torch.bool)
-    seen = sum(Grouping("span").draw(8, ends, generator_for(n)) > 0 for n in range(300))
+    seen = sum(Grouping("span").draw(8, ends, numbers) > 0 for numbers in numbers_of(range(300), 8))
     assert seen[0] == 0 and (seen[1:] > 10).all()
+
+
+def row_by_hand(kind: str, size: int, length: int, ends: list[bool], numbers: list[float]) -> list[int]:
+    """Group ids of one row, in plain Python; -1 behind its ``length`` real tokens."""
+    first, second, own = numbers[2], numbers[3], numbers[4:]
+    found = [0] * length + [-1] * (len(ends) - length)
+    blank = range(1, length)
+    if kind in ("span", "sentence"):
+        shortest, longest = max(1, round(length / 16)), min(max(1, round(length / 2)), length - 1)
+        wide = shortest + int(first * (longest - shortest + 1))
+        start = 1 + int(second * (length - wide))
+        blank = range(start, start + wide)
+        stops = [place for place in range(length) if ends[place]]
+        if kind == "sentence" and len(stops) > 1:
+            which = int(first * (len(stops) - 1))
+            blank = range(stops[which] + 1, stops[which + 1] + 1)
+    if kind == "strided":
+        pieces = min(size, len(blank))
+        ahead = iter(blank)
+        for piece in range(pieces):  # the first ones are longer by one, if they cannot all be alike
+            for step in range(len(blank) // pieces + (piece < len(blank) % pieces)):
+                found[next(ahead)] = step + 1
+        return found
+    order = sorted(blank, key=lambda place: own[place]) if kind == "shuffled" else blank
+    for place, token in enumerate(order):
+        found[token] = place // size + 1
+    return found
+
+
+def check_rows(seed: int, rows: int = 200, width: int = 40) -> None:
+    """Rows of all kinds, sizes and lengths, drawn at once, are those that are drawn one by one in plain Python."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds, sizes = (torch.randint(low, high, (rows,), generator=generator) for low, high in ((0, len(KINDS)), (1, 10)))
+    lengths = torch.randint(2, width + 1, (rows,), generator=generator)
+    often = torch.rand(rows, 1, generator=generator) ** 2  # no sentence end, few, or many
+    ends = torch.rand(rows, width, generator=generator) < often  # behind the real tokens, too: nobody reads those
+    numbers = numbers_of(range(rows), width, seed)
+    choices = torch.rand(rows, CHOICES, generator=generator)
+    extremes = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)[(choices > 0.5).long()]
+    numbers[:, :CHOICES] = extremes.where(choices.max(-1, keepdim=True).values > 0.9, numbers[:, :CHOICES])
+    found = curriculum.draw_rows(kinds, sizes, lengths, ends, numbers)
+    assert found.dtype == torch.int64
+    of_rows = zip(*(values.tolist() for values in (found, kinds, sizes, lengths, ends, numbers)), strict=True)
+    for group_ids, kind, *others in of_rows:
+        assert group_ids == row_by_hand(KINDS[kind], *others), (KINDS[kind], *others[:2])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 70))
+def test_rows_are_those_of_a_plain_loop(seed, width):
+    check_rows(seed, 60, width)
+
+
+def test_rows_that_mutants_do_not_pass():
+    check_rows(0)
+
+
+MUTANTS = [
+    ("draw_rows", "sentence_ends & real", "sentence_ends"),
+    ("draw_rows", "argsort(-1).argsort(-1)", "argsort(-1)"),
+    ("draw_rows", "numbers[:, CHOICES : CHOICES + place.shape[1]]", "numbers[:, : place.shape[1]]"),
+    ("draw_rows", "numbers[:, CHOICES : CHOICES + place.shape[1]]", "numbers[:1, CHOICES : CHOICES + place.shape[1]]"),
+    ("draw_rows", "numbers[:, 2:3], numbers[:, 3:4]", "numbers[:, 3:4], numbers[:, 2:3]"),
+    ("draw_rows", "masked_fill(~unknown, 2.0)", "clone()"),
+    ("draw_rows", "div(size,", "div(size.amax(),"),
+    ("draw_rows", 'is_kind("span", "sentence"), in_blank', 'is_kind("span", "sentence", "blocks"), in_blank'),
+    ("draw_rows", "found.masked_fill(~real, groups.PADDING)", "found"),
+    ("_blanks", "(sentences >= 1)", "(sentences >= 0)"),
+    ("_blanks", "(sentences >= 1)", "(sentences >= 2)"),
+    ("_blanks", "chosen = 1 + ", "chosen = 0 + "),
+    ("_blanks", "first * sentences", "second * sentences"),
+    ("_blanks", "amax(-1, keepdim=True) + 1", "amax(-1, keepdim=True)"),
+    ("_blanks", "F.pad(ends.long().cumsum(-1), (1, -1))", "ends.long().cumsum(-1)"),
+    ("_blanks", "longest, length - 1) - shortest + 1)", "longest, length - 1) - shortest)"),
+    ("_blanks", "torch.minimum(longest, length - 1)", "longest + 1"),
+    ("_blanks", "start = 1 + ", "start = 0 + "),
+    ("_blanks", "(length - size)", "(length - size - 1)"),
+    ("_blanks", "second * (length", "first * (length"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), MUTANTS)
+def test_the_loop_catches_mutants(name, old, new, monkeypatch):
+    replace_in(getattr(curriculum, name), old, new, monkeypatch)
+    with pytest.raises(AssertionError):
+        check_rows(0)
 
 
 @pytest.mark.parametrize("bad", [{"kind": "spiral"}, {"kind": "blocks", "size": 0}, {"kind": "blocks", "size": 1.5}])
@@ -76,8 +279,7 @@ def test_bad_groupings(bad):
 def draw(name: str, progress: float, examples, seed: int = 0, lengths=None, width: int = 40) -> torch.Tensor:
     lengths = torch.tensor(lengths or [40] * len(examples))
     ends = torch.zeros(len(examples), width, dtype=torch.bool)
-    generators = [generator_for(seed, example) for example in examples]
-    return Curriculum.preset(name).draw(progress, lengths, ends, generators)
+    return Curriculum.preset(name).draw(progress, lengths, ends, numbers_of(examples, width, seed))
 
 
 def check_own_grouping(group_ids):
@@ -154,8 +356,10 @@ def test_stages_and_sizes_change_at_the_exact_steps(which):
             for part in stage.parts:
                 if part.grow:
                     alone = Stage("alone", 1, (part,))
-                    size = alone.choose(found_inside, generator_for(0)).size
-                    assert size == part.sizes[int(inside * len(part.sizes))], (step, steps)
+                    size = part.sizes[int(inside * len(part.sizes))]
+                    kinds, sizes = alone.choose(found_inside, numbers_of(range(3), 0))
+                    assert sizes.tolist() == [size] * 3, (step, steps)
+                    assert kinds.tolist() == [KINDS.index(part.kind)] * 3
 
 
 def test_the_check_of_boundaries_catches_plain_rounding(monkeypatch):
@@ -171,7 +375,7 @@ def test_the_check_of_boundaries_catches_plain_rounding(monkeypatch):
 def test_any_shares_and_progress(shares, progress):
     chosen = simple(*shares, sizes=(1, 2, 3), grow=True)
     stage, inside = chosen.stage_at(progress)
-    assert 0 <= inside <= 1 and stage.choose(inside, generator_for(0)).size in (1, 2, 3)
+    assert 0 <= inside <= 1 and stage.choose(inside, numbers_of([0], 0))[1].item() in (1, 2, 3)
     assert chosen.boundaries[-1] == 1 and chosen.boundaries == sorted(chosen.boundaries)
 
 
@@ -183,12 +387,46 @@ def test_progress_outside(progress):
 
 def test_weights_are_frequencies():
     stage = Stage("mixed", 1, (Part("blocks", weight=3), Part("shuffled", (4,))))
-    kinds = [stage.choose(0.5, generator_for(n)).kind for n in range(800)]
-    assert 0.7 < kinds.count("blocks") / 800 < 0.8
+    kinds, sizes = stage.choose(0.5, numbers_of(range(800), 0))
+    blocks = kinds == KINDS.index("blocks")
+    assert 0.7 < blocks.double().mean() < 0.8
+    assert torch.equal(kinds, torch.where(blocks, 0, KINDS.index("shuffled"))) and torch.equal(sizes == 1, blocks)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Part, st.sampled_from(KINDS), st.lists(st.integers(1, 9), min_size=1, max_size=5),
+            st.floats(0.1, 10), st.booleans(),
+        ), min_size=1, max_size=5,
+    ),
+    st.floats(0, 0.999), st.integers(0, 2**31),
+)  # fmt: skip
+def test_a_choice_is_that_of_a_plain_loop(parts, inside, seed):
+    """The first number walks along the parts, each as long as its weight; the second along the sizes of the part."""
+    numbers = numbers_of(range(40), 0, seed)
+    kinds, sizes = Stage("mixed", 1, parts).choose(inside, numbers)
+    assert kinds.dtype == sizes.dtype == torch.int64
+    total = sum(part.weight for part in parts)
+    for kind, size, (first, second, *_) in zip(kinds.tolist(), sizes.tolist(), numbers.tolist(), strict=True):
+        ends = itertools.accumulate(part.weight / total for part in parts[:-1])
+        part = parts[sum(end <= first for end in ends)]
+        at = inside + 1e-9 if part.grow else second
+        assert (KINDS[kind], size) == (part.kind, part.sizes[int(at * len(part.sizes))])
+
+
+def test_part_and_size_are_chosen_independently():
+    """As often each size with each part: another number chooses it."""
+    stage = Stage("mixed", 1, (Part("blocks", (1, 2)), Part("shuffled", (4, 8))))
+    kinds, sizes = stage.choose(0.5, numbers_of(range(2000), 0))
+    pairs = list(zip(kinds.tolist(), sizes.tolist(), strict=True))
+    for pair in ((0, 1), (0, 2), (1, 4), (1, 8)):
+        assert abs(pairs.count(pair) - 500) < 100
 
 
 def test_weights_may_be_integers(tmp_path):
-    """A file says 3 where Python says 3.0; torch.multinomial does not take integers."""
+    """A file says 3 where Python says 3.0; sums of integers would not be divided into shares everywhere."""
     path = tmp_path / "c.yaml"
     path.write_text(
         "stages: [{name: a, share: 1, parts: [{kind: blocks, weight: 3}, {kind: shuffled, sizes: [4], weight: 1}]}]"
@@ -196,8 +434,8 @@ def test_weights_may_be_integers(tmp_path):
     chosen = Curriculum.load(path)
     assert [type(part.weight) for part in chosen.stages[0].parts] == [int, int]
     assert chosen.stages == (Stage("a", 1, (Part("blocks", weight=3), Part("shuffled", (4,), weight=1))),)
-    lengths, generators = torch.full((200,), 12), [generator_for(n) for n in range(200)]
-    drawn = chosen.draw(0.5, lengths, torch.zeros(200, 12, dtype=torch.bool), generators)
+    lengths, ends = torch.full((200,), 12), torch.zeros(200, 12, dtype=torch.bool)
+    drawn = chosen.draw(0.5, lengths, ends, numbers_of(range(200), 12))
     assert 0.65 < (drawn == groups.left_to_right(12)).all(-1).double().mean() < 0.85
 
 
@@ -223,11 +461,12 @@ def test_the_mixture_is_drawn_by_its_weights():
     """A tenth left to right, more than half far apart or in random order; the same from the first step to the last."""
     (stage,) = Curriculum.preset("mixed").stages
     assert {part.kind: part.sizes for part in stage.parts if part.sizes != (1,)} == {"strided": (2, 4, 8)}
-    drawn = [[stage.choose(at, generator_for(n)) for n in range(1000)] for at in (0.0, 0.5, 0.999)]
-    assert drawn[0] == drawn[1] == drawn[2] and not any(part.grow for part in stage.parts)
+    drawn = [torch.stack(stage.choose(at, numbers_of(range(1000), 0))) for at in (0.0, 0.5, 0.999)]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[1], drawn[2])
+    assert not any(part.grow for part in stage.parts)
     whole = sum(part.weight for part in stage.parts)
     for part in stage.parts:
-        found = sum(grouping.kind == part.kind for grouping in drawn[0])
+        found = (drawn[0][0] == KINDS.index(part.kind)).sum().item()
         assert abs(found - 1000 * part.weight / whole) < 4 * (1000 * part.weight / whole) ** 0.5
     shares = {part.kind: part.weight / whole for part in stage.parts}
     assert abs(shares["blocks"] - 0.1) < 1e-9 and shares["shuffled"] + shares["strided"] >= 0.5

@@ -9,7 +9,7 @@ import torch
 from a3mini import groups, objective
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.notebook.checks.base import Mistake, exercise, expect, mixture
-from a3mini.train.curriculum import Curriculum
+from a3mini.train.curriculum import CHOICES, Curriculum, uniform
 
 
 @exercise
@@ -83,7 +83,8 @@ def _toy_loss(curriculum: Curriculum) -> float:
             optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
             lengths, no_ends = torch.full((batch,), length), torch.zeros(batch, length, dtype=torch.bool)
             for step in range(steps):
-                x, ids = texts(batch, generator), curriculum.draw(step / steps, lengths, no_ends, [generator] * batch)
+                numbers = uniform(seed, torch.arange(step * batch, (step + 1) * batch), length + CHOICES)
+                x, ids = texts(batch, generator), curriculum.draw(step / steps, lengths, no_ends, numbers)
                 optimizer.zero_grad()
                 (-model(x, ids, labels=x).log_probs.sum() / (ids > 0).sum()).backward()
                 optimizer.step()

@@ -9,13 +9,14 @@ import torch
 
 from a3mini import groups
 from a3mini.notebook.checks.base import Mistake, case, close, exercise, expect, mixture, plain
+from a3mini.train import curriculum
 from a3mini.train.curriculum import Curriculum, Part, Stage
 
 
 @exercise
 def growing_groups(answer: Callable) -> None:
     """From (length, progress, sizes) to stage-2 group ids (length,)."""
-    forbidden = Mock(side_effect=Mistake("write it yourself, without `groups`."))
+    forbidden = Mock(side_effect=Mistake("write it yourself, without `groups`, `Grouping` and `Curriculum`."))
     for length, progress, sizes in (
         (6, 0.0, (1, 2, 4)),
         (9, 0.5, (1, 2, 4)),
@@ -33,7 +34,11 @@ def growing_groups(answer: Callable) -> None:
         (1, 0.9, (1, 2)),
     ):
         size, where = sizes[int(progress * len(sizes))], f"length {length}, progress {progress}, sizes {sizes}: "
-        with case(where), patch.multiple(groups, blocks=forbidden, infill=forbidden):
+        with (
+            case(where),
+            patch.multiple(groups, blocks=forbidden, infill=forbidden),
+            patch.object(curriculum, "draw_rows", forbidden),
+        ):
             got = answer(length, progress, sizes)
         expect(isinstance(got, torch.Tensor) and got.shape == (length,), f"return a tensor of shape ({length},).")
         expect(not got.is_floating_point(), f"group ids are integers, not {got.dtype}. Divide with //.")

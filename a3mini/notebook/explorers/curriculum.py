@@ -195,7 +195,7 @@ def _parts(replay: Replay, step: int) -> list[dict]:
     for part in stage.parts:
         now = list(part.sizes)
         if part.grow:
-            now = Stage(stage.name, 1, (part,)).choose(inside, torch.zeros(1, 2))[1].tolist()
+            now = Stage(stage.name, 1, (part,)).choose(inside, torch.zeros(1, 2, dtype=torch.float64))[1].tolist()
         found.append(
             {"kind": part.kind, "sizes": now, "all_sizes": list(part.sizes), "share": round(part.weight / total, 4)}
         )

@@ -11,7 +11,9 @@ from a3mini import masks
 from a3mini.evaluate import GROUPINGS, HeldOut
 from a3mini.notebook.explorers import CurriculumViewer
 from a3mini.notebook.explorers.curriculum import Replay
-from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, generator_for, train
+from a3mini.rows import NOBODY
+from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, train, uniform
+from a3mini.train.curriculum import CHOICES, KINDS
 
 SPANS = Curriculum.preset("spans")
 BLOCKS = small_blocks(14, 12)
@@ -26,8 +28,27 @@ class Spy(AnyOrder):
         self.seen = []
 
     def log_probs(self, model, inputs):
-        self.seen.append({name: inputs[name].clone() for name in ("input_ids", "group_ids")})
+        self.seen += texts_of(inputs["plan"])
         return super().log_probs(model, inputs)
+
+
+def texts_of(plan) -> list[tuple[list[int], list[int]]]:
+    """Tokens and group ids of each text of a plan, read from its rows: predicted ones are labels, others content."""
+    found, width = [], plan.columns.shape[1]
+    positions, content_ids = plan.positions[0].tolist(), plan.content_ids[0].tolist()
+    for rows, columns, limits in zip(plan.rows.tolist(), plan.columns.tolist(), plan.limits.tolist(), strict=True):
+        text = {}
+        for row, group in zip(rows, columns, strict=False):
+            if group != NOBODY:
+                text[positions[row]] = content_ids[row], group
+        for row, limit in zip(rows[width:], limits[width:], strict=True):
+            if limit != NOBODY:
+                text[positions[row]] = int(plan.labels[row - len(content_ids)]), limit + 1
+        if text:  # the last one of a plan may only fill up
+            assert sorted(text) == list(range(len(text)))
+            ids, group = zip(*(text[place] for place in sorted(text)), strict=True)
+            found.append((list(ids), list(group)))
+    return found
 
 
 class Letters:
@@ -42,13 +63,9 @@ def run():
     """The metrics of a small training, and for each step the real tokens and groups of the rows it saw."""
     spy = Spy(SPANS)
     metrics = train(small_model(), spy, BLOCKS, SETTINGS, evaluate=HeldOut(small_blocks(5)), quiet=True)
-    rows = [
-        (ids[group >= 0].tolist(), group[group >= 0].tolist())
-        for batch in spy.seen
-        for ids, group in zip(batch["input_ids"], batch["group_ids"], strict=True)
-    ]
     size = SETTINGS.batch_size
-    return metrics, {step: rows[(step - 1) * size : step * size] for step in range(1, SETTINGS.steps + 1)}
+    assert len(spy.seen) == size * SETTINGS.steps
+    return metrics, {step: spy.seen[(step - 1) * size : step * size] for step in range(1, SETTINGS.steps + 1)}
 
 
 def viewer(metrics, **options) -> CurriculumViewer:
@@ -91,13 +108,15 @@ def test_what_the_batches_drew(run):
         step = sample["step"]
         assert sum(count for *_, count in sample["drawn"]) == SETTINGS.batch_size
         for place, grouping in enumerate(Replay(SPANS, BLOCKS, SETTINGS).groupings(step)):
-            # its generator, one draw further, gives the groups that the step saw
-            generator = generator_for(SETTINGS.seed, (step - 1) * SETTINGS.batch_size + place)
-            stage, inside = SPANS.stage_at((step - 1) / SETTINGS.steps)
-            assert stage.choose(inside, generator) == grouping
-            ends = Replay(SPANS, BLOCKS, SETTINGS).rows(step).sentence_ends[place]
+            # the example's own numbers choose it, and give the groups that the step saw
             group = saw[step][place][1]
-            assert grouping.draw(len(group), ends[: len(group)], generator).tolist() == group
+            example = torch.tensor([(step - 1) * SETTINGS.batch_size + place])
+            numbers = uniform(SETTINGS.seed, example, len(group) + CHOICES)
+            stage, inside = SPANS.stage_at((step - 1) / SETTINGS.steps)
+            kind, size = stage.choose(inside, numbers)
+            assert (KINDS[kind.item()], size.item()) == (grouping.kind, grouping.size)
+            ends = Replay(SPANS, BLOCKS, SETTINGS).rows(step).sentence_ends[place]
+            assert grouping.draw(len(group), ends[: len(group)], numbers[0]).tolist() == group
             assert any(
                 part["kind"] == grouping.kind and grouping.size in part["sizes"] and part["share"] > 0
                 for part in sample["parts"]
