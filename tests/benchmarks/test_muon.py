@@ -1,6 +1,7 @@
 """The comparison of optimisers: who updates what, how rates are tuned, and that both arms see the same."""
 
 import math
+from contextlib import nullcontext
 
 import muon
 import pytest
@@ -26,6 +27,20 @@ def test_every_weight_has_one_optimiser(arm, model):
         mine = {id(weight) for group in one.param_groups for weight in group["params"]}
         inside = {id(w) for name, w in model.named_parameters() if ".layers." in name and w.dim() == 2}
         assert mine == inside, "the embedding, w and norms are AdamW's"
+
+
+def test_on_a_cpu_muon_computes_in_float32_and_nearly_the_same():
+    torch.manual_seed(0)
+    start, gradient, after = torch.randn(16, 24), torch.randn(16, 24), []
+    for where in (nullcontext(), muon.products_in_float32()):
+        weight = torch.nn.Parameter(start.clone())
+        weight.grad = gradient.clone()
+        with where:
+            torch.optim.Muon([weight], lr=0.1, adjust_lr_fn="match_rms_adamw").step()
+        assert torch.equal(weight.grad, gradient)
+        after.append(weight.detach())
+    assert not torch.equal(*after) and torch.allclose(*after, atol=2e-3)
+    assert torch.ones(1).bfloat16().dtype == torch.bfloat16, "and outside nothing has changed"
 
 
 def test_the_grid_goes_beyond_an_end_where_the_best_stands():
