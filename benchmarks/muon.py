@@ -144,6 +144,8 @@ def main() -> None:
     held_out = held_out.rows(torch.randperm(len(held_out.lengths), generator=train.generator_for(0))[:ROWS])
     vocabulary = vocabulary_size(tokenizer)
 
+    spent = {}  # seconds of each training, of those that were kept, too
+
     def run(arm: str, rate: float, seed: int) -> dict:
         settings = {"shape": shape, "steps": steps, "batch": BATCH, "rate": rate, "seed": seed, "rows": ROWS}
 
@@ -151,6 +153,7 @@ def main() -> None:
             return trained(Training(shape, vocabulary, blocks, arm, rate, seed, steps), held_out)
 
         found = make() if options.smoke else kept(Path("checkpoints/muon"), arm, settings, make)
+        spent[arm, rate, seed] = found.get("wall_seconds", 0.0)
         print(f"{arm}, rate {rate:g}, seed {seed}: {found['mean']:.4f}", flush=True)
         return found
 
@@ -173,8 +176,9 @@ def main() -> None:
     found = {"losses": losses, "rates": tuned, "best_rate": best, "step_ratio": round(ratio, 2)}
     print(found)
     if not options.smoke:
-        record("muon", seed=0, steps=steps, seeds=options.seeds, batch_rows=BATCH, length=LENGTH, rows=ROWS,
-               tokens=round(mean(tokens["AdamW"])), **found)  # fmt: skip
+        about = {"steps": steps, "seeds": options.seeds, "batch_rows": BATCH, "length": LENGTH, "rows": ROWS}
+        about["tokens"] = round(mean(tokens["AdamW"]))
+        record("muon", seed=0, wall_seconds=sum(spent.values()), **about, **found)
 
 
 if __name__ == "__main__":

