@@ -1,4 +1,4 @@
-"""The tables and the figure about the warm start in book/adaptation.md; a GPU's step and Muon in book/scaling.md."""
+"""The tables and the figure about the warm start in book/adaptation.md, and about a GPU's step in book/scaling.md."""
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -131,14 +131,3 @@ def gpu_step(gpu_step: dict) -> str:
     for row in rows.values():
         row["ms"] = row["seconds_per_step"] * 1000
     return table(columns, rows, source(gpu_step))
-
-
-def muon(muon: dict) -> str:
-    """Muon against AdamW on a compact model from scratch."""
-    columns = "tokens predicted: {name} | AdamW: {AdamW:.3f} | Muon: {Muon:.3f} | Muon − AdamW: {difference:+.3f}"
-    rates = ", ".join(f"{rate:g} with {arm}" for arm, rate in muon["best_rate"].items())
-    about = (
-        "Nats per predicted token on {rows} held-out rows after {steps} steps, {tokens:,} predicted tokens; {seeds} "
-        "seeds, differences with 95 % intervals over them. Learning rates, the best of a grid each: "
-    )
-    return table(columns, muon["losses"], source(muon, f"{about}{rates}."))
