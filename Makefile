@@ -8,6 +8,8 @@ JOBS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 # Where `make assignments` puts the course. `make clean` removes _build, and grades with it.
 COURSE ?= _build/assignments
+# How long `make gpu-run` may take: 12m, 90s, 1.5h.
+BUDGET ?= 12m
 # What `make publish-check` looks at: complete, student or both; and its options.
 EDITION ?= both
 ARGS ?=
@@ -17,7 +19,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book student assignments test lint lab links timings gpu-check colab-check matrix publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links timings gpu-check gpu-run colab-check matrix publish-check slides clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +65,10 @@ matrix: $(READY) ## all tests and notebooks with the oldest and the newest versi
 
 gpu-check: $(READY) ## on a machine with a CUDA GPU: check and measure what needs one
 	$(BIN)/python -m tools.environments.gpu_check
+
+# without $(READY): a borrowed machine may have no network, and its own torch
+gpu-run: ## spend a short time on a borrowed GPU well (BUDGET=12m; ARGS=--list: what is outstanding, --smoke: rehearse)
+	$(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) -m tools.environments.gpu_run --budget $(BUDGET) $(ARGS)
 
 clean: ## remove what was built, and keep the environment
 	rm -rf _build .book build *.egg-info .pytest_cache .ruff_cache .hypothesis

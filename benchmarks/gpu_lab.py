@@ -12,7 +12,10 @@ around a blank come first, from left to right, then the blank. Half of the blank
 ends them, and the positions behind it hold nothing, so that a model learns to end a blank before its room is used up.
 
 FOLDER has a file NAME.jsonl.gz for each of SOURCES, a document in each line under "text". Ours were cut from public
-texts; the card of the adapter ``smollm2-a3-warm`` has their licences. Other texts make other numbers.
+texts; the card of the adapter ``smollm2-a3-warm`` has their licences. Other texts make other numbers. With --smoke and
+no FOLDER, Andersen's fairy tales stand for them all.
+
+An arm that OUT has finished is not trained again; with --smoke, or another --batch, OUT is another folder.
 
 SmolLM2 gets low-rank additions (rank 16); their product is added to the weight once a step. Steps, tokens and losses
 go to OUT/gpu_lab.json; the additions of the arms to OUT/NAME, as ``adapter.save`` has them.
@@ -45,7 +48,7 @@ from a3mini.attention import Visibility
 from a3mini.evaluate import intervals
 from a3mini.evaluate.held_out import draw as draw_groups
 from a3mini.train import data
-from a3mini.train.corpus import Story
+from a3mini.train.corpus import Story, documents
 from a3mini.train.curriculum import Grouping, generator_for
 from a3mini.train.data import Blocks
 
@@ -88,14 +91,19 @@ GROUPINGS = {
 # Preparing
 
 
-def prepare(folder: Path, out: Path, smoke: bool) -> None:
+def prepare(folder: Path | None, out: Path, smoke: bool) -> None:
     """Texts to rows: ``LAB/rows.xz``, ``LAB/held_out.xz``, and what else the machine with the GPU needs."""
+    if folder is None and not smoke:
+        raise SystemExit(f"prepare: --data is missing, the folder of {', '.join(SOURCES)}, each a .jsonl.gz file")
     tokenizer = pretrained.small_model().tokenizer
     out.mkdir(parents=True, exist_ok=True)
     found, held_out = {}, {}
     for name in SOURCES:
-        with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-            stories = [Story("", json.loads(line)["text"]) for line in file]
+        if folder is None:
+            stories = documents("andersen")[:40]
+        else:
+            with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+                stories = [Story("", json.loads(line)["text"]) for line in file]
         random.Random(0).shuffle(stories)
         stories = stories[:400] if smoke else stories
         kept = round(len(stories) * HELD_OUT.get(name, 0))
@@ -499,8 +507,22 @@ class Lab:
         self.result = {
             "command": command_line(), "versions": runs.versions(), "hardware": runs.hardware(),
             "date": datetime.now(UTC).date().isoformat(), "threads": torch.get_num_threads(), "arms": {},
+            "settings": {"smoke": smoke, "batch": self.batch},
         }  # fmt: skip
+        self.earlier = 0.0  # seconds
         out.mkdir(parents=True, exist_ok=True)
+        if (out / "gpu_lab.json").exists():
+            self.go_on(json.loads((out / "gpu_lab.json").read_text()))
+
+    def go_on(self, before: dict) -> None:
+        """Keep what an earlier run into the same folder has found; leave out the arms that it has finished."""
+        settings = self.result["settings"]
+        if before.get("settings", settings) != settings:
+            raise SystemExit(f"{self.out} holds arms of {before['settings']}, now {settings}; choose another --out")
+        done = {name for name, arm in before["arms"].items() if arm["curve"][-1]["step"] == arm["settings"]["steps"]}
+        self.result = before | self.result | {"arms": before["arms"]}
+        self.arms = [name for name in self.arms if name not in done]
+        self.earlier = before.get("seconds", 0.0)
 
     def say(self, *what) -> None:
         print(f"{time.perf_counter() - self.began:6.1f} s ", *what, flush=True)
@@ -511,7 +533,7 @@ class Lab:
     def keep(self, name: str, found: dict) -> None:
         """What was measured so far is written at once: a machine can go at any time."""
         self.result["arms"][name] = found
-        self.result["seconds"] = round(time.perf_counter() - self.began, 1)
+        self.result["seconds"] = round(self.earlier + time.perf_counter() - self.began, 1)
         runs.write_json(self.out / "gpu_lab.json", self.result)
 
     def held_out(self, texts: dict[str, Blocks], ends: Tensor) -> HeldOut:

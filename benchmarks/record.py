@@ -1,5 +1,9 @@
-"""Write a result into book/results, with everything that is needed to run it again."""
+"""Write a result into book/results, with everything that is needed to run it again.
 
+The variable A3_RESULTS names another folder, as ``make gpu-run`` does.
+"""
+
+import os
 import shlex
 import sys
 import time
@@ -10,17 +14,17 @@ import torch
 
 from a3mini import runs
 
-RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(os.environ.get("A3_RESULTS") or ROOT / "book" / "results")
 START = time.time()
 
 
 def command_line() -> str:
     """How this process was started; of the files outside the repository only the names, for they lie elsewhere."""
-    root = RESULTS.parents[1]
     arguments = [Path(one).name if Path(one).is_absolute() else one for one in sys.argv[1:]]
     spec = sys.modules["__main__"].__spec__  # ``python -m tools.site.book`` has one, a script has none
     as_module = spec is not None and spec.name.startswith("tools.")
-    program = ["-m", spec.name] if as_module else [str(Path(sys.argv[0]).resolve().relative_to(root))]
+    program = ["-m", spec.name] if as_module else [str(Path(sys.argv[0]).resolve().relative_to(ROOT))]
     return shlex.join(["python", *program, *arguments])
 
 
@@ -39,5 +43,5 @@ def provenance(seed: int, wall_seconds: float | None = None) -> dict:
 
 def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> None:
     """Write book/results/NAME.json atomically, with its ``provenance``."""
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     runs.write_json(RESULTS / f"{name}.json", provenance(seed, wall_seconds) | data)

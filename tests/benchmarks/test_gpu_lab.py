@@ -130,3 +130,30 @@ def test_the_rivals_steps_are_llamas(text):
     logits = diffusion(text.ids, masked, visible)
     expected = -logits.log_softmax(-1)[:, :-1].gather(-1, text.ids[:, 1:, None])[..., 0] * masked[:, 1:]
     torch.testing.assert_close(found[:, 1:], expected, rtol=0, atol=2e-4)
+
+
+def test_a_finished_arm_is_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_lab, "command_line", str)
+
+    def lab(arms=("long", "compact"), batch=4, smoke=False) -> gpu_lab.Lab:
+        return gpu_lab.Lab(tmp_path, tmp_path / "out", smoke, 100.0, list(arms), batch)
+
+    def found(step: int) -> dict:
+        return {"settings": {"steps": 8}, "curve": [{"step": 0}, {"step": step}]}
+
+    first = lab()
+    assert first.arms == ["long", "compact"]
+    first.result["real_share"] = 0.9
+    first.keep("long", found(8))
+    first.keep("compact", found(4))
+    second = lab()
+    assert second.arms == ["compact"] and second.result["real_share"] == 0.9
+    second.keep("compact", found(8))
+    assert lab().arms == [] and set(lab().result["arms"]) == {"long", "compact"}
+    with pytest.raises(SystemExit, match="choose another --out"):
+        lab(batch=8)
+
+
+def test_texts_to_prepare_must_be_named(tmp_path):
+    with pytest.raises(SystemExit, match="--data is missing"):
+        gpu_lab.prepare(None, tmp_path, smoke=False)
