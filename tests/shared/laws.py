@@ -19,13 +19,19 @@ from unittest import mock
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, objective, rows
-from a3mini.attention import Visibility
+from a3mini.attention import A3RMSNorm, Visibility
 from a3mini.decode import Generation
 from a3mini.decode.steps import Steps
-from a3mini.model import A3RMSNorm
 
 TINY = {
     "vocab_size": 11,
@@ -41,8 +47,13 @@ EXACT = 1e-9  # in float64
 
 def strong_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
     """A tiny random Llama, float64, whose weights are large enough that context matters (see ``context_effect``)."""
+    return strong_source(LlamaConfig(**{**TINY, **changes}), seed)
+
+
+def strong_source(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
+    """The same for a config of any Llama-like kind: every norm, bias and matrix is such that its loss would show."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**{**TINY, **changes})).double().eval()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name:
