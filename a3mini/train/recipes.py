@@ -111,11 +111,10 @@ class MaskedDiffusionModel(LlamaForCausalLM):
         """Copy the weights; the mask's vector starts at the mean embedding, as A3's w does.
 
         Raises:
-            TypeError: the source is no Llama.
-            ValueError: its tensors do not fit.
+            ValueError: the source is no Llama, or its tensors do not fit.
         """
         if not isinstance(source, LlamaForCausalLM):
-            raise TypeError(
+            raise ValueError(
                 f"masked diffusion starts from a LlamaForCausalLM, got {type(source).__name__}; take a Llama, or the "
                 "objective any-order or autoregressive"
             )

@@ -155,10 +155,17 @@ def mutate_starts(monkeypatch, old: str, new: str) -> None:
 
 
 @torch.no_grad()
-def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Content and query logits (B, T, V) computed by Hugging Face's Llama; see the top of this file."""
-    config = LlamaConfig(**{key: getattr(model.config, key) for key in model.config.to_dict() if key != "model_type"})
-    llama = LlamaForCausalLM._from_config(config, attn_implementation="sdpa").to(model.dtype).eval()
+def llama_as_two_streams(
+    model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, kind: PreTrainedConfig | None = None
+) -> tuple[Tensor, Tensor]:
+    """Content and query logits (B, T, V) computed by Hugging Face's Llama; see the top of this file.
+
+    Args:
+        kind: the config of the model's source, if that is no Llama but like one.
+    """
+    if kind is None:
+        kind = LlamaConfig(**{key: getattr(model.config, key) for key in model.config.to_dict() if key != "model_type"})
+    llama = AutoModelForCausalLM.from_config(kind, attn_implementation="sdpa").to(model.dtype).eval()
     weights = {name: weight for name, weight in model.state_dict().items() if name != "model.query_embedding"}
     llama.load_state_dict(weights)
     batch, length = input_ids.shape
@@ -177,9 +184,15 @@ def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Ten
 
 
 @torch.no_grad()
-def both_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, tolerance: float = EXACT) -> None:
-    """Both streams equal the oracle wherever they exist and see something."""
-    content, query = llama_as_two_streams(model, input_ids, group_ids)
+def both_streams(
+    model: A3ForCausalLM,
+    input_ids: Tensor,
+    group_ids: Tensor,
+    tolerance: float = EXACT,
+    kind: PreTrainedConfig | None = None,
+) -> None:
+    """Both streams equal the oracle wherever they exist and see something; ``kind`` as in ``llama_as_two_streams``."""
+    content, query = llama_as_two_streams(model, input_ids, group_ids, kind)
     out = model(input_ids, group_ids, content_logits=True)
     exists = group_ids >= 0
     torch.testing.assert_close(out.content_logits[exists], content[exists], rtol=0, atol=tolerance)
