@@ -98,7 +98,10 @@ def from_autoregressive(
             raise TypeError(f"source must be a {kind.__name__}, got {type(source).__name__}; merge adapters first")
     elif isinstance(source, (str, Path)):
         config = sources.config(source, gguf_file)
-        a3_config(config)  # what A3 does not cover is told before any weights are read
+        try:
+            a3_config(config)  # what A3 does not cover is told before any weights are read
+        except ValueError as error:
+            raise ValueError(f"{source} cannot become A3: {error}") from None
         source = _load(source, config, gguf_file, dtype)
     else:
         kinds = ", ".join(kind.__name__ for kind in SOURCES.values())
