@@ -3,6 +3,8 @@
 Shapes: B batch, C content slots, N content and query slots, D hidden size, H heads, E head size.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 
 from a3mini import flex, masks
+from a3mini.flat import FlatPlan
 
 FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round
 
@@ -25,30 +28,103 @@ class Visibility(NamedTuple):
 
     mask: Tensor  # (B, N, C) bool, True = may attend; rows that see nothing are all True
     empty: Tensor | None  # (B, N, 1) bool, True where a row may see nothing; None if there is no such row
+    bias: Tensor | None = None  # (B, N, S, C), 0 or -inf: what fused kernels make of the mask; S as ``_fused`` wants it
 
     @classmethod
-    def of(cls, mask: Tensor) -> "Visibility":
+    def of(cls, mask: Tensor) -> Visibility:
         """Any mask (B, N, C)."""
         empty = ~mask.any(-1, keepdim=True)
         return cls(mask | empty, empty) if empty.any() else cls(mask, None)
 
     @classmethod
-    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> "Visibility":
+    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> Visibility:
         """Content rows, then query rows: the groups (B, C) and (B, Q) of their slots, and ``rows.empty_rows``."""
         content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
         query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
         mask = torch.cat((content_mask, query_mask), dim=1)
         return cls(mask if empty is None else mask | empty, empty)
 
-    def rows(self, start: int) -> "Visibility":
-        return Visibility(self.mask[:, start:], None if self.empty is None else self.empty[:, start:])
+    def rows(self, start: int) -> Visibility:
+        return Visibility(*(part if part is None else part[:, start:] for part in self))
+
+    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> Visibility:
+        """With what is to be added to the scores, made once for all layers; "eager" takes the mask itself.
+
+        ``shared`` is the number of query heads that a key head serves.
+        """
+        if kernel == "eager":
+            return self
+        bias = torch.zeros_like(self.mask, dtype=dtype).masked_fill_(~self.mask, float("-inf"))[:, :, None]
+        return self._replace(bias=bias if bias.device.type == "cpu" else bias.repeat(1, 1, shared, 1))
+
+
+class Texts(NamedTuple):
+    """The same for a line of rows of many texts (``flat``): a text sees itself alone.
+
+    Attention goes through a rectangle with a text in each row. Its places and those of the line are one to one, but for
+    what only fills up; so putting rows there, putting them back, and both backward passes only pick rows, and add none.
+    """
+
+    inside: Visibility  # of the rectangle: (B, N, C) for B texts
+    rows_of: Tensor  # (B, N) int64, which row of the line stands at each place
+    back: Tensor  # (L,) int64, at which of the B * N places each row of the line stands
+    content: tuple[Tensor, Tensor]  # the same for the content rows: (B, C) and (L_C,)
+
+    @classmethod
+    def of(cls, plan: FlatPlan) -> Texts:
+        mask = plan.columns[:, None, :] <= plan.limits[:, :, None]
+        if plan.empty is not None:
+            mask = mask | plan.empty
+        both, width, line = plan.rows.shape[1], plan.columns.shape[1], plan.content_ids.shape[1]
+        back = plan.back[:line]
+        content = plan.rows[:, :width], back.div(both, rounding_mode="floor") * width + back % both
+        return cls(Visibility(mask, plan.empty), plan.rows, plan.back, content)
+
+    def rows(self, start: int) -> Texts:
+        if not start:
+            return self
+        both, width = self.rows_of.shape[1], self.content[0].shape[1]  # the query rows are what remains
+        back = self.back[start:]
+        back = back.div(both, rounding_mode="floor") * (both - width) + back % both - width
+        return self._replace(inside=self.inside.rows(width), rows_of=self.rows_of[:, width:] - start, back=back)
+
+    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> Texts:
+        return self._replace(inside=self.inside.ready(kernel, dtype, shared))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, kernel: str, dropout: float) -> Tensor:
+        """As ``attend``: query (1, H, L, E), key and value (1, H_kv, L_C, E), all rows of the line; (1, H, L, E)."""
+        query, key, value = (
+            Pick.apply(x[0].transpose(0, 1), index.flatten(), back).unflatten(0, index.shape).transpose(1, 2)
+            for x, (index, back) in ((query, (self.rows_of, self.back)), (key, self.content), (value, self.content))
+        )  # (B, heads, N or C, E)
+        output, _ = attend(query, key, value, self.inside, kernel, dropout)
+        output = Pick.apply(output.transpose(1, 2).flatten(0, 1), self.back, self.rows_of.flatten())  # (L, H, E)
+        return output.transpose(0, 1)[None]
+
+
+class Pick(torch.autograd.Function):
+    """``x[index]`` for rows that are each picked once, or picked only to fill up; then its gradient is ``g[back]``.
+
+    PyTorch's own gradient of ``x[index]`` adds up, for a row may be picked twice; that is slow, and on CUDA its order
+    changes from run to run. ``back`` must lead each row that nobody picks to a place whose gradient is zero.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return gradient.index_select(0, back), None, None
 
 
 def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Visibility | flex.Blocks,
+    visible: Visibility | Texts | flex.Blocks,
     kernel: str,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor | None]:
@@ -57,28 +133,24 @@ def attend(
     Args:
         query: (B, H, N, E).
         key, value: (B, H_kv, C, E); each head of these serves H / H_kv consecutive query heads.
-        visible: a ``Visibility``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
+        visible: a ``Visibility``, or ``Texts``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
         kernel: "eager" writes the formula out and also returns the weights; any other is fused.
 
     Returns:
         the output (B, H, N, E), and the weights (B, H, N, C) or None.
     """
+    if isinstance(visible, Texts):
+        return visible.attend(query, key, value, kernel, dropout), None
     if key.shape[2] == 0:  # there is no content at all: every row is empty
         return query * 0.0, query.new_zeros(*query.shape[:3], 0) if kernel == "eager" else None
-    weights, by_blocks = None, isinstance(visible, flex.Blocks)
-    shared = query.shape[1] // key.shape[1]
-    # On CUDA the kernels that take a mask want as many key heads as query heads; on a CPU copies only cost time.
-    grouped = by_blocks or (kernel != "eager" and shared > 1 and query.device.type == "cpu")
-    if shared > 1 and not grouped:
-        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
-    if by_blocks:
+    weights = None
+    if isinstance(visible, flex.Blocks):
         output = flex.attend(query, key, value, visible)
     elif kernel != "eager":
-        mask = visible.mask[:, None]  # the same for all heads
-        output = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
-        )
+        output = _fused(query, key, value, visible, dropout)
     else:
+        shared = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         scores = at_least_float32(scores).masked_fill(~visible.mask[:, None], float("-inf"))
         weights = F.dropout(scores.softmax(-1).to(query.dtype), dropout)
@@ -88,6 +160,19 @@ def attend(
         output = output.masked_fill(empty, 0.0)
         weights = weights.masked_fill(empty, 0.0) if weights is not None else None
     return output, weights
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Visibility, dropout: float) -> Tensor:
+    """PyTorch's fused attention; key heads that serve several query heads are not copied."""
+    shared = query.shape[1] // key.shape[1]
+    if shared == 1 or query.device.type == "cpu":  # a CPU's kernel knows shared heads
+        mask = visible.mask if visible.bias is None else visible.bias[:, :, 0]
+        return F.scaled_dot_product_attention(query, key, value, mask[:, None], dropout, enable_gqa=shared > 1)
+    # On CUDA no kernel that takes a mask does. But to it, rows of the query heads that share a key head are just rows.
+    mask = visible.mask[:, :, None].repeat(1, 1, shared, 1) if visible.bias is None else visible.bias
+    rows = query.unflatten(1, (-1, shared)).transpose(2, 3).flatten(2, 3)  # (B, H_kv, N * H / H_kv, E)
+    output = F.scaled_dot_product_attention(rows, key, value, mask.flatten(1, 2)[:, None], dropout)
+    return output.unflatten(2, (-1, shared)).transpose(2, 3).flatten(1, 2)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import fields
 
 from a3mini import __version__, config_file, one_line
-from a3mini.train.config import PRECISIONS, TrainConfig
+from a3mini.train.config import PRECISIONS, SCHEDULES, TrainConfig
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
 CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "spans")
@@ -59,8 +59,11 @@ TRAINING_HELP = {
     "steps": "optimiser steps",
     "batch_size": "rows per step, over all processes and microbatches",
     "micro_batch_size": "rows that one process computes at a time; 0: its whole share",
-    "learning_rate": "the highest, after the warm-up; then it falls along a cosine",
-    "warmup_steps": "steps until the highest learning rate; at most half of --steps counts",
+    "learning_rate": "the highest, after the warm-up; then it falls as --schedule says",
+    "warmup_steps": "steps until the highest learning rate; with cosine at most half of --steps counts",
+    "schedule": "cosine, or wsd: warm-up, stable, decay; a wsd run can be prolonged before it decays",
+    "decay_steps": "the last steps of wsd, in which the learning rate falls to 0; 0: a fifth of --steps",
+    "ema_tokens": "half-life, in tokens, of a moving average of the trained weights; 0: none",
     "weight_decay": "of matrices; norms, embeddings and biases have none",
     "clip_norm": "largest norm of the gradient",
     "seed": "of everything random in the training",
@@ -284,9 +287,10 @@ def _text_options(parser, length: int | None = 128, about_length: str = "tokens 
 
 def _training_options(parser, without: tuple[str, ...]) -> None:
     group = parser.add_argument_group("training")
+    choices = {"precision": {"choices": PRECISIONS}, "schedule": {"choices": SCHEDULES}}
     for field in fields(TrainConfig):
         if field.name not in without:
-            settings = {"choices": PRECISIONS} if field.name == "precision" else {}
+            settings = choices.get(field.name, {})
             _add(group, field.name.replace("_", "-"), field.default, TRAINING_HELP[field.name], **settings)
     _add(group, "quiet", False, "no progress bar")
 

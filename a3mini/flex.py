@@ -35,6 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from a3mini.flat import FlatPlan
 from a3mini.groups import PADDING
 from a3mini.rows import NOBODY, empty_rows
 
@@ -86,11 +87,7 @@ class Blocks(NamedTuple):
     empty: Tensor | None  # (B, N, 1) bool, True where a row may see nothing; None if there is no such row
     made: dict[int, "BlockMask"]  # made once, for all layers: the first row to the mask from there on
     start: int = 0
-
-    @classmethod
-    def of(cls, content_groups: Tensor, query_groups: Tensor) -> "Blocks":
-        """Content rows, then query rows: from int64 (B, C) and (B, Q), the groups of the slots; -1 if not valid."""
-        return cls.between(content_groups, query_groups, empty_rows(content_groups, query_groups))
+    texts: tuple[Tensor, Tensor] | None = None  # int64, (B, N) and (B, C): which text each row and column is of
 
     @classmethod
     def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> "Blocks":
@@ -99,27 +96,50 @@ class Blocks(NamedTuple):
         column = content_groups.masked_fill(content_groups == PADDING, NOBODY)
         return cls(limit.maximum(column.amin(-1, keepdim=True)), column, empty, {})
 
+    @classmethod
+    def of(cls, content_groups: Tensor, query_groups: Tensor) -> "Blocks":
+        """Content rows, then query rows: from int64 (B, C) and (B, Q), the groups of the slots; -1 if not valid."""
+        return cls.between(content_groups, query_groups, empty_rows(content_groups, query_groups))
+
+    @classmethod
+    def of_texts(cls, plan: FlatPlan) -> "Blocks":
+        """The rows of many texts in a line: a text sees itself alone. A row that fills up sees its like, and itself."""
+        both, width, line = plan.rows.shape[1], plan.columns.shape[1], plan.content_ids.shape[1]
+        text = plan.back.div(both, rounding_mode="floor")
+        column = plan.columns.flatten()[text[:line] * width + plan.back[:line] % both]
+        limit = plan.limits.maximum(plan.columns.amin(-1, keepdim=True)).flatten()[plan.back]
+        empty = None if plan.empty is None else plan.empty.flatten(0, 1)[plan.back][None]
+        return cls(limit[None], column[None], empty, {}, texts=(text[None], text[None, :line]))
+
     def rows(self, start: int) -> "Blocks":
         empty = None if self.empty is None else self.empty[:, start:]
-        return self._replace(limit=self.limit[:, start:], empty=empty, start=self.start + start)
+        texts = self.texts and (self.texts[0][:, start:], self.texts[1])
+        return self._replace(limit=self.limit[:, start:], empty=empty, start=self.start + start, texts=texts)
+
+    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> "Blocks":
+        return self
 
     def block_mask(self) -> "BlockMask":
         if self.start not in self.made:
-            self.made[self.start] = block_mask(self.limit, self.column)
+            self.made[self.start] = block_mask(self.limit, self.column, self.texts)
         return self.made[self.start]
 
 
-def block_mask(limit: Tensor, column: Tensor, block: int = BLOCK) -> "BlockMask":
+def block_mask(
+    limit: Tensor, column: Tensor, texts: tuple[Tensor, Tensor] | None = None, block: int = BLOCK
+) -> "BlockMask":
     """The rule "column <= limit" as PyTorch's kernel wants it: the rule itself, and the blocks to compute.
 
     Args:
         limit: int64, (B, N), the last group that each row sees.
         column: int64, (B, C), the group of each column.
+        texts: int64, (B, N) and (B, C), in rising order: only rows and columns of one text see each other.
         block: rows and columns of a block.
 
     Returns:
-        a ``BlockMask`` (B, 1, N, C), equal to what ``create_block_mask`` makes of the rule; that function writes the
-        whole mask out first, this one never holds more than a number per block.
+        a ``BlockMask`` (B, 1, N, C); without texts equal to what ``create_block_mask`` makes of the rule, with them a
+        block that two texts share may count as one to look into. That function writes the whole mask out first, this
+        one never holds more than a number per block.
     """
 
     def in_blocks(values: Tensor, fill: int) -> Tensor:  # (B, S) to (B, blocks, block); what is added is never seen
@@ -128,6 +148,12 @@ def block_mask(limit: Tensor, column: Tensor, block: int = BLOCK) -> "BlockMask"
     rows, columns = in_blocks(limit, PADDING - 1), in_blocks(column, 2 * NOBODY)
     some = columns.amin(-1)[:, None, :] <= rows.amax(-1)[:, :, None]  # (B, row blocks, column blocks)
     full = columns.amax(-1)[:, None, :] <= rows.amin(-1)[:, :, None]
+    if texts is not None:
+        (first_row, last_row), (first, last) = (
+            (ends.amin(-1), ends.amax(-1)) for ends in (_with_last(part, block) for part in texts)
+        )
+        some = some & (first[:, None, :] <= last_row[:, :, None]) & (last[:, None, :] >= first_row[:, :, None])
+        full = full & (first[:, None, :] == last_row[:, :, None]) & (last[:, None, :] == first_row[:, :, None])
 
     def listed(blocks: Tensor) -> tuple[Tensor, Tensor]:  # how many, and which: those that count come first
         blocks = blocks[:, None].to(torch.int32)  # one head stands for all
@@ -135,10 +161,17 @@ def block_mask(limit: Tensor, column: Tensor, block: int = BLOCK) -> "BlockMask"
         return blocks.sum(-1, dtype=torch.int32), order
 
     def rule(batch, head, row, col):
-        return column[batch, col] <= limit[batch, row]
+        seen = column[batch, col] <= limit[batch, row]
+        return seen if texts is None else seen & (texts[1][batch, col] == texts[0][batch, row])
 
     shape = (limit.shape[1], column.shape[1])
     return BlockMask.from_kv_blocks(*listed(some & ~full), *listed(full), block, rule, shape)
+
+
+def _with_last(values: Tensor, block: int) -> Tensor:
+    """(B, S) to (B, blocks, block); what is added at the end repeats the last."""
+    more = -values.shape[1] % block
+    return torch.cat((values, values[:, -1:].expand(-1, more)), 1).unflatten(1, (-1, block))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Blocks) -> Tensor:

@@ -270,7 +270,7 @@ def infill(
             raise ValueError(f"{(unknown & padding).sum().item()} positions are both unknown and padding; choose one")
 
     if order == "strided":
-        group_ids = _strided_blanks(unknown, size)
+        group_ids = strided_blanks(unknown, size)
         return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
 
     # rank = how many unknown positions of the same row come earlier in the order
@@ -284,8 +284,11 @@ def infill(
     return group_ids if padding is None else group_ids.masked_fill(padding, PADDING)
 
 
-def _strided_blanks(unknown: Tensor, streams: int) -> Tensor:
-    """Group ids, the shape of ``unknown``: 0 where known; inside each blank ``streams`` pieces side by side."""
+def strided_blanks(unknown: Tensor, streams: int | Tensor) -> Tensor:
+    """Group ids, the shape of ``unknown``: 0 where known; inside each blank ``streams`` pieces side by side.
+
+    ``streams`` may differ from row to row: int64, (B, 1). See ``infill`` and its order "strided".
+    """
     first = unknown & ~F.pad(unknown, (1, -1), value=False)  # of a blank
     blank = first.long().cumsum(-1) * unknown  # 1, 2, ...: the number of each position's blank; 0: known
     count = F.pad(torch.zeros_like(blank), (0, 1)).scatter_add(-1, blank, torch.ones_like(blank))  # of each number

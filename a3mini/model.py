@@ -30,8 +30,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
-from a3mini import flex, rows
-from a3mini.attention import A3Attention, A3Linear, A3RMSNorm, KeyValueCache, Visibility, at_least_float32
+from a3mini import flat, flex, head, rows
+from a3mini.attention import A3Attention, A3Linear, A3RMSNorm, KeyValueCache, Texts, Visibility
+from a3mini.flat import FlatPlan
+from a3mini.head import Head
 from a3mini.rows import Plan, Slots
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do not depend on the length at hand
@@ -132,7 +134,7 @@ class A3DecoderLayer(GradientCheckpointingLayer):
         hidden: Tensor,
         n_content: int,
         rope: tuple[Tensor, Tensor],
-        visible: Visibility | flex.Blocks,
+        visible: Visibility | Texts | flex.Blocks,
         kernel: str,
         cache: KeyValueCache | None,
         first_row: int,
@@ -182,18 +184,18 @@ class A3Model(A3PreTrainedModel):
         """Cosine and sine, (B, 1, N, E/2) each, of the angles at ``positions`` (B, N); computed in float32."""
         parameters = self.config.rope_parameters
         if parameters["rope_type"] == "default":
-            exponent = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32) / self.config.head_dim
-            frequency, scale = 1.0 / parameters["rope_theta"] ** exponent, 1.0
+            pairs = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32, device=positions.device)
+            frequency, scale = 1.0 / parameters["rope_theta"] ** (pairs / self.config.head_dim), 1.0
         else:
-            frequency, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](self.config, device="cpu")
-        angle = positions[:, None, :, None].float() * frequency.to(positions.device)  # (B, 1, N, E/2)
+            frequency, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](self.config, device=positions.device)
+        angle = positions[:, None, :, None].float() * frequency  # (B, 1, N, E/2)
         return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)
 
     def forward(
         self,
         content_ids: Tensor,
         positions: Tensor,
-        visible: Visibility | flex.Blocks,
+        visible: Visibility | Texts | flex.Blocks,
         kernel: str,
         keep_content: bool,
         cache: KeyValueCache | None = None,
@@ -223,6 +225,8 @@ class A3Model(A3PreTrainedModel):
             query = torch.where(warm, self.embed_tokens(query_ids.clamp(min=0)), query)
         hidden = torch.cat((content, query), dim=1)  # (B, N, D)
         rope = self.rope(positions, hidden.dtype)
+        shared = self.config.num_attention_heads // self.config.num_key_value_heads
+        visible = visible.ready(kernel, matrix_dtype(hidden), shared)
         attentions = []
         for number, layer in enumerate(self.layers, start=1):
             first_row = 0 if keep_content or number < len(self.layers) else n_content
@@ -235,11 +239,12 @@ class A3ForCausalLM(A3PreTrainedModel):
     """A3 with its language-model head. Call it with tokens and ``group_ids``; see ``forward``."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    few_shapes = False  # whether ``forward`` rounds shapes up, as it should where it is compiled
 
     def __init__(self, config: A3Config):
         super().__init__(config)
         self.model = A3Model(config)
-        self.lm_head = A3Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @classmethod
@@ -253,12 +258,13 @@ class A3ForCausalLM(A3PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor,
-        group_ids: Tensor,
+        input_ids: Tensor | None = None,
+        group_ids: Tensor | None = None,
         labels: Tensor | None = None,
         content_logits: bool = False,
         return_logits: bool | None = None,
         output_attentions: bool = False,
+        plan: FlatPlan | None = None,
     ) -> A3Output:
         """Predict every token of each group from all earlier groups (paper: the groupwise factorisation).
 
@@ -271,19 +277,30 @@ class A3ForCausalLM(A3PreTrainedModel):
             content_logits: also carry the content stream through the last layer and the head.
             return_logits: dense query logits; by default only when there are no labels.
             output_attentions: also return every layer's attention weights, with the kernel that writes them out.
+            plan: instead of all these: what ``flat.plan`` made of them ahead, on the model's device. Nothing is
+                checked, and nothing waits for a value; ``log_probs`` is then that of each query row in the line, (Q,).
 
         Raises:
             TypeError, ValueError: an argument of the wrong type, shape or range; labels with nothing to predict; an
                 attention kernel that cannot run here (``flex.check``).
         """
         config = self.config
-        group_ids, counted = rows.check(input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings)
         kernel = "eager" if output_attentions else config._attn_implementation
+        if plan is not None:
+            return self.score(plan, kernel)
+        group_ids, counted = rows.check(input_ids, group_ids, labels, config.vocab_size, config.max_position_embeddings)
         if kernel == flex.KERNEL:
             trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
             flex.check(self.device, trained, config.attention_dropout if self.training else 0.0)
         if return_logits is None:
             return_logits = labels is None
+        if not (return_logits or content_logits or output_attentions):
+            sizes = (flat.LEVELS, flat.WIDTHS) if self.few_shapes else ()
+            plan = flat.plan(input_ids, group_ids, labels, *sizes)
+            out = self.score(plan, kernel)
+            nothing = out.log_probs.new_zeros(group_ids.numel() + 1)  # one place more, for rows that only fill up
+            out.log_probs = nothing.index_put((plan.places,), out.log_probs)[:-1].view_as(group_ids)
+            return out
         plan = Plan.of(
             input_ids,
             group_ids,
@@ -296,12 +313,30 @@ class A3ForCausalLM(A3PreTrainedModel):
         )
         return self.compute(plan, kernel, content_logits, return_logits, output_attentions)
 
+    def score(self, plan: FlatPlan, kernel: str) -> A3Output:
+        """The log-probabilities (Q,) of a plan's labels, 0 where a row only fills up, and their mean, the loss.
+
+        Every shape here is one of the plan's: nothing depends on a value, so a GPU never waits for its host.
+        """
+        line, (start, before) = plan.positions, (self.config.query_start, plan.before)
+        if start == "previous":  # such a row stands where the token before it does
+            warm = F.pad((before != rows.FROM_VECTOR).long(), (line.shape[1] - before.shape[1], 0))
+            line = line - warm
+        hidden, _ = self.model(
+            content_ids=plan.content_ids,
+            positions=line,
+            query_ids=before if start == "previous" else None,
+            visible=flex.Blocks.of_texts(plan) if kernel == flex.KERNEL else Texts.of(plan),
+            kernel=kernel,
+            keep_content=False,
+        )
+        log_probs = head.log_probs(hidden[0], self.lm_head, plan.labels)
+        return A3Output(loss=-log_probs.sum() / (plan.labels != rows.IGNORED_LABEL).sum(), log_probs=log_probs)
+
     def compute(
         self, plan: Plan, kernel: str, content_logits: bool, return_logits: bool, output_attentions: bool
     ) -> A3Output:
-        """What ``forward`` does once it has checked its arguments and made a plan of them.
-
-        Every shape here is one of the plan's: nothing depends on a value, so a GPU never waits for its host.
+        """Dense logits, and what else ``forward`` was asked for, once it has made a plan; nothing waits for a value.
 
         Args:
             plan: which rows to compute; see ``rows.Plan``.
@@ -326,15 +361,11 @@ class A3ForCausalLM(A3PreTrainedModel):
         if content_logits:
             out.content_logits = content.put_back(self.lm_head(hidden[:, :n_content]), length)
         if return_logits:
-            slot_logits = self.lm_head(hidden_query)
-            out.logits = query.put_back(slot_logits, length)
+            out.logits = query.put_back(self.lm_head(hidden_query), length)
         if plan.labels is not None:
-            slots = (slot_logits if return_logits else hidden_query).flatten(0, 1)[plan.label_slots]
-            logits = slots if return_logits else self.lm_head(slots)  # (M, V)
-            log_probs = -F.cross_entropy(at_least_float32(logits), plan.labels, reduction="none")  # (M,)
-            out.loss = -log_probs.mean()
-            nothing = log_probs.new_zeros(len(hidden) * length)
-            out.log_probs = nothing.index_put((plan.label_places,), log_probs).unflatten(0, (-1, length))
+            log_probs = head.log_probs(hidden_query.flatten(0, 1), self.lm_head, plan.labels.flatten())
+            out.loss = -log_probs.sum() / (plan.labels != rows.IGNORED_LABEL).sum()
+            out.log_probs = query.put_back(log_probs.view_as(plan.labels), length)
         if output_attentions:
             out.content_attentions = tuple(_unpack(content, content, w[:, :, :n_content], length) for w in attentions)
             out.query_attentions = tuple(_unpack(query, content, w[:, :, n_content:], length) for w in attentions)
@@ -342,6 +373,12 @@ class A3ForCausalLM(A3PreTrainedModel):
 
 
 AutoConfig.register(A3Config.model_type, A3Config)  # so that transformers knows a saved A3 by its config.json
+
+
+def matrix_dtype(values: Tensor) -> torch.dtype:
+    """In what numbers attention computes: autocast's where it is on."""
+    kind = values.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
 
 
 def _unpack(row_slots: Slots, column_slots: Slots, weights: Tensor, length: int) -> Tensor:

@@ -81,7 +81,7 @@ class Starts(NamedTuple):
 class Plan(NamedTuple):
     """What a pass computes: all that depends on the values of group ids and labels, as tensors of settled shapes.
 
-    Letters: B rows of the batch, T positions, C content slots, Q query slots, M labels.
+    Letters: B rows of the batch, T positions, C content slots, Q query slots.
     """
 
     content: Slots  # (B, C)
@@ -93,9 +93,7 @@ class Plan(NamedTuple):
     empty: Tensor | None  # (B, C + Q, 1) bool, True where a row may see nothing; None if there is no such row
     length: int  # T
     keep_content: bool  # whether every content row is wanted, also after the last layer
-    labels: Tensor | None = None  # (M,) int64, the tokens to be predicted, by batch row, then by position
-    label_slots: Tensor | None = None  # (M,) int64, where their query slots stand among all B * Q
-    label_places: Tensor | None = None  # (M,) int64, where their positions stand among all B * T
+    labels: Tensor | None = None  # (B, Q) int64, the token to be predicted; IGNORED_LABEL where none counts
 
     @classmethod
     def of(
@@ -137,14 +135,7 @@ class Plan(NamedTuple):
         )
         if labels is None:
             return plan
-        offset = torch.arange(query.index.shape[1], device=group_ids.device).expand_as(query.index)
-        slot_of = query.put_back(offset, plan.length)  # (B, T)
-        row, position = counted.nonzero(as_tuple=True)
-        return plan._replace(
-            labels=labels[row, position],
-            label_slots=row * query.index.shape[1] + slot_of[row, position],
-            label_places=row * plan.length + position,
-        )
+        return plan._replace(labels=query.take(labels.masked_fill(~counted, IGNORED_LABEL), IGNORED_LABEL))
 
 
 def check_query_start(start: str) -> None:

@@ -129,6 +129,20 @@ def test_kernels_agree(kind):
             torch.testing.assert_close(model(ids, group_ids).logits, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("start", QUERY_STARTS)
+@one_of_each
+def test_a_pass_over_labels_gives_the_log_probs_of_the_logits(kind, start):
+    """What training computes, against what the oracle is compared with; the gradients reach every weight."""
+    model, ids = laws.in_double(made_of(laws.strong_source(kind), start)), tokens()
+    group_ids = torch.stack([groups.blocks(12, 2, given=2), groups.left_to_right(12)])
+    out = model(ids, group_ids, labels=ids)
+    logits = model(ids, group_ids).logits
+    expected = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0] * (group_ids > 0)
+    laws.same(out.log_probs, expected)
+    out.loss.backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
 # Mutants: each must break law 1
 
 

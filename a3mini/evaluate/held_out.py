@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from a3mini import objective
-from a3mini.train.curriculum import Grouping, draw_rows, generator_for
+from a3mini.train.curriculum import CHOICES, KINDS, Grouping, draw_rows, uniform
 from a3mini.train.data import Blocks, fingerprint
 
 GROUPINGS = {
@@ -27,8 +27,10 @@ GROUPINGS = {
 
 def draw(blocks: Blocks, grouping: Grouping, seed: int = 0) -> Tensor:
     """Group ids (N, T) for held-out rows, the same for every model."""
-    generators = [generator_for(seed, row) for row in range(len(blocks.input_ids))]
-    return draw_rows(blocks.lengths, blocks.sentence_ends, [grouping] * len(generators), generators)
+    count, length = blocks.input_ids.shape
+    kinds, sizes = (torch.full((count,), number) for number in (KINDS.index(grouping.kind), grouping.size))
+    numbers = uniform(seed, torch.arange(count), length + CHOICES)
+    return draw_rows(kinds, sizes, blocks.lengths, blocks.sentence_ends, numbers)
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``tokens`` and ``data`` (documents to rows of
 tokens), ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number
-of a run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
-``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
+of a run), ``schedules`` (the learning rate), ``average`` (of the weights on the way), ``lora`` (low-rank additions),
+``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short),
+and ``loop``, which uses them all.
 """
 
 from a3mini import lazy

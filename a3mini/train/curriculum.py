@@ -7,8 +7,9 @@ A model that was trained left to right learns to predict in any order in stages 
     3  permuted groups                    any token from any others
 
 A ``Curriculum`` is data: stages with shares of the training steps, and in each stage a mixture of groupings.
-Each example draws its own grouping (the paper's code draws one per batch) from a generator of its own, so the
-groups depend on the seed and on the example's number alone, not on the batch size or on who computes it.
+Each example draws its own grouping (the paper's code draws one per batch) from random numbers of its own (``uniform``),
+so the groups depend on the seed and on the example's number alone, not on the batch size or on who computes it. All
+rows of a batch are drawn at once.
 
 A grouping draws ``group_ids`` for one row. Its kinds::
 
@@ -21,11 +22,11 @@ A grouping draws ``group_ids`` for one row. Its kinds::
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
@@ -33,6 +34,8 @@ from a3mini import groups, runs
 
 KINDS = ("blocks", "shuffled", "strided", "span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
+CHOICES = 4  # of an example's random numbers, those that choose its grouping and its blank; then one for each position
+GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of SplitMix64
 ROUNDING = 1e-9  # progress is a quotient; its rounding must not put a boundary off by a step
 
 
@@ -57,45 +60,19 @@ class Grouping:
         if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
             raise ValueError(f"size must be an integer of at least 1, got {self.size!r}")
 
-    def draw(self, length: int, sentence_ends: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, length: int, sentence_ends: Tensor, numbers: Tensor) -> Tensor:
         """Group ids for the ``length`` real tokens of a row, the first of which is given.
 
         Args:
             length: at least 2.
             sentence_ends: bool, (length,), True where a token ends a sentence; only "sentence" reads it.
-            generator: where everything random comes from.
+            numbers: float64, (length + ``CHOICES``,) or more, where everything random comes from; see ``uniform``.
 
         Returns:
             int64, (length,).
         """
-        if self.kind == "blocks":
-            return groups.blocks(length, self.size)
-        if self.kind == "shuffled":
-            return groups.shuffled(length, self.size, generator=generator)
-        if self.kind == "strided":
-            return groups.strided(length, self.size)
-        start, end = _span(length, generator)
-        if self.kind == "sentence":
-            start, end = _sentence(sentence_ends, generator) or (start, end)
-        unknown = torch.zeros(length, dtype=torch.bool)
-        unknown[start:end] = True
-        return groups.infill(unknown, self.size)
-
-
-def _span(length: int, generator: torch.Generator) -> tuple[int, int]:
-    shortest, longest = max(1, round(SHORTEST_SPAN * length)), max(1, round(LONGEST_SPAN * length))
-    size = int(torch.randint(shortest, min(longest, length - 1) + 1, (), generator=generator))
-    start = int(torch.randint(1, length - size + 1, (), generator=generator))
-    return start, start + size
-
-
-def _sentence(sentence_ends: Tensor, generator: torch.Generator) -> tuple[int, int] | None:
-    """A random stretch from behind one sentence end up to and including the next."""
-    ends = sentence_ends.nonzero().flatten().tolist()
-    if len(ends) < 2:
-        return None
-    chosen = int(torch.randint(len(ends) - 1, (), generator=generator))
-    return ends[chosen] + 1, ends[chosen + 1] + 1
+        kind, size = torch.tensor([KINDS.index(self.kind)]), torch.tensor([self.size])
+        return draw_rows(kind, size, torch.tensor([length]), sentence_ends[None], numbers[None])[0]
 
 
 @dataclass(frozen=True)
@@ -146,14 +123,25 @@ class Stage:
             raise ValueError(f"the stage {self.name!r} has no parts")
         _check_positive(f"the share of the stage {self.name!r}", self.share)
 
-    def choose(self, progress: float, generator: torch.Generator) -> Grouping:
-        """A grouping for one example, ``progress`` in [0, 1) of the way through the stage."""
-        weights = torch.tensor([part.weight for part in self.parts], dtype=torch.float32)
-        part = self.parts[int(torch.multinomial(weights, 1, generator=generator))]
-        if part.grow:
-            number = int(progress * len(part.sizes) + ROUNDING)
-            return Grouping(part.kind, part.sizes[min(number, len(part.sizes) - 1)])
-        return Grouping(part.kind, part.sizes[int(torch.randint(len(part.sizes), (), generator=generator))])
+    def choose(self, progress: float, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """A grouping for each of some examples, ``progress`` in [0, 1) of the way through the stage.
+
+        Args:
+            numbers: float64, (B, 2) or more columns: the first says which part, the second which of its sizes.
+
+        Returns:
+            int64, (B,) each: the place of the kind in ``KINDS``, and the size.
+        """
+        weights = torch.tensor([part.weight for part in self.parts], dtype=torch.float64)
+        ends = weights.cumsum(0) / weights.sum()
+        part = torch.bucketize(numbers[:, 0].contiguous(), ends[:-1], right=True)  # (B,)
+        kinds, sizes = torch.empty_like(part), torch.empty_like(part)
+        for number, one in enumerate(self.parts):
+            at = torch.full_like(numbers[:, 1], progress + ROUNDING) if one.grow else numbers[:, 1]
+            drawn = torch.tensor(one.sizes)[(at * len(one.sizes)).long().clamp(max=len(one.sizes) - 1)]
+            kinds = torch.where(part == number, KINDS.index(one.kind), kinds)
+            sizes = torch.where(part == number, drawn, sizes)
+        return kinds, sizes
 
 
 @dataclass(frozen=True)
@@ -212,22 +200,21 @@ class Curriculum:
             start = end
         raise AssertionError("the last stage ends at 1")
 
-    def draw(
-        self, progress: float, lengths: Tensor, sentence_ends: Tensor, generators: Sequence[torch.Generator]
-    ) -> Tensor:
+    def draw(self, progress: float, lengths: Tensor, sentence_ends: Tensor, numbers: Tensor) -> Tensor:
         """Group ids for a batch, each row with a grouping of its own.
 
         Args:
             progress: in [0, 1), how much of the training is over.
             lengths: int64, (B,), how many tokens of each row are real; the rest is padding.
             sentence_ends: bool, (B, T).
-            generators: one per row.
+            numbers: float64, (B, T + ``CHOICES``) or more columns, where everything random comes from; ``uniform``
+                makes them from a seed and the numbers of the examples.
 
         Returns:
             int64, (B, T).
         """
         stage, inside = self.stage_at(progress)
-        return draw_rows(lengths, sentence_ends, [stage.choose(inside, g) for g in generators], generators)
+        return draw_rows(*stage.choose(inside, numbers), lengths, sentence_ends, numbers)
 
     def to_dict(self) -> dict:
         return {"name": self.name, "stages": json.loads(json.dumps([asdict(stage) for stage in self.stages]))}
@@ -255,23 +242,101 @@ class Curriculum:
             ) from error
 
 
-def draw_rows(
-    lengths: Tensor, sentence_ends: Tensor, groupings: Sequence[Grouping], generators: Sequence[torch.Generator]
-) -> Tensor:
-    """Group ids (B, T), one grouping and one generator per row; -1 behind the real tokens."""
-    group_ids = torch.full(sentence_ends.shape, groups.PADDING)
-    for row, (length, grouping, generator) in enumerate(zip(lengths.tolist(), groupings, generators, strict=True)):
-        group_ids[row, :length] = grouping.draw(length, sentence_ends[row, :length], generator)
-    return group_ids
+def draw_rows(kinds: Tensor, sizes: Tensor, lengths: Tensor, sentence_ends: Tensor, numbers: Tensor) -> Tensor:
+    """Group ids (B, T), one grouping per row; -1 behind the real tokens.
+
+    Args:
+        kinds, sizes, lengths: int64, (B,): the place of each row's kind in ``KINDS``, its size, and its real tokens.
+        sentence_ends: bool, (B, T).
+        numbers: float64, (B, T + ``CHOICES``) or more columns, uniform in [0, 1). Of the first four, two choose the
+            grouping (``Stage.choose``), two the blank; the others belong to the positions.
+    """
+    kind, size, length = kinds[:, None], sizes[:, None], lengths[:, None]  # (B, 1)
+    place = torch.arange(sentence_ends.shape[1]).expand_as(sentence_ends)  # (B, T)
+    real = place < length
+
+    def is_kind(*names: str) -> Tensor:
+        return torch.isin(kind, torch.tensor([KINDS.index(name) for name in names]))
+
+    start, end = _blanks(is_kind("sentence"), length, sentence_ends & real, numbers[:, 2:3], numbers[:, 3:4])
+    in_blank = (place >= start) & (place < end)
+    unknown = real & torch.where(is_kind("span", "sentence"), in_blank, place > 0)
+    # rank: how many unknown positions come earlier in the order
+    keys = numbers[:, CHOICES : CHOICES + place.shape[1]].masked_fill(~unknown, 2.0)  # known positions sort last
+    rank = torch.where(is_kind("shuffled"), keys.argsort(-1).argsort(-1), unknown.long().cumsum(-1) - 1)
+    found = torch.where(unknown, rank.div(size, rounding_mode="floor") + 1, groups.GIVEN)
+    found = torch.where(is_kind("strided"), groups.strided_blanks(unknown, size), found)
+    return found.masked_fill(~real, groups.PADDING)
+
+
+def _blanks(sentence: Tensor, length: Tensor, ends: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's blank begins, and the place behind its end: int64, (B, 1) each.
+
+    A span has a random length, and any place but the first token's. A sentence is a random stretch from behind one
+    sentence end up to and including the next; where a row has none, its blank is a span.
+
+    Args:
+        sentence: bool, (B, 1), whether a sentence is wanted.
+        length: int64, (B, 1).
+        ends: bool, (B, T), True where a real token ends a sentence.
+        first, second: float64, (B, 1), random numbers.
+    """
+    shortest, longest = ((share * length).round().long().clamp(min=1) for share in (SHORTEST_SPAN, LONGEST_SPAN))
+    size = shortest + (first * (torch.minimum(longest, length - 1) - shortest + 1)).long()
+    start = 1 + (second * (length - size)).long()
+    sentences = ends.sum(-1, keepdim=True) - 1
+    chosen = 1 + (first * sentences).long()  # how many sentence ends stand before the blank
+    inside = F.pad(ends.long().cumsum(-1), (1, -1)) == chosen
+    place = torch.arange(ends.shape[1]).expand_as(ends)
+    begin = torch.where(inside, place, ends.shape[1]).amin(-1, keepdim=True)
+    stop = torch.where(inside & ends, place, -1).amax(-1, keepdim=True) + 1
+    sentence = sentence & (sentences >= 1)
+    return torch.where(sentence, begin, start), torch.where(sentence, stop, start + size)
+
+
+def uniform(seed: int, examples: Tensor, count: int) -> Tensor:
+    """Random numbers of some examples: those of each depend on the seed and on its own number alone.
+
+    The n-th number is a function of n, too, so that it does not matter how many are asked for. It is SplitMix64, a
+    generator whose state is a counter (Steele, Lea and Flood 2014), for all examples and numbers at once.
+
+    Args:
+        seed: 64 bits.
+        examples: int64, (B,).
+        count: numbers for each.
+
+    Returns:
+        float64, (B, count), uniform in [0, 1).
+    """
+    step = _signed(GOLDEN)
+    key = _mix(_mix(torch.tensor(seed) + step) + examples + step)  # (B,); int64 wraps around
+    return _shift(_mix(key[:, None] + torch.arange(1, count + 1) * step), 11).double() * 2.0**-53
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's last step: neighbouring numbers get unrelated ones."""
+    for shift, factor in MIX:
+        x = (x ^ _shift(x, shift)) * _signed(factor)
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, by: int) -> Tensor:
+    """The bits of int64 moved to the right, zeros behind them; ``>>`` alone repeats the sign."""
+    return (x >> by) & (2 ** (64 - by) - 1)
+
+
+def _signed(number: int) -> int:
+    """The int64 that has the bits of an unsigned number."""
+    return number - 2**64 if number >= 2**63 else number
 
 
 def generator_for(*numbers: int) -> torch.Generator:
     """A generator that depends on the numbers alone, such as a seed and the number of an example."""
     seed = 0
-    for number in numbers:  # splitmix64: neighbouring numbers give unrelated seeds
-        seed = (seed + number + 0x9E3779B97F4A7C15) % 2**64
-        seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        seed = (seed ^ seed >> 27) * 0x94D049BB133111EB % 2**64
+    for number in numbers:  # SplitMix64: neighbouring numbers give unrelated seeds
+        seed = (seed + number + GOLDEN) % 2**64
+        for shift, factor in MIX:
+            seed = (seed ^ seed >> shift) * factor % 2**64
         seed ^= seed >> 31
     return torch.Generator().manual_seed(seed - 2**63)
 

@@ -201,13 +201,17 @@ class Order:
     def __init__(self, size: int, seed: int):
         self.size, self.seed, self.epoch, self.order = size, seed, -1, None
 
-    def rows(self, examples: list[int]) -> Tensor:
-        return torch.tensor([self._row(*divmod(example, self.size)) for example in examples])
-
-    def _row(self, epoch: int, place: int) -> int:
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, torch.randperm(self.size, generator=generator_for(self.seed, -1, epoch))
-        return int(self.order[place])
+    def rows(self, examples: Tensor) -> Tensor:
+        """int64, (B,): the row that each of some examples, int64 (B,), is."""
+        epochs = examples.div(self.size, rounding_mode="floor")
+        found = torch.empty_like(examples)
+        for epoch in epochs.unique().tolist():
+            if epoch != self.epoch:
+                self.epoch = epoch
+                self.order = torch.randperm(self.size, generator=generator_for(self.seed, -1, epoch))
+            inside = epochs == epoch
+            found[inside] = self.order[examples[inside] % self.size]
+        return found
 
 
 def _ends_sentence(tokenizer) -> Tensor:

@@ -1,7 +1,7 @@
 """The training loop: one process or many, on a CPU or on GPUs, resumable to the same result.
 
-What is trained on is a *recipe* (``recipes``). A step draws its batches, computes the loss and its gradient, and
-updates the weights; what stands around it in ``train`` are the run's folder, LoRA, precision and the log.
+What is trained on is a *recipe* (``recipes``). A step is made ahead (``batches``), its loss and gradient are computed
+(``step``), and the weights updated; what stands around it are the run's folder, LoRA, precision and the log.
 
 Three rules make a run repeatable:
 
@@ -14,7 +14,6 @@ Three rules make a run repeatable:
 """
 
 import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,19 +23,23 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from tqdm.auto import tqdm
-from transformers import get_cosine_schedule_with_warmup
 
 from a3mini import adapter, runs
-from a3mini.train.config import TrainConfig
-from a3mini.train.data import Blocks, Order, check_rows
+from a3mini.train.average import Average
+from a3mini.train.batches import Batches, Step
+from a3mini.train.compiling import Compiled
+from a3mini.train.config import WORKERS, TrainConfig
+from a3mini.train.data import Blocks, check_rows
 from a3mini.train.devices import best_precision, native_bf16
 from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
-from a3mini.train.recipes import Batch, Recipe
+from a3mini.train.recipes import Recipe
 from a3mini.train.resume import WHOLE, held_run, identity, open_run, restore_state, run_id, save_state
+from a3mini.train.schedules import schedule_for
+from a3mini.train.step import Watch, loss_and_gradient
 
 SAVE_SECONDS = 300  # between checkpoints, where save_every does not say
 
@@ -89,7 +92,9 @@ def train(
         KeyboardInterrupt: the training was interrupted; says where it is saved.
     """
     accelerator = _accelerator(config)
-    parts = own_parts(config, accelerator)
+    settled = config.compile is True or accelerator.device.type == "cuda"
+    place = accelerator.process_index, accelerator.num_processes
+    batches = Batches(blocks, recipe, config, *place, settled)
     check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
     if start is not None and not config.lora_rank:
@@ -102,186 +107,219 @@ def train(
     with held_run(folder), undone_on_error(model, changed), Stop() as stop:
         if folder:
             open_run(folder, who, accelerator, command)
-        return _train(
-            model, recipe, blocks, config, parts, folder, evaluate, quiet, source, start, who, accelerator, stop
-        )
-
-
-def _train(
-    model, recipe, blocks, config, parts, folder, evaluate, quiet, source, start, who, accelerator, stop
-) -> list[dict]:
-    base, was_trained = model, [weight for weight in model.parameters() if weight.requires_grad]
-    before = {}
-    if config.lora_rank:
-        with torch.random.fork_rng():  # the additions start at random
-            torch.manual_seed(config.seed)
-            model = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
-        if start is not None:
-            named = dict(additions(model.named_parameters()))
-            query_start = getattr(base.config, "query_start", None)
-            before = adapter.go_on_from(start, who["weights"], named, config.lora_scale, query_start)
-    if config.activation_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    model, optimizer = accelerator.prepare(
-        model,
-        torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)),
-    )
-    # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
-    schedule = get_cosine_schedule_with_warmup(optimizer.optimizer, config.warmup, config.steps)
-    metrics, first, tokens, seconds = [], 0, 0, 0.0
-    last = runs.latest_checkpoint(folder / "checkpoints") if folder else None
-    if last:
-        first, tokens, seconds = restore_state(last, model, optimizer, schedule, accelerator)
-        if accelerator.is_main_process:
-            runs.cut_metrics(folder / "metrics.jsonl", first)
-        accelerator.wait_for_everyone()
-        metrics = runs.read_metrics(folder)
-    order = Order(len(blocks.input_ids), config.seed)
-    bar = tqdm(total=config.steps, initial=first, disable=quiet or not accelerator.is_main_process, unit="step")
-
-    def log(line: dict) -> None:
-        metrics.append(line)
-        if folder and accelerator.is_main_process:
-            with (folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-    def evaluated() -> dict[str, float]:
+        was_trained = [weight for weight in model.parameters() if weight.requires_grad]
+        trained, before = model, {}
+        if config.lora_rank:
+            trained, before = _with_additions(model, config, start, who)
+        if config.activation_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        run = _Run(model, trained, recipe, config, accelerator, folder, evaluate)
+        run.go_on()
+        with torch.random.fork_rng(), run.compiled():  # the caller's random numbers stay as they were
+            run.steps(batches, stop, quiet)
+        stop.too_late = True
+        if config.activation_checkpointing:
+            model.gradient_checkpointing_disable()
+        if run.average:
+            run.average.keep()
+        if config.lora_rank:
+            if folder:
+                run.save_adapter(source, who, before)
+            accelerator.unwrap_model(run.model, keep_fp32_wrapper=False).merge_and_unload()
+            for weight in was_trained:
+                weight.requires_grad_(True)
+        else:
+            accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
+        if "known_order" in recipe.settings():
+            model.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
         model.eval()
-        with torch.no_grad(), accelerator.autocast():
-            found = evaluate(accelerator.unwrap_model(model)) if evaluate else {}
-        model.train()
+        return run.metrics
+
+
+def _with_additions(model: nn.Module, config: TrainConfig, start: str | Path | None, who: dict) -> tuple:
+    """The model with new low-rank additions, or those of the adapter ``start``; and what that one's record says."""
+    with torch.random.fork_rng():  # the additions start at random
+        torch.manual_seed(config.seed)
+        trained = add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank)
+    if start is None:
+        return trained, {}
+    named = dict(additions(trained.named_parameters()))
+    query_start = getattr(model.config, "query_start", None)
+    return trained, adapter.go_on_from(start, who["weights"], named, config.lora_scale, query_start)
+
+
+class _Run:
+    """A training under way: what its steps change, and what they write down.
+
+    Args:
+        base: the caller's model.
+        trained: the same, or what LoRA made of it.
+    """
+
+    def __init__(self, base, trained, recipe, config: TrainConfig, accelerator: Accelerator, folder, evaluate):
+        self.base, self.recipe, self.config, self.accelerator = base, recipe, config, accelerator
+        self.folder, self.evaluate = folder, evaluate
+        self.compiled = Compiled(base, config.compile, accelerator.device)
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(trained, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, 0.95),
+            fused=accelerator.device.type == "cuda",
+        )
+        self.model, self.optimizer = accelerator.prepare(trained, optimizer)
+        # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
+        self.schedule = schedule_for(self.optimizer.optimizer, config)
+        self.average = Average(self.model.named_parameters(), config.ema_tokens) if config.ema_tokens else None
+        self.watch = Watch(accelerator)
+        self.metrics, self.first, self.tokens, self.seconds = [], 0, 0, 0.0
+
+    @property
+    def checkpoints(self) -> Path | None:
+        return self.folder / "checkpoints" if self.folder else None
+
+    def go_on(self) -> None:
+        """From the last checkpoint, if there is one."""
+        last = runs.latest_checkpoint(self.checkpoints) if self.folder else None
+        if last is None:
+            return
+        state = restore_state(last, self.model, self.optimizer, self.schedule, self.accelerator, self.average)
+        self.first, self.tokens, self.seconds = state
+        if self.accelerator.is_main_process:
+            runs.cut_metrics(self.folder / "metrics.jsonl", self.first)
+        self.accelerator.wait_for_everyone()
+        self.metrics = runs.read_metrics(self.folder)
+
+    def steps(self, batches: Batches, stop: Stop, quiet: bool) -> None:
+        """The steps that remain."""
+        config, accelerator = self.config, self.accelerator
+        on_gpu = accelerator.device.type == "cuda"
+        workers = config.workers if config.workers >= 0 else WORKERS * on_gpu
+        bar = tqdm(
+            total=config.steps, initial=self.first, disable=quiet or not accelerator.is_main_process, unit="step"
+        )
+        self.model.train()
+        if self.first == 0 and self.evaluate:
+            self.log({"step": 0, "tokens": 0, "seconds": 0.0, **self.evaluated()})
+        saved_at, began = time.monotonic(), time.perf_counter()
+        for number, step in enumerate(batches.loader(self.first, workers, on_gpu), start=self.first + 1):
+            loss, norm = self.loss_and_gradient(number - 1, step)
+            self.watch.see(number, loss, norm)
+            learning_rate = self.schedule.get_last_lr()[0]
+            self.optimizer.step()  # with fp16 a gradient that overflowed is skipped, and the loss scaled down
+            self.optimizer.zero_grad()
+            self.schedule.step()
+            self.tokens += step.tokens
+            if self.average:
+                self.average.update(step.tokens)
+            log_due, eval_due, save_due = (
+                (every and number % every == 0) or number == config.steps
+                for every in (config.log_every, config.eval_every, config.save_every)
+            )
+            by_clock = not config.save_every and time.monotonic() - saved_at > SAVE_SECONDS
+            if accelerator.num_processes == 1:
+                stopped = bool(stop)
+            else:  # all must do the same; asking each other takes time, so it is done when they wait in any case
+                stopped, by_clock = _any_process(accelerator, stop, by_clock) if log_due or save_due else (False, False)
+            saves = self.folder and (save_due or by_clock or stopped)
+            if log_due or eval_due or saves or stopped:
+                loss, norm = self.checked(loss, norm)
+                self.seconds += time.perf_counter() - began
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                if log_due or eval_due:
+                    line = {
+                        "step": number,
+                        "tokens": self.tokens,
+                        "loss": loss,
+                        "learning_rate": learning_rate,
+                        "gradient_norm": norm,
+                        "seconds": round(self.seconds, 3),
+                    }
+                    self.log(line | (self.evaluated() if eval_due else {}))
+                if saves:
+                    self.save(number)
+                    saved_at = time.monotonic()
+                began = time.perf_counter()
+            if stopped and number < config.steps:
+                bar.close()
+                saved = f"saved in {self.folder}; the same command goes on from there"
+                raise Interrupted(
+                    f"stopped after step {number} of {config.steps}: {saved if self.folder else 'nothing is saved'}"
+                )
+            bar.update()
+        bar.close()
+
+    def loss_and_gradient(self, before: int, step: Step) -> tuple[Tensor, Tensor]:
+        """Those of a step, ``before`` steps after the first."""
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        own = (self.config.seed * 1_000_003 + before * processes + process) % 2**63
+        inputs = self.model, self.recipe, step, self.config.clip_norm, self.accelerator
+        torch.manual_seed(own)  # of dropout
+        try:
+            return loss_and_gradient(*inputs)
+        except Exception as error:
+            if not self.compiled.failed(error):
+                raise
+        self.optimizer.zero_grad()
+        torch.manual_seed(own)
+        return loss_and_gradient(*inputs)
+
+    def checked(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
+        """The values, after the only wait for the device.
+
+        Raises:
+            FloatingPointError: these, or those of a step since the last call, are not finite.
+        """
+        loss, norm, bad = self.watch.values(loss, norm)
+        if bad:
+            saved = runs.latest_checkpoint(self.checkpoints) if self.folder else None
+            raise FloatingPointError(
+                f"the loss of step {bad}, or its gradient, is not finite (now the loss is {loss}, the gradient's norm "
+                f"{norm}); the last good checkpoint is {saved or 'none'}. Lower the learning rate "
+                f"({self.config.learning_rate}), or train in fp32"
+            )
+        return loss, norm
+
+    def evaluated(self) -> dict[str, float]:
+        if not self.evaluate:
+            return {}
+        self.model.eval()
+        averaged = self.average.swapped() if self.average else nullcontext()
+        with torch.no_grad(), averaged, self.accelerator.autocast(), self.compiled.in_evaluation():
+            found = self.evaluate(self.accelerator.unwrap_model(self.model))
+        self.model.train()
         return found
 
-    model.train()
-    saved_at = time.monotonic()
-    if first == 0 and evaluate:
-        log({"step": 0, "tokens": 0, "seconds": 0.0, **evaluated()})
-    with torch.random.fork_rng():  # dropout is seeded below; the caller's random numbers stay as they were
-        for step in range(first, config.steps):
-            started = time.perf_counter()
-            rows, batches = draw_batches(blocks, order, recipe, step, config, parts)
-            own = config.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index
-            torch.manual_seed(own % 2**63)
-            loss, norm = loss_and_gradient(model, recipe, batches, config.clip_norm, accelerator)
-            if not math.isfinite(loss) or (not math.isfinite(norm) and accelerator.scaler is None):
-                saved = runs.latest_checkpoint(folder / "checkpoints") if folder else None
-                raise FloatingPointError(
-                    f"the loss of step {step + 1} is {loss} and its gradient's norm {norm}; the last good checkpoint "
-                    f"is {saved or 'none'}. Lower the learning rate ({config.learning_rate}), or train in fp32"
-                )
-            learning_rate = schedule.get_last_lr()[0]
-            optimizer.step()  # with fp16 a gradient that overflowed is skipped, and the loss scaled down
-            optimizer.zero_grad()
-            schedule.step()
-            tokens += int(rows.lengths.sum())
-            seconds += time.perf_counter() - started
-            done = step + 1
-            is_due = [
-                (every and done % every == 0) or done == config.steps
-                for every in (config.log_every, config.eval_every, config.save_every)
-            ]
-            by_clock = not config.save_every and time.monotonic() - saved_at > SAVE_SECONDS
-            stopped, by_clock = _any_process(accelerator, bool(stop), by_clock)
-            if is_due[0] or is_due[1]:
-                line = {
-                    "step": done,
-                    "tokens": tokens,
-                    "loss": loss,
-                    "learning_rate": learning_rate,
-                    "gradient_norm": norm,
-                    "seconds": round(seconds, 3),
-                }
-                log(line | (evaluated() if is_due[1] else {}))
-            if folder and (is_due[2] or by_clock or stopped):
-                save_state(folder / "checkpoints", done, tokens, seconds, model, optimizer, schedule, accelerator)
-                saved_at = time.monotonic()
-            if stopped and done < config.steps:
-                bar.close()
-                saved = f"saved in {folder}; the same command goes on from there" if folder else "nothing is saved"
-                raise Interrupted(f"stopped after step {done} of {config.steps}: {saved}")
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-    bar.close()
-    stop.too_late = True
-    if config.activation_checkpointing:
-        base.gradient_checkpointing_disable()
-    trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    if config.lora_rank:
-        if folder:
-            weights = get_model_state_dict(model, options=WHOLE)  # every process takes part
-            if accelerator.is_main_process:
-                done = {"steps": config.steps, "tokens": tokens, "seconds": round(seconds, 1)}
-                done = {key: before.get(key, 0) + value for key, value in done.items()}  # of all trainings
-                about = {"kind": recipe.settings()["recipe"], "source": source, "rank": config.lora_rank, **done}
-                about["run"] = run_id(who)
-                about |= {key: value for key, value in recipe.settings().items() if key == "known_order"}
-                about |= {key: value for key, value in before.items() if key == "empty_token_id"}
-                about |= {"query_start": base.config.query_start} if hasattr(base.config, "query_start") else {}
-                named = dict(additions(weights.items()))
-                adapter.save(folder / "adapter", named, config.lora_scale, who["weights"], about)
-            accelerator.wait_for_everyone()
-        trained.merge_and_unload()
-        for weight in was_trained:
-            weight.requires_grad_(True)
-    if "known_order" in recipe.settings():
-        base.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
-    base.eval()
-    return metrics
+    def log(self, line: dict) -> None:
+        self.metrics.append(line)
+        if self.folder and self.accelerator.is_main_process:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def save(self, number: int) -> None:
+        state = self.tokens, self.seconds, self.model, self.optimizer, self.schedule, self.accelerator, self.average
+        save_state(self.checkpoints, number, *state)
+
+    def save_adapter(self, source: str, who: dict, before: dict) -> None:
+        """The additions, with a record of all trainings that they had."""
+        config, settings = self.config, self.recipe.settings()
+        weights = get_model_state_dict(self.model, options=WHOLE)  # every process takes part
+        if self.accelerator.is_main_process:
+            done = {"steps": config.steps, "tokens": self.tokens, "seconds": round(self.seconds, 1)}
+            done = {key: before.get(key, 0) + value for key, value in done.items()}
+            about = {"kind": settings["recipe"], "source": source, "rank": config.lora_rank, **done}
+            about["run"] = run_id(who)
+            about |= {key: value for key, value in settings.items() if key == "known_order"}
+            about |= {key: value for key, value in before.items() if key == "empty_token_id"}
+            about |= {"query_start": self.base.config.query_start} if hasattr(self.base.config, "query_start") else {}
+            named = dict(additions(weights.items()))
+            adapter.save(self.folder / "adapter", named, config.lora_scale, who["weights"], about)
+        self.accelerator.wait_for_everyone()
 
 
-def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
+def _any_process(accelerator: Accelerator, *flags) -> list[bool]:
     """Whether any process has raised each flag, so that all do the same."""
-    if accelerator.num_processes == 1:
-        return list(flags)
-    return (accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=accelerator.device)) > 0).tolist()
-
-
-def own_parts(config: TrainConfig, accelerator: Accelerator) -> list[slice]:
-    """Which rows of a step this process computes: its microbatches, the same in every step.
-
-    Raises:
-        ValueError: the batch cannot be divided so.
-    """
-    share, rest = divmod(config.batch_size, accelerator.num_processes)
-    micro = config.micro_batch_size or share
-    if rest or share % micro:
-        raise ValueError(
-            f"batch_size={config.batch_size} cannot be divided evenly into {accelerator.num_processes} processes "
-            f"with microbatches of {micro} rows; change batch_size or micro_batch_size"
-        )
-    first = accelerator.process_index * share
-    return [slice(at, at + micro) for at in range(first, first + share, micro)]
-
-
-def draw_batches(
-    blocks: Blocks, order: Order, recipe: Recipe, step: int, config: TrainConfig, parts: list[slice]
-) -> tuple[Blocks, list[Batch]]:
-    """All rows of a step, and the batches of this process's ``parts`` of them."""
-    examples = list(range(step * config.batch_size, (step + 1) * config.batch_size))
-    rows = blocks.rows(order.rows(examples))
-    progress = step / config.steps
-    return rows, [recipe.batch(rows.rows(at).trimmed(), progress, examples[at], config.seed) for at in parts]
-
-
-def loss_and_gradient(
-    model: nn.Module, recipe: Recipe, batches: list[Batch], clip_norm: float, accelerator: Accelerator
-) -> tuple[float, float]:
-    """The loss of a step over all microbatches and processes, nats per predicted token, and its gradient's norm.
-
-    The gradient itself is left in the weights, no longer than ``clip_norm``.
-    """
-    device = accelerator.device
-    count = accelerator.reduce(torch.tensor(float(sum(batch.count for batch in batches)), device=device))
-    total = torch.zeros((), device=device)
-    for number, batch in enumerate(batches, start=1):
-        with accelerator.no_sync(model) if number < len(batches) else nullcontext():
-            log_probs = recipe.log_probs(model, {name: value.to(device) for name, value in batch.inputs.items()})
-            loss = -(batch.weights.to(device) * log_probs).sum() / count
-            total += loss.detach()
-            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm)
-    return accelerator.reduce(total).item(), float(norm)
+    flags = torch.tensor([float(bool(flag)) for flag in flags], device=accelerator.device)
+    return (accelerator.reduce(flags) > 0).tolist()
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

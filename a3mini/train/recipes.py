@@ -21,22 +21,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import groups
+from a3mini import flat, groups
 from a3mini.attention import at_least_float32
 from a3mini.objective import labels_for
 from a3mini.pretrained import own_config
-from a3mini.train.curriculum import Curriculum, generator_for
+from a3mini.rows import IGNORED_LABEL
+from a3mini.train.curriculum import CHOICES, Curriculum, uniform
 from a3mini.train.data import Blocks
 
 SMALLEST_RATIO = 1e-3  # of masking; bounds the weight 1/t
 GOLDEN = 0.6180339887498949  # neighbouring examples get ratios that cover (0, 1] evenly
+LONGEST = 2**20  # no row is longer
 
 
 class Batch(NamedTuple):
-    """What a recipe makes of some rows."""
+    """What a recipe makes of some rows. It is data alone: another process may make it, long before it is needed."""
 
-    inputs: dict[str, Tensor]  # of the model
-    weights: Tensor  # (B, T) float, how much each position's negative log-likelihood counts
+    inputs: dict  # of the model: tensors, or a ``flat.FlatPlan`` of tensors
+    weights: Tensor  # float, of the shape of ``log_probs``: how much each negative log-likelihood counts
     count: int  # by how many tokens the loss is divided
 
 
@@ -46,11 +48,18 @@ class Recipe(Protocol):
     def settings(self) -> dict:
         """What defines the recipe, for the run's record."""
 
-    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
-        """Inputs for some rows, ``progress`` in [0, 1) of the way through the training."""
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+        """Inputs for some rows.
 
-    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Log-probability of the token at each position, (B, T), nats; anything where the weight is 0."""
+        Args:
+            rows: B of them.
+            progress: in [0, 1), how much of the training is over.
+            examples: int64, (B,), their numbers; what is random depends on them and on ``seed`` alone.
+            settled: round shapes up, so that a training has few of them.
+        """
+
+    def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
+        """Log-probabilities in nats, of the shape of the weights; anything where the weight is 0. Waits for nothing."""
 
 
 class AnyOrder:
@@ -70,16 +79,19 @@ class AnyOrder:
     def settings(self) -> dict:
         return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": self.known_order}
 
-    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
-        generators = [generator_for(seed, example) for example in examples]
-        group_ids = self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, generators)
-        predicted = group_ids > 0
-        group_ids, known = groups.read_given(group_ids, self.known_order)
-        labels = labels_for(rows.input_ids, group_ids, known)
-        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids, "labels": labels}
-        return Batch(inputs, predicted.float(), int(predicted.sum()))
+    def group_ids(self, rows: Blocks, progress: float, examples: Tensor, seed: int) -> Tensor:
+        """The groups that some examples draw, int64, (B, T), before given tokens are put in order."""
+        numbers = uniform(seed, torch.as_tensor(examples), rows.input_ids.shape[1] + CHOICES)
+        return self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, numbers)
 
-    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+        drawn = self.group_ids(rows, progress, examples, seed)
+        group_ids, known = groups.read_given(drawn, self.known_order)
+        sizes = (flat.LEVELS, flat.WIDTHS) if settled else ()
+        plan = flat.plan(rows.input_ids, group_ids, labels_for(rows.input_ids, group_ids, known), *sizes)
+        return Batch({"plan": plan}, (plan.labels != IGNORED_LABEL).float(), int((drawn > 0).sum()))
+
+    def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
         return model(**inputs).log_probs
 
 
@@ -89,12 +101,12 @@ class Autoregressive:
     def settings(self) -> dict:
         return {"recipe": "autoregressive"}
 
-    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
         predicted = _real(rows)
         predicted[:, 0] = False
         return Batch({"input_ids": rows.input_ids}, predicted.float(), int(predicted.sum()))
 
-    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
         # padding stands on the right, where no real token sees it
         return shifted_log_probs(model(input_ids=inputs["input_ids"], use_cache=False).logits, inputs["input_ids"])
 
@@ -155,30 +167,24 @@ class MaskedDiffusion:
     def settings(self) -> dict:
         return {"recipe": "masked diffusion", "anneal": self.anneal}
 
-    def batch(self, rows: Blocks, progress: float, examples: list[int], seed: int) -> Batch:
-        real = _real(rows)
-        length = real.shape[1]
-        start = float(torch.rand((), generator=generator_for(seed, -2)))
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+        real, examples = _real(rows), torch.as_tensor(examples)
+        batch, length = real.shape
+        start = uniform(seed, torch.tensor([-2]), 1)
         # a function of the example's number, like everything random; float64, or large numbers lose their fraction
-        uniform = (torch.tensor(examples, dtype=torch.float64) * GOLDEN + start) % 1
-        ratio = (SMALLEST_RATIO + (1 - SMALLEST_RATIO) * uniform)[:, None]  # (B, 1)
-        opened = min(1.0, progress / self.anneal) if self.anneal else 1.0
-        draws, open_right = [], []
-        for example, own in zip(examples, rows.lengths.tolist(), strict=True):
-            # as many numbers as the row has tokens, so that they do not depend on the other rows of the batch
-            generator, rest = generator_for(seed, example), length - own
-            draws.append(F.pad(torch.rand(own, generator=generator), (0, rest)))
-            if opened < 1:
-                open_right.append(F.pad(torch.rand(own, own, generator=generator), (0, rest, 0, rest)) < opened)
-        masked = (torch.stack(draws) < ratio) & real
+        ratio = SMALLEST_RATIO + (1 - SMALLEST_RATIO) * ((examples[:, None].double() * GOLDEN + start) % 1)  # (B, 1)
+        masked = (uniform(seed, examples, length) < ratio) & real
         masked[:, 0] = False
+        opened = min(1.0, progress / self.anneal) if self.anneal else 1.0
         visible = real[:, None].expand(-1, length, -1)
-        if opened < 1:
-            visible = visible & (torch.ones(length, length, dtype=torch.bool).tril() | torch.stack(open_right))
-        inputs = {"input_ids": rows.input_ids, "masked": masked, "visible": visible}
+        if opened < 1:  # numbers for each row of the mask, that depend on the example and on the row
+            each = (examples[:, None] * LONGEST + torch.arange(length)).flatten()
+            open_right = (uniform(seed + 1, each, length) < opened).view(batch, length, length)
+            visible = visible & (torch.ones(length, length, dtype=torch.bool).tril() | open_right)
+        inputs = {"input_ids": rows.input_ids, "masked": masked, "visible": visible.contiguous()}
         return Batch(inputs, (masked / ratio).float(), int(real[:, 1:].sum()))
 
-    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
         return shifted_log_probs(model(**inputs), inputs["input_ids"])
 
 

@@ -25,7 +25,16 @@ RECORD, MARK = "run.json", "a3mini-run.json"  # a run's record; in what a run ma
 MADE = {"model": MARK, "adapter": adapter.RECORD}  # what a run makes: where it says of which run it is
 WRITTEN = (RECORD, "metrics.jsonl", "checkpoints", *MADE)
 # What may change between a run and its continuation, because it does not change the result.
-FREE_TO_CHANGE = ("eval_every", "save_every", "log_every", "micro_batch_size", "activation_checkpointing")
+FREE_TO_CHANGE = (
+    "eval_every",
+    "save_every",
+    "log_every",
+    "micro_batch_size",
+    "micro_batch_tokens",
+    "activation_checkpointing",
+    "compile",
+    "workers",
+)
 WHOLE = StateDictOptions(
     full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True
 )
@@ -156,7 +165,9 @@ def open_run(folder: Path, identity: dict, accelerator: Accelerator, command: di
     accelerator.wait_for_everyone()
 
 
-def save_state(folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator) -> None:
+def save_state(
+    folder: Path, step: int, tokens: int, seconds: float, model, optimizer, schedule, accelerator, average=None
+) -> None:
     """Write a checkpoint of everything that the next step depends on; see ``runs.save_checkpoint``."""
     weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)  # every process takes part
     # PyTorch leaves out a frozen weight under its first name only; a tied head would come along under its second
@@ -172,17 +183,20 @@ def save_state(folder: Path, step: int, tokens: int, seconds: float, model, opti
         "schedule": schedule.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
     }
+    averages = {"average": average.state_dict()} if average else {}  # every process takes part
     if accelerator.is_main_process:
         tensors = {"trainable": weights, "optimizer": {k: v for k, v in moments.items() if isinstance(v, Tensor)}}
+        tensors |= averages
         state["schedule"].pop("lr_lambdas", None)
         runs.save_checkpoint(folder, step, tensors, state)
     accelerator.wait_for_everyone()
 
 
-def restore_state(path: Path, model, optimizer, schedule, accelerator) -> tuple[int, int, float]:
-    """Load a checkpoint into the model, the optimiser and the schedule; step, tokens and seconds so far."""
+def restore_state(path: Path, model, optimizer, schedule, accelerator, average=None) -> tuple[int, int, float]:
+    """Load a checkpoint into the model, the optimiser, the schedule and the average; step, tokens, seconds so far."""
     fields = {"step": int, "tokens": int, "seconds": (int, float), "optimizer": dict, "schedule": dict}
-    tensors, state = runs.load_checkpoint(path, ("trainable", "optimizer"), fields)
+    names = ("trainable", "optimizer", *(["average"] if average else []))
+    tensors, state = runs.load_checkpoint(path, names, fields)
     moments = tensors["optimizer"] | state["optimizer"]
     sharded = accelerator.distributed_type == DistributedType.FSDP
     set_state_dict(
@@ -197,6 +211,8 @@ def restore_state(path: Path, model, optimizer, schedule, accelerator) -> tuple[
         ),
     )
     schedule.load_state_dict(state["schedule"] | {"lr_lambdas": [None] * len(schedule.lr_lambdas)})
+    if average:
+        average.load_state_dict(tensors["average"])
     if accelerator.scaler:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["step"], state["tokens"], state["seconds"]

@@ -18,7 +18,7 @@ from a3mini import adapter, groups, objective, runs
 from a3mini.evaluate import HeldOut
 from a3mini.groups import KNOWN_ORDERS
 from a3mini.model import A3MLP
-from a3mini.rows import QUERY_STARTS
+from a3mini.rows import NOBODY, QUERY_STARTS
 from a3mini.train import (
     AnyOrder,
     Autoregressive,
@@ -33,6 +33,8 @@ from a3mini.train import (
     train,
 )
 from a3mini.train import loop as train_file
+from a3mini.train.curriculum import CHOICES, uniform
+from a3mini.train.data import Order
 from a3mini.train.loop import best_precision
 
 BLOCKS = small_blocks()
@@ -215,9 +217,8 @@ def plain_loop(steps: int) -> tuple[dict, list[float]]:
     for step in range(steps):
         examples = range(step * 4, step * 4 + 4)
         rows = BLOCKS.rows(torch.tensor(order[step * 4 : step * 4 + 4]))
-        group_ids = RECIPE.curriculum.draw(
-            step / steps, rows.lengths, rows.sentence_ends, [generator_for(0, example) for example in examples]
-        )
+        numbers = uniform(0, torch.tensor(examples), rows.input_ids.shape[1] + CHOICES)
+        group_ids = RECIPE.curriculum.draw(step / steps, rows.lengths, rows.sentence_ends, numbers)
         loss = -objective.log_likelihood(model, rows.input_ids, group_ids).sum() / (group_ids > 0).sum()
         model.zero_grad()
         loss.backward()
@@ -298,13 +299,14 @@ def test_logging_and_evaluation_change_nothing(tmp_path):
 
 
 def test_every_epoch_has_every_row_once_in_a_new_order():
-    order = train_file.Order(10, seed=0)
-    epochs = [order.rows(list(range(10 * n, 10 * n + 10))).tolist() for n in range(3)]
+    order = Order(10, seed=0)
+    epochs = [order.rows(torch.arange(10 * n, 10 * n + 10)).tolist() for n in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    straddling = train_file.Order(10, seed=0).rows([8, 9, 10, 11]).tolist()
+    straddling = Order(10, seed=0).rows(torch.tensor([8, 9, 10, 11])).tolist()
     assert straddling == epochs[0][8:] + epochs[1][:2]
-    assert train_file.Order(10, seed=1).rows(list(range(10))).tolist() != epochs[0]
+    assert Order(10, seed=0).rows(torch.tensor([21, 3, 15])).tolist() == [epochs[2][1], epochs[0][3], epochs[1][5]]
+    assert Order(10, seed=1).rows(torch.arange(10)).tolist() != epochs[0]
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["full", "lora"])
@@ -665,12 +667,19 @@ def test_training_goes_on_from_an_adapter(tmp_path):
 
 def test_given_tokens_in_order_are_known_and_never_predicted():
     curriculum = Curriculum((Stage("spans", 1, (Part("span"),)),))
-    together, ordered = (AnyOrder(curriculum, order).batch(BLOCKS, 0.5, list(range(10)), 0) for order in KNOWN_ORDERS)
-    assert torch.equal(together.weights, ordered.weights) and together.count == ordered.count
-    expected, known = groups.given_in_order(together.inputs["group_ids"])
-    assert torch.equal(ordered.inputs["group_ids"], expected)
-    assert (ordered.inputs["labels"][known] == -100).all()
-    assert torch.equal(ordered.inputs["labels"] != -100, ordered.weights > 0)
+    recipes = [AnyOrder(curriculum, order) for order in KNOWN_ORDERS]
+    drawn = recipes[0].group_ids(BLOCKS, 0.5, torch.arange(10), 0)
+    together, ordered = (recipe.batch(BLOCKS, 0.5, torch.arange(10), 0) for recipe in recipes)
+    assert together.count == ordered.count == (drawn > 0).sum()
+    for batch, group_ids in ((together, drawn), (ordered, groups.given_in_order(drawn)[0])):
+        plan, inside = batch.inputs["plan"], batch.weights > 0
+        assert torch.equal(plan.labels != -100, inside) and inside.sum() == batch.count
+        places = plan.places[inside]  # the predicted positions, and no given one, in the order of generation
+        assert sorted(places.tolist()) == (drawn > 0).flatten().nonzero().flatten().tolist()
+        assert torch.equal(plan.labels[inside], BLOCKS.input_ids.flatten()[places])
+        for text, columns in enumerate(plan.columns[:10]):
+            seen = group_ids[text][group_ids[text].ge(0) & group_ids[text].lt(group_ids[text].max())].sort().values
+            assert torch.equal(columns[columns < NOBODY], seen)
     with pytest.raises(ValueError, match="known_order must be one of together, left_to_right; got 'right'"):
         AnyOrder(curriculum, "right")
 
@@ -695,8 +704,11 @@ def test_free_settings_may_change(tmp_path):
         "log_every": 2,
         "micro_batch_size": 2,
         "activation_checkpointing": True,
+        "workers": 2,
+        "compile": False,
     }
-    assert changed.keys() == set(resume.FREE_TO_CHANGE)
+    in_tokens = {"micro_batch_tokens"}  # with batch_tokens only: test_batches
+    assert changed.keys() | in_tokens == set(resume.FREE_TO_CHANGE)
     model = small_model()
     train(model, RECIPE, BLOCKS, config(steps=6, **changed), tmp_path, StopAt(0), quiet=True)
     assert distance(whole, model.state_dict()) < 1e-4
@@ -713,19 +725,23 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
 class Broken(AnyOrder):
     """The loss is not finite from the fourth step on."""
 
-    def batch(self, rows, progress, examples, seed):
-        batch = super().batch(rows, progress, examples, seed)
+    def batch(self, rows, progress, examples, *others):
+        batch = super().batch(rows, progress, examples, *others)
         return batch._replace(weights=batch.weights * (float("nan") if examples[0] >= 12 else 1.0))
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     model = small_model()
-    with pytest.raises(FloatingPointError, match="the loss of step 4 is nan .*the last good checkpoint is .*step-2"):
+    with pytest.raises(FloatingPointError, match="the loss of step 4, or its .* is nan, .*good checkpoint is .*step-2"):
         train(model, Broken(RECIPE.curriculum), BLOCKS, config(steps=8, save_every=2), tmp_path, quiet=True)
-    assert all(weight.isfinite().all() for weight in model.parameters()), "the broken step must not be taken"
+    assert all(weight.isfinite().all() for weight in model.parameters()), "the model is as it was"
     assert runs.latest_checkpoint(tmp_path / "checkpoints").name == "step-2"
-    with pytest.raises(FloatingPointError, match="the last good checkpoint is none"):
-        train(small_model(), Broken(RECIPE.curriculum), BLOCKS, config(steps=8), quiet=True)
+    with pytest.raises(FloatingPointError, match="the loss of step 4.*the last good checkpoint is none"):
+        train(small_model(), Broken(RECIPE.curriculum), BLOCKS, config(steps=8, log_every=0), quiet=True)
+    with pytest.raises(FloatingPointError, match="the loss of step 4.*the last good checkpoint is none"):
+        settings = config(steps=9, save_every=5, log_every=0)
+        train(small_model(), Broken(RECIPE.curriculum), BLOCKS, settings, tmp_path / "b", quiet=True)
+    assert runs.latest_checkpoint(tmp_path / "b" / "checkpoints") is None, "nothing that is not finite is saved"
 
 
 def test_a_full_disk_stops_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):

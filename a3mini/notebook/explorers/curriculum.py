@@ -9,10 +9,10 @@ from torch import Tensor
 
 from a3mini import masks, runs
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
+from a3mini.train.batches import Batches
 from a3mini.train.config import TrainConfig
-from a3mini.train.curriculum import ROUNDING, Curriculum, Grouping, Stage, generator_for
+from a3mini.train.curriculum import CHOICES, KINDS, ROUNDING, Curriculum, Grouping, Stage, uniform
 from a3mini.train.data import Blocks
-from a3mini.train.loop import Order
 from a3mini.train.recipes import AnyOrder
 
 
@@ -28,11 +28,11 @@ class Replay:
 
     def __init__(self, curriculum: Curriculum, blocks: Blocks, config: TrainConfig):
         self.curriculum, self.blocks, self.config = curriculum, blocks, config
-        self.order = Order(len(blocks.input_ids), config.seed)
+        self.batches = Batches(blocks, AnyOrder(curriculum), config)
 
-    def examples(self, step: int) -> list[int]:
-        """The numbers of the examples of step 1, 2, ..., ``config.steps``."""
-        return list(range((step - 1) * self.config.batch_size, step * self.config.batch_size))
+    def examples(self, step: int) -> Tensor:
+        """The numbers of the examples of step 1, 2, ..., ``config.steps``; int64, (B,)."""
+        return self.batches.examples.of(step - 1)
 
     def progress(self, step: int) -> float:
         """How much of the training was over when the step began, in [0, 1)."""
@@ -40,17 +40,18 @@ class Replay:
 
     def rows(self, step: int) -> Blocks:
         """The B rows of a step."""
-        return self.blocks.rows(self.order.rows(self.examples(step)))
+        return self.blocks.rows(self.batches.order.rows(self.examples(step)))
 
     def group_ids(self, step: int) -> Tensor:
         """Their group ids, int64, (B, T); -1 is padding."""
         recipe, seed = AnyOrder(self.curriculum), self.config.seed
-        return recipe.batch(self.rows(step), self.progress(step), self.examples(step), seed).inputs["group_ids"]
+        return recipe.group_ids(self.rows(step), self.progress(step), self.examples(step), seed)
 
     def groupings(self, step: int) -> list[Grouping]:
         """What each of the B examples chose, before it drew its groups."""
         stage, inside = self.curriculum.stage_at(self.progress(step))
-        return [stage.choose(inside, generator_for(self.config.seed, number)) for number in self.examples(step)]
+        chosen = stage.choose(inside, uniform(self.config.seed, self.examples(step), CHOICES))
+        return [Grouping(KINDS[kind], size) for kind, size in torch.stack(chosen, 1).tolist()]
 
     def stage(self, step: int) -> int:
         """The number of its stage, from 0."""
@@ -58,7 +59,7 @@ class Replay:
 
     def tokens(self, step: int) -> int:
         """Real tokens up to the end of a step."""
-        return int(self.blocks.lengths[self.order.rows(list(range(step * self.config.batch_size)))].sum())
+        return int(self.blocks.lengths[self.batches.order.rows(torch.arange(int(self.examples(step)[-1]) + 1))].sum())
 
 
 class CurriculumViewer(Explorer):
@@ -194,7 +195,7 @@ def _parts(replay: Replay, step: int) -> list[dict]:
     for part in stage.parts:
         now = list(part.sizes)
         if part.grow:
-            now = [Stage(stage.name, 1, (part,)).choose(inside, generator_for(0)).size]
+            now = Stage(stage.name, 1, (part,)).choose(inside, torch.zeros(1, 2))[1].tolist()
         found.append(
             {"kind": part.kind, "sizes": now, "all_sizes": list(part.sizes), "share": round(part.weight / total, 4)}
         )
