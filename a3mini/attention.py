@@ -203,6 +203,20 @@ class A3Linear(nn.Linear):
         return out.reshape(*x.shape[:-1], self.out_features)
 
 
+class A3RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, with the statistics in float32 whatever the dtype, as Llama has it."""
+
+    def __init__(self, hidden_size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
+
+
 class KeyValueCache(Protocol):
     """Keys and values of content that was computed before: ``decode.cache`` has one, transformers another."""
 
@@ -211,16 +225,25 @@ class KeyValueCache(Protocol):
 
 
 class A3Attention(nn.Module):
-    """Two-stream attention: queries from both streams, keys and values from the content stream alone."""
+    """Two-stream attention: queries from both streams, keys and values from the content stream alone.
+
+    Args:
+        config: a ``model.A3Config``, which says what is not as in Llama.
+        layer: the layer's number, from 0.
+    """
 
     def __init__(self, config: LlamaConfig, layer: int):
         super().__init__()
         self.config, self.head_dim, self.layer = config, config.head_dim, layer
         wide, narrow = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
-        self.q_proj = A3Linear(config.hidden_size, wide, bias=config.attention_bias)
-        self.k_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
-        self.v_proj = A3Linear(config.hidden_size, narrow, bias=config.attention_bias)
+        bias = config.attention_bias or config.qkv_bias
+        self.q_proj = A3Linear(config.hidden_size, wide, bias=bias)
+        self.k_proj = A3Linear(config.hidden_size, narrow, bias=bias)
+        self.v_proj = A3Linear(config.hidden_size, narrow, bias=bias)
         self.o_proj = A3Linear(wide, config.hidden_size, bias=config.attention_bias)
+        self.q_norm = A3RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = A3RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.rotates = config.no_rope_layers is None or bool(config.no_rope_layers[layer])
 
     def forward(
         self,
@@ -237,8 +260,10 @@ class A3Attention(nn.Module):
             projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, rows, E)
             for projected in (self.q_proj(x), self.k_proj(content), self.v_proj(content))
         )
-        query = rotate(query, cos[:, :, first_row:], sin[:, :, first_row:])
-        key = rotate(key, cos[:, :, :n_content], sin[:, :, :n_content])
+        query, key = self.q_norm(query), self.k_norm(key)
+        if self.rotates:
+            query = rotate(query, cos[:, :, first_row:], sin[:, :, first_row:])
+            key = rotate(key, cos[:, :, :n_content], sin[:, :, :n_content])
         if cache is not None:  # keys and values of earlier groups never change: put them before the new ones
             key, value = cache.update(key, value, self.layer)
         dropout = self.config.attention_dropout if self.training else 0.0

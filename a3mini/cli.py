@@ -79,6 +79,7 @@ TRAINING_HELP = {
 
 LENGTH = "tokens per row (default: 128, or what the model takes, if that is less)"
 QUERY_START = "what A3's query rows start from: the paper's vector, or the token before; default: "
+PRETRAINED = 'pretrained Llama, Mistral, Qwen2, Qwen3 or SmolLM3: folder, hub id, or "small" (SmolLM2-135M)'
 SOURCE = "the model that an adapter was trained on, if that is a folder: it is read only if you name it here"
 LISTS = ("text", "validation-text")  # options that take several values
 
@@ -192,7 +193,7 @@ def _train_options(parser) -> None:
 
 def _adapt_options(parser) -> None:
     _run_options(parser)
-    _add(parser, "source", None, 'pretrained model: folder, hub id, or "small" (SmolLM2-135M)')
+    _add(parser, "source", None, PRETRAINED)
     _add(parser, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _add(parser, "query-start", None, QUERY_START + "previous, or the adapter's", choices=QUERY_STARTS)

@@ -4,8 +4,9 @@ The **content stream** starts from token embeddings; the row of a token sees its
 ones, so it may encode the token itself. The **query stream** starts from one learned vector w, the same at
 every position; the row of a token sees earlier groups only, so it may predict the token. Keys and values
 always come from the content stream, and all other weights serve both streams. The parameter names are
-Llama's, plus ``model.query_embedding``, so that a Llama checkpoint loads by name. With ``query_start="previous"``,
-which is ours, a query row starts from the embedding of the token before it wherever it may see that token.
+Llama's, plus ``model.query_embedding``, so that a Llama checkpoint loads by name. What Mistral, Qwen and SmolLM3 change
+of Llama is a few lines of the attention, switched on by the config. With ``query_start="previous"``, which is ours, a
+query row starts from the embedding of the token before it wherever it may see that token.
 
 How it is computed. Both streams go through a layer together, stacked along the sequence: one projection,
 one attention call, one MLP. Only rows that something needs exist: query rows where a token is predicted,
@@ -30,7 +31,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from a3mini import flat, flex, head, rows
-from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Texts, Visibility
+from a3mini.attention import A3Attention, A3Linear, A3RMSNorm, KeyValueCache, Texts, Visibility
 from a3mini.flat import FlatPlan
 from a3mini.head import Head
 from a3mini.rows import Plan, Slots
@@ -39,9 +40,15 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # those whose angles do no
 
 
 class A3Config(LlamaConfig):
-    """The size and shape of an A3 model; the fields are those of ``transformers.LlamaConfig``.
+    """The size and shape of an A3 model; the fields are those of ``transformers.LlamaConfig``, and these.
 
     Attributes:
+        qkv_bias: whether the projections to queries, keys and values have biases and the one back has none, as in
+            Qwen2. Llama's ``attention_bias`` gives all four one.
+        qk_norm: whether each head's query and key are normed (``A3RMSNorm``, one weight a layer for all heads) before
+            they are rotated, as in Qwen3.
+        no_rope_layers: which layers rotate queries and keys, one number a layer, as in SmolLM3, whose name this is: 1
+            where a layer does, 0 where it has no positions at all. None: all do.
         known_order: how given tokens read each other in the training of the weights: "together" or "left_to_right"
             (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
         query_start: what query rows start from: "vector", the paper's w at every position; or "previous", ours: the row
@@ -53,10 +60,13 @@ class A3Config(LlamaConfig):
 
     Raises:
         ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text,
-            or that turn a part of each head alone.
+            or that turn a part of each head alone; ``no_rope_layers`` that are not one 0 or 1 for each layer.
     """
 
     model_type = "a3"
+    qkv_bias = False
+    qk_norm = False
+    no_rope_layers = None
     known_order = "together"
     query_start = "vector"
     empty_token_id = None
@@ -71,6 +81,9 @@ class A3Config(LlamaConfig):
         part = self.rope_parameters.get("partial_rotary_factor", 1)
         if part != 1 and self.rope_parameters["rope_type"] != "default":  # where Llama pays no attention to it
             raise ValueError(f"A3 does not cover partial_rotary_factor {part!r}, nor does Llama; it must be 1")
+        rotated, layers = self.no_rope_layers, self.num_hidden_layers
+        if rotated is not None and (len(rotated) != layers or not all(flag in (0, 1) for flag in rotated)):
+            raise ValueError(f"no_rope_layers must have {layers} numbers, one a layer, each 0 or 1; got {rotated!r}")
 
 
 @dataclass
@@ -90,20 +103,6 @@ class A3Output(ModelOutput):
     log_probs: Tensor | None = None
     content_attentions: tuple[Tensor, ...] | None = None
     query_attentions: tuple[Tensor, ...] | None = None
-
-
-class A3RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, with the statistics in float32 whatever the dtype, as Llama has it."""
-
-    def __init__(self, hidden_size: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(hidden_size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = x.float()
-        normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
 
 
 class A3MLP(nn.Module):

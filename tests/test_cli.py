@@ -17,7 +17,14 @@ import torch
 import yaml
 from places import ROOT
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources
 from a3mini.decode import infilling
@@ -206,6 +213,31 @@ def test_adapt(made, tmp_path, capsys):
     assert "another configuration (start: None" in the_error(capsys)
     assert cli.main([*again, "--lora-rank=0", f"--folder={tmp_path / 'third'}"]) == 2
     assert "is an adapter; set lora_rank" in the_error(capsys)
+
+
+@pytest.mark.parametrize("kind", [Qwen2Config, Qwen3Config, SmolLM3Config, MistralConfig])
+def test_adapt_what_is_like_a_llama(kind, made, tmp_path, capsys):
+    """To any order, whole and by additions, and autoregressively; what masked diffusion does not take, it says."""
+    config = json.loads((made / "autoregressive" / "model" / "config.json").read_text())
+    shape = {name: value for name, value in config.items() if hasattr(kind, name) and name != "model_type"}
+    shape |= {"pad_token_id": None, "sliding_window": None, "vocab_size": config["vocab_size"] + 1}  # Qwen2's own eos
+    source = tmp_path / "source"
+    AutoModelForCausalLM.from_config(kind(**shape)).save_pretrained(source)
+    sources.tokenizer(made / "autoregressive" / "model").save_pretrained(source)
+    command = ["adapt", f"--source={source}", f"--text={made / 'text.txt'}", *SHORT, "--steps=2"]
+    for name, more in {"whole": [], "additions": ["--lora-rank=2"], "ar": ["--objective=autoregressive"]}.items():
+        assert cli.main([*command, *more, f"--folder={tmp_path / name}"]) == 0
+    capsys.readouterr()
+    ask = ["infill", "--tokens-per-blank=2", "--quiet", "Cat 1 ____ on mat"]
+    assert cli.main([*ask, f"--model={tmp_path / 'whole' / 'model'}"]) == 0
+    assert cli.main([*ask, f"--model={tmp_path / 'additions' / 'adapter'}", f"--source={source}"]) == 0
+    read = ["evaluate", f"--text={made / 'text.txt'}", "--held-out-rows=4", "--length=32", "--quiet"]
+    for model in (source, tmp_path / "ar" / "model"):
+        assert cli.main([*read, f"--model={model}"]) == 0
+    assert "left to right" in capsys.readouterr().out
+    assert cli.main([*command, "--objective=diffusion", f"--folder={tmp_path / 'diffusion'}"]) == 2
+    assert "masked diffusion starts from a LlamaForCausalLM, got" in the_error(capsys)
+    assert not (tmp_path / "diffusion").exists()
 
 
 def start_of(folder: Path) -> str:

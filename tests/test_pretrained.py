@@ -9,7 +9,7 @@ import laws
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
 from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained
 from a3mini.rows import QUERY_STARTS
@@ -110,26 +110,6 @@ def test_pickles_are_not_loaded(tmp_path):
         from_autoregressive(tmp_path)
 
 
-SIZES = {key: value for key, value in laws.TINY.items() if key != "max_position_embeddings"}
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        (MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)), "mistral.*sliding-window attention"),
-        (MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)), "another architecture than Llama: mistral"),
-        (Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)), "query/key normalisation"),
-    ],
-    ids=["sliding window", "model type", "q/k norm"],
-)
-def test_uncovered_architectures_are_refused_by_name(tmp_path, model, reason):
-    with pytest.raises(ValueError, match=reason):
-        from_autoregressive(model)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="A3 does not cover"):
-        from_autoregressive(tmp_path)
-
-
 def test_a_llama_config_with_a_sliding_window_is_refused(tmp_path):
     laws.strong_llama().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -140,7 +120,7 @@ def test_a_llama_config_with_a_sliding_window_is_refused(tmp_path):
 
 def test_an_a3_folder_is_not_a_source(tmp_path):
     laws.strong_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="another architecture than Llama: a3"):
+    with pytest.raises(ValueError, match="another architecture than llama, .*: a3$"):
         from_autoregressive(tmp_path)
 
 

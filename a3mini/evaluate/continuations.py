@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import DynamicCache, PreTrainedModel
 
 from a3mini import groups
 from a3mini.attention import at_least_float32
@@ -19,6 +19,7 @@ from a3mini.decode.sampling import Sampler
 from a3mini.evaluate.fillers import Filler
 from a3mini.evaluate.rivals import autoregressive_log_likelihood
 from a3mini.evaluate.stories import PREFIX, SUFFIX, Batch, Filled
+from a3mini.pretrained import SOURCES
 from a3mini.rows import Slots
 
 CHUNK = 256  # rows of logits scored at a time
@@ -29,15 +30,15 @@ class LeftOnly(Filler):
     """Autoregression: the blank follows the prefix, and what comes after the blank is not read.
 
     Args:
-        model: a Hugging Face Llama.
+        model: Hugging Face's, of one of the classes ``pretrained.SOURCES``.
         temperature: 0 takes the likeliest token.
     """
 
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     temperature: float = 0.0
 
     def __post_init__(self):
-        self._check(LlamaForCausalLM)
+        self._check(*SOURCES.values())
 
     @torch.no_grad()
     def __call__(self, batch: Batch, generator: torch.Generator) -> Filled:
@@ -61,18 +62,18 @@ class BestOf(Filler):
     All candidates see the prefix alone. The first is the greedy one; so a count of 1 is ``LeftOnly``.
 
     Args:
-        model: a Hugging Face Llama.
+        model: Hugging Face's, of one of the classes ``pretrained.SOURCES``.
         count: N, the candidates.
         temperature, top_p: of all but the first; the defaults are those with which DiffuLLaMA's evaluation samples.
     """
 
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     count: int = 8
     temperature: float = 0.9
     top_p: float = 0.9
 
     def __post_init__(self):
-        self._check(LlamaForCausalLM)
+        self._check(*SOURCES.values())
         groups.check_integer("count", self.count, 1)
         Sampler(self.temperature, top_p=self.top_p)
 
@@ -91,9 +92,9 @@ class BestOf(Filler):
 
 
 class _Reader:
-    """A Llama that reads on with its cache: rows of different lengths, padded; nobody sees the padding."""
+    """A model that reads on with its cache: rows of different lengths, padded; nobody sees the padding."""
 
-    def __init__(self, model: LlamaForCausalLM):
+    def __init__(self, model: PreTrainedModel):
         self.model, self.cache = model, DynamicCache(config=model.config)
         self.real: Tensor | None = None  # bool, (B, S): which columns of the cache are tokens
 

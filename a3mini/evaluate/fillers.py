@@ -56,14 +56,15 @@ class Filler:
         empty = {getattr(self.model.config, "empty_token_id", None)} - {None}
         return sorted({*batch.banned, *empty, *no_tokens(batch.tokenizer, self.model.config.vocab_size)})
 
-    def _check(self, kind: type, **choices: tuple[str, ...]) -> None:
+    def _check(self, *kinds: type, **choices: tuple[str, ...]) -> None:
         """Say what is wrong with the model and the options."""
         name = type(self).__name__
         # a masked-diffusion model is a Llama too, but it does not predict from the left
-        if not isinstance(self.model, kind) or (
-            kind is LlamaForCausalLM and isinstance(self.model, MaskedDiffusionModel)
+        if not isinstance(self.model, kinds) or (
+            LlamaForCausalLM in kinds and isinstance(self.model, MaskedDiffusionModel)
         ):
-            raise TypeError(f"{name} needs a {kind.__name__}, got {type(self.model).__name__}")
+            needed = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(f"{name} needs a {needed}, got {type(self.model).__name__}")
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:
                 raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {getattr(self, option)!r}")

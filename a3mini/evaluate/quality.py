@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from a3mini import groups
 from a3mini.evaluate.intervals import Interval, bootstrap
@@ -94,7 +94,7 @@ def distinct(ids: Sequence[int], n: int) -> float:
 
 
 def judge(
-    model: LlamaForCausalLM, tokenizer, texts: Sequence[str], prompts: Sequence[str] | None = None, batch_size: int = 8
+    model: PreTrainedModel, tokenizer, texts: Sequence[str], prompts: Sequence[str] | None = None, batch_size: int = 8
 ) -> Judged:
     """Measure texts: perplexity under ``model``, entropy and distinct-n.
 
@@ -122,7 +122,7 @@ def judge(
 
 @torch.no_grad()
 def text_nats(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer,
     texts: Sequence[str],
     prompts: Sequence[str] | None = None,
@@ -172,7 +172,7 @@ def _own_ids(tokenizer, texts: Sequence[str], prompts: Sequence[str] | None) -> 
     return [encode_behind(tokenizer, text) if prompt else encode(tokenizer, [text])[0] for text, prompt in pairs]
 
 
-def _negative_log_likelihood(model: LlamaForCausalLM, ids: Tensor, group_ids: Tensor) -> Tensor:
+def _negative_log_likelihood(model: PreTrainedModel, ids: Tensor, group_ids: Tensor) -> Tensor:
     """Nats (B,) of the predicted tokens, each given what stands on its left. Padding stands on the right, unseen."""
     labels = labels_for(ids, group_ids)[:, 1:]
     at = labels != IGNORED_LABEL

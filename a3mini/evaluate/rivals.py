@@ -14,7 +14,7 @@ over random orders and the diffusion bound are one functional, and may stand sid
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from a3mini import groups
 from a3mini.attention import at_least_float32
@@ -23,7 +23,7 @@ from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel, shifted_log_probs
 
 
-def autoregressive_log_likelihood(model: LlamaForCausalLM, input_ids: Tensor, group_ids: Tensor) -> Tensor:
+def autoregressive_log_likelihood(model: PreTrainedModel, input_ids: Tensor, group_ids: Tensor) -> Tensor:
     """Log-probability (B, T) of the predicted tokens given all tokens on their left; 0 elsewhere.
 
     Autoregression cannot condition on the right: for a blank this is P(blank | left side).

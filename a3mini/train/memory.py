@@ -68,17 +68,19 @@ def count(config: LlamaConfig, trainable: str = FULL, lora_rank: int = 32) -> We
     """The number of weights of an A3 model; low-rank additions, if any, included.
 
     Args:
-        config: of an A3 or Llama model.
+        config: of an A3 or Llama model; ``pretrained.a3_config`` makes A3's of those of other sources.
         trainable: "full", or "lora": low-rank additions to all linear layers but the head, and w.
         lora_rank: of the additions.
     """
     shapes = _layer_matrices(config)
     outputs = [out for _, out in shapes]
-    bias = config.attention_bias * sum(outputs[:4]) + config.mlp_bias * sum(outputs[4:])
+    qkv_bias = config.attention_bias or getattr(config, "qkv_bias", False)
+    bias = qkv_bias * sum(outputs[:3]) + config.attention_bias * outputs[3] + config.mlp_bias * sum(outputs[4:])
     layer = sum(into * out for into, out in shapes)
     vocabulary, layers, width = config.vocab_size * config.hidden_size, config.num_hidden_layers, config.hidden_size
+    norms = 2 * width + 2 * config.head_dim * getattr(config, "qk_norm", False)
     matrices = layers * layer + vocabulary
-    total = layers * (layer + bias + 2 * width) + vocabulary * (1 if config.tie_word_embeddings else 2) + 2 * width
+    total = layers * (layer + bias + norms) + vocabulary * (1 if config.tie_word_embeddings else 2) + 2 * width
     if trainable == FULL:
         return Weights(total, matrices, total)
     additions = layers * sum(lora_rank * (into + out) for into, out in shapes)
@@ -101,7 +103,7 @@ def estimate(
     """Memory of a training step of A3, in bytes.
 
     Args:
-        config: of an A3 or Llama model.
+        config: as in ``count``.
         rows: B, the rows that are computed at a time (a microbatch).
         length: T, tokens of a row.
         query_share: the share of the tokens that is predicted: 1 for left to right, 0.2 for a blank of a fifth.
@@ -182,6 +184,8 @@ def _kept_by_layer(
     mixed, into = number < FLOAT32, content + queries
     # a norm keeps its input and, if its own weight is trained, the normed input
     norms = FLOAT32 * width * (into + asking) * (2 if trainable == FULL else 1)
+    if getattr(config, "qk_norm", False):  # queries and keys before they are normed, and after
+        norms += (FLOAT32 + (number if trainable == FULL else 0)) * (asking * wide + content * narrow)
     # q reads all rows that ask, k and v the content; gate and up share one array, but for autocast's own copies
     inputs = number * width * (asking + 2 * content + asking * (2 if mixed else 1))
     keys = 2 * content * (narrow if device == "cpu" or kernel != "sdpa" else wide)

@@ -120,7 +120,16 @@ class MaskedDiffusionModel(LlamaForCausalLM):
 
     @classmethod
     def from_autoregressive(cls, source: LlamaForCausalLM) -> "MaskedDiffusionModel":
-        """Copy the weights; the mask's vector starts at the mean embedding, as A3's w does."""
+        """Copy the weights; the mask's vector starts at the mean embedding, as A3's w does.
+
+        Raises:
+            ValueError: the source is no Llama, or its tensors do not fit.
+        """
+        if not isinstance(source, LlamaForCausalLM):
+            raise ValueError(
+                f"masked diffusion starts from a LlamaForCausalLM, got {type(source).__name__}; take a Llama, or the "
+                "objective any-order or autoregressive"
+            )
         model = cls(own_config(source)).to(source.dtype)
         missing, left_over = model.load_state_dict(source.state_dict(), strict=False)
         if missing != ["mask_embedding"] or left_over:

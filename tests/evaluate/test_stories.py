@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from laws import same, strong_llama, strong_model
+from laws import TINY, same, strong_llama, strong_model, strong_source
 from places import ROOT
 from small_tokenizers import KINDS, with_holes
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, SmolLM3Config
 
 from a3mini import decode, from_autoregressive, groups, objective
 from a3mini.evaluate import continuations, diffusion_sample, stories
@@ -293,19 +293,28 @@ def test_diffusion_from_the_left_is_diffusion_sample(per_step):
     assert system(batch, generator_for(0)).texts == batch.texts(right)
 
 
-def continued_by_transformers(story: Cloze) -> str:
+def continued_by_transformers(story: Cloze, source=LLAMA) -> str:
     ids = torch.tensor([[TOKENIZER.bos_token_id, *tokens(story.prefix)]])
     length = len(tokens(f" {story.middle}"))
     config = GenerationConfig(
         max_new_tokens=length, do_sample=False, pad_token_id=0, eos_token_id=None,
         suppress_tokens=[*TOKENIZER.all_special_ids, len(TOKENIZER), len(TOKENIZER) + 1],
     )  # fmt: skip
-    done = LLAMA.generate(ids, generation_config=config, attention_mask=torch.ones_like(ids))
+    done = source.generate(ids, generation_config=config, attention_mask=torch.ones_like(ids))
     return TOKENIZER.decode(done[0, ids.shape[1] :], clean_up_tokenization_spaces=False).strip()
 
 
-def test_left_only_is_transformers_generate():
-    assert fill(LeftOnly(LLAMA), STORIES, TOKENIZER).texts == [continued_by_transformers(story) for story in STORIES]
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, SmolLM3Config])
+def test_left_only_is_transformers_generate(kind):
+    """With every kind of source that A3 can be made of; and what it thinks of the true sentence."""
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    source = strong_source(kind(**TINY | SIZES | special | ({"sliding_window": None} if kind is MistralConfig else {})))
+    expected = [continued_by_transformers(story, source) for story in STORIES]
+    assert fill(LeftOnly(source), STORIES, TOKENIZER).texts == expected
+    batch = encode(STORIES, TOKENIZER)
+    found, left = LeftOnly(source).log_probs(batch).sum(-1), source(batch.input_ids).logits.log_softmax(-1)
+    own = left[:, :-1].gather(-1, batch.input_ids[:, 1:, None])[..., 0]  # nobody sees the padding on the right
+    same(found, (own * batch.unknown[:, 1:]).sum(-1), 1e-5)
 
 
 def test_best_of_takes_the_candidate_after_which_the_suffix_is_likeliest(monkeypatch):
@@ -398,7 +407,7 @@ def test_a_suffix_moves_the_likelihood_of_those_who_read_it():
         (lambda: rouge(["a"], []), ValueError, "1 texts but 0 references"),
         (lambda: Groupwise(LLAMA), TypeError, "Groupwise needs a A3ForCausalLM, got LlamaForCausalLM"),
         (lambda: Diffusion(LLAMA), TypeError, "Diffusion needs a MaskedDiffusionModel, got LlamaForCausalLM"),
-        (lambda: LeftOnly(DIFFUSION), TypeError, "LeftOnly needs a LlamaForCausalLM, got MaskedDiffusionModel"),
+        (lambda: LeftOnly(DIFFUSION), TypeError, "Qwen3ForCausalLM or SmolLM3ForCausalLM, got MaskedDiffusionModel"),
         (lambda: BestOf(MODEL), TypeError, "got A3ForCausalLM"),
         (lambda: Groupwise(MODEL, 0), ValueError, "size must be an integer, at least 1; got 0"),
         (

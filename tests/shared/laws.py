@@ -19,13 +19,19 @@ from unittest import mock
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, objective, rows
-from a3mini.attention import Visibility
+from a3mini.attention import A3RMSNorm, Visibility
 from a3mini.decode import Generation
 from a3mini.decode.steps import Steps
-from a3mini.model import A3RMSNorm
 
 TINY = {
     "vocab_size": 11,
@@ -41,8 +47,13 @@ EXACT = 1e-9  # in float64
 
 def strong_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
     """A tiny random Llama, float64, whose weights are large enough that context matters (see ``context_effect``)."""
+    return strong_source(LlamaConfig(**{**TINY, **changes}), seed)
+
+
+def strong_source(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
+    """The same for a config of any Llama-like kind: every norm, bias and matrix is such that its loss would show."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**{**TINY, **changes})).double().eval()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name:
@@ -145,10 +156,17 @@ def mutate_starts(monkeypatch, old: str, new: str) -> None:
 
 
 @torch.no_grad()
-def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Content and query logits (B, T, V) computed by Hugging Face's Llama; see the top of this file."""
-    config = LlamaConfig(**{key: getattr(model.config, key) for key in model.config.to_dict() if key != "model_type"})
-    llama = LlamaForCausalLM._from_config(config, attn_implementation="sdpa").to(model.dtype).eval()
+def llama_as_two_streams(
+    model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, kind: PreTrainedConfig | None = None
+) -> tuple[Tensor, Tensor]:
+    """Content and query logits (B, T, V) computed by Hugging Face's Llama; see the top of this file.
+
+    Args:
+        kind: the config of the model's source, if that is no Llama but like one.
+    """
+    if kind is None:
+        kind = LlamaConfig(**{key: getattr(model.config, key) for key in model.config.to_dict() if key != "model_type"})
+    llama = AutoModelForCausalLM.from_config(kind, attn_implementation="sdpa").to(model.dtype).eval()
     weights = {name: weight for name, weight in model.state_dict().items() if name != "model.query_embedding"}
     llama.load_state_dict(weights)
     batch, length = input_ids.shape
@@ -167,9 +185,15 @@ def llama_as_two_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Ten
 
 
 @torch.no_grad()
-def both_streams(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor, tolerance: float = EXACT) -> None:
-    """Both streams equal the oracle wherever they exist and see something."""
-    content, query = llama_as_two_streams(model, input_ids, group_ids)
+def both_streams(
+    model: A3ForCausalLM,
+    input_ids: Tensor,
+    group_ids: Tensor,
+    tolerance: float = EXACT,
+    kind: PreTrainedConfig | None = None,
+) -> None:
+    """Both streams equal the oracle wherever they exist and see something; ``kind`` as in ``llama_as_two_streams``."""
+    content, query = llama_as_two_streams(model, input_ids, group_ids, kind)
     out = model(input_ids, group_ids, content_logits=True)
     exists = group_ids >= 0
     torch.testing.assert_close(out.content_logits[exists], content[exists], rtol=0, atol=tolerance)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from a3mini import flex, masks
+from a3mini.attention import A3RMSNorm
 from a3mini.decode.cache import ContentCache
-from a3mini.model import A3RMSNorm
 from tests.gpu import test_gpu as checks
 from tools.environments import gpu_check
 

@@ -30,6 +30,18 @@ CASES = {
     "mixed precision, LoRA": (WIDE, 4, 64, 0.25, "bf16", "lora", False),
     "checkpointing": (WIDE, 4, 64, 1.0, "fp32", "full", True),
     "checkpointing, LoRA": (WIDE, 4, 64, 0.25, "fp32", "lora", True),
+    "biases and normed heads": ({**WIDE, "qkv_bias": True, "qk_norm": True}, 4, 64, 1.0, "fp32", "full", False),
+    "wide normed heads": ({**WIDE, "qk_norm": True, "head_dim": 64}, 4, 64, 1.0, "fp32", "full", False),
+    "wide normed heads, LoRA": ({**WIDE, "qk_norm": True, "head_dim": 64}, 4, 64, 1.0, "fp32", "lora", False),
+    "wide normed heads, mixed precision": (
+        {**WIDE, "qk_norm": True, "head_dim": 64},
+        4,
+        64,
+        1.0,
+        "bf16",
+        "full",
+        False,
+    ),
     "a warm start": ({**WIDE, "query_start": "previous"}, 4, 64, 1.0, "fp32", "full", False),
     "a warm start, mixed precision, LoRA": ({**WIDE, "query_start": "previous"}, 4, 64, 0.25, "bf16", "lora", False),
 }
@@ -99,6 +111,10 @@ def test_one_stream_would_be_caught():
         {"attention_bias": True, "mlp_bias": True},
         {"head_dim": 16},
         {"num_key_value_heads": 4},
+        {"qkv_bias": True},
+        {"qkv_bias": True, "attention_bias": True},
+        {"qk_norm": True, "head_dim": 16},
+        {"no_rope_layers": [1, 0, 1]},
     ],
 )
 def test_weights_are_counted_exactly(changes):
