@@ -188,7 +188,11 @@ def encoding(source: str) -> list[str]:
 
 def test_nothing_else_encodes():
     files = [*(ROOT / "a3mini").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    found = {path.name: encoding(path.read_text(encoding="utf-8")) for path in files if path.name not in ("tokens.py", "words.py")}
+    found = {
+        path.name: encoding(path.read_text(encoding="utf-8"))
+        for path in files
+        if path.name not in ("tokens.py", "words.py")
+    }
     assert not {name: lines for name, lines in found.items() if lines}
     assert encoding((ROOT / "a3mini" / "train" / "tokens.py").read_text(encoding="utf-8")) == ["return tokenizer("]
     uses = [path.name for path in files if "train.words import" in path.read_text(encoding="utf-8")]

@@ -1,24 +1,38 @@
 """words.py: the same ids as of the whole text, for every expression it knows; what it does not know, it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizers import KINDS, TEXT, byte_level, with_holes
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from small_tokenizers import KINDS, TEXT, with_holes
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from a3mini.train import data, tokens, words
-from a3mini.train.corpus import Story
 
+RUNS = ["  ", " ", "\n", "\n\n", ".", ".\n", "a", "a ", "'", "'s", "1", "12", "\t"]
 LONGER = TEXT * 3 + " it's the cat's 2024, 12345 -- ...\n\nWhy?\n  The  end.\t\tA b.\r\n"
 
 
+def _learned() -> Tokenizer:
+    """Merges across everything, spaces too: so a cut in another place gives other tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = list(data.SPECIAL_TOKENS.values())
+    runs = [a + b for a in RUNS for b in RUNS]
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=special, initial_alphabet=alphabet, show_progress=False, min_frequency=1
+    )
+    tokenizer.train_from_iterator([*runs * 9, *LONGER.split(".")], trainer)
+    return tokenizer
+
+
 def changed(**parts) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with other parts."""
-    backend = Tokenizer.from_str(data.train_tokenizer([Story("", LONGER)], 330).backend_tokenizer.to_str())
+    """A byte-level tokenizer with other parts; its expression is GPT-2's."""
+    backend = _learned()
+    parts = {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=False)} | parts
     for name, part in parts.items():
         setattr(backend, name, part)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **data.SPECIAL_TOKENS)
@@ -39,11 +53,11 @@ COVERED = {
     "nfc": changed(normalizer=normalizers.NFC()),
 }
 every_kind = pytest.mark.parametrize("name", COVERED)
-some_text = st.text(
-    st.sampled_from([*"ab1,.'’-\n\r\t ", "  ", " \n", "'s", " the", "cat", "é", "e\u0301", "\u00a0", "猫", "\u2003", "\x1c", "</s>"])
+some_text = st.lists(
+    st.sampled_from([*"ab1,.'’-\n\r\t \u00a0\u2003\x1c猫é", "  ", " \n", "'s", " the", "cat", "e\u0301", "</s>"])
     | st.characters(exclude_categories=["Cs"]),
     max_size=30,
-)  # fmt: skip
+).map("".join)  # fmt: skip
 
 
 def each(tokenizer, texts) -> list[list[int]]:
@@ -51,7 +65,7 @@ def each(tokenizer, texts) -> list[list[int]]:
 
 
 @every_kind
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(some_text, min_size=1, max_size=4))
 def test_words_are_encoded_as_in_their_text(name, texts):
     """Oracle: the texts whole."""
@@ -61,7 +75,17 @@ def test_words_are_encoded_as_in_their_text(name, texts):
 
 @every_kind
 def test_longer_texts(name, monkeypatch):
-    texts = [LONGER, LONGER.replace(".", ".  "), "", " ", " a", "a ", LONGER * 20, LONGER.replace(" ", "\n "), "x" * 999]
+    texts = [
+        LONGER,
+        LONGER.replace(".", ".  "),
+        "",
+        " ",
+        " a",
+        "a ",
+        LONGER * 20,
+        LONGER.replace(" ", "\n "),
+        "x" * 999,
+    ]
     expected = tokens.encode(COVERED[name], texts * 2)
     assert each(COVERED[name], texts * 2) == expected
     monkeypatch.setattr(tokens, "CHARACTERS", 50)
@@ -97,20 +121,19 @@ def test_where_bytes_cannot_be_counted_words_are_encoded_one_by_one(monkeypatch)
 
 
 def test_a_word_that_spells_a_control_token_is_left_to_others():
-    """A vocabulary that could make one of letters: its merges lead to </s>."""
-    found = json.loads(byte_level().backend_tokenizer.to_str())
-    found["model"]["vocab"] |= {"</": 290, "s>": 291}
-    found["model"]["merges"] += [["<", "/"], ["s", ">"], ["</", "s>"]]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(found)), **data.SPECIAL_TOKENS)
+    """A vocabulary that makes one of letters, for its name is a word that the text has, too."""
+    backend = changed().backend_tokenizer
+    assert "cat" in backend.get_vocab()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="cat")
     assert words.covers(tokenizer)
-    end = tokenizer.eos_token_id
-    texts = ["a b</s> c", "</s>", "a  b</s>", "plain"]
-    assert end in tokens._call(tokenizer, texts)["input_ids"][0], "otherwise this test shows nothing"
+    texts = ["The (cat sat", "cat", "The  (cat sat", "The sat (cat ", "The dog ran"]
+    spelled = [tokenizer.eos_token_id in ids for ids in tokens._call(tokenizer, texts)["input_ids"]]
+    assert spelled == [True, True, True, True, False], "otherwise this test shows nothing"
     assert each(tokenizer, texts) == tokens.encode(tokenizer, texts)
-    assert not any(end in ids for ids in each(tokenizer, texts))
-    maker = words.Words(tokenizer.backend_tokenizer, {end})
-    maker.backend.encode_special_tokens = True
-    assert [ids is None for ids in maker.encode(texts)] == [True, True, True, False]
+    assert not any(tokenizer.eos_token_id in ids for ids in each(tokenizer, texts))
+    maker = words.Words(backend, {tokenizer.eos_token_id})
+    backend.encode_special_tokens = True
+    assert [ids is None for ids in maker.encode(texts)] == spelled
 
 
 def test_the_tokenizer_is_as_before():
