@@ -2,7 +2,8 @@
 
 In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``tokens`` and ``data`` (documents to rows of
 tokens), ``words``, ``stream`` and ``packed`` (the same for much text: fast, one document at a time, on the disk),
-``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
+``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
+run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
 ``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
 """
 

@@ -110,9 +110,10 @@ class Words(dict):
         if (self.flags[numbers] & CONTROL).any() or any(self.is_control[edge].any() for edge in (head, tail)):
             return None
         starts, counts = self.starts[numbers], self.counts[numbers]
-        # the n-th token of all words stands so many behind the first of its word
-        place = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-        return np.concatenate((head, self.ids[np.repeat(starts, counts) + place], tail))
+        # the n-th token of all words stands in ``ids`` behind the first of its word
+        place = np.repeat(starts - counts.cumsum() + counts, counts)
+        place += np.arange(len(place))
+        return np.concatenate((head, self.ids[place], tail))
 
     def _forget(self) -> None:
         self.clear()
