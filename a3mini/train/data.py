@@ -8,7 +8,7 @@ the row before. So the first token of a row is always given, and every other one
 import hashlib
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -159,13 +159,13 @@ class Rows(NamedTuple):
     tokens: int  # how many tokens of text these rows hold
 
 
-def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
+def pack(stories: Iterable[Story], tokenizer, length: int) -> Blocks:
     """Tokenise documents and cut them into rows; see the top of this file.
 
     ``packed.pack`` makes the same rows on the disk, for a text of any size.
 
     Args:
-        stories: the documents.
+        stories: the documents, which are gone through once.
         tokenizer: a Hugging Face tokenizer with a bos or an eos token.
         length: T, tokens per row.
 

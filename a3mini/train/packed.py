@@ -48,8 +48,8 @@ SAFETENSORS = {"uint16": "U16", "int32": "I32", "int64": "I64", "bool": "BOOL"}
 def pack(documents: Iterable[Story], tokenizer, length: int, home: Path | None) -> data.Blocks:
     """As ``data.pack``, but the rows lie on the disk, and the second call reads them.
 
-    Beside what it reads of a ``Stream`` it needs, whatever the size of the text, about 400 MB: the words that have
-    been seen (``words.KEPT``), and a few million characters that are at work; and 80 bytes for each document.
+    Whatever the size of the text, less than 400 MB of memory are needed beside the documents: for the words that have
+    been seen (``words.KEPT``), and for what is at work. A ``Stream`` needs 80 bytes for each document.
 
     Args:
         documents: a list of documents, or a ``Stream``, which is read once.
@@ -61,7 +61,7 @@ def pack(documents: Iterable[Story], tokenizer, length: int, home: Path | None) 
         ValueError, OSError: as ``data.pack``, and what a ``Stream`` raises.
     """
     if home is None:
-        return data.pack(list(documents), tokenizer, length)
+        return data.pack(documents, tokenizer, length)
     if not isinstance(documents, Stream):
         documents = list(documents)
     about = {"text": text_fingerprint(documents), "tokenizer": tokenizer_settings(tokenizer), "length": length}
@@ -71,7 +71,7 @@ def pack(documents: Iterable[Story], tokenizer, length: int, home: Path | None) 
         lock = FileLock(home / f".{folder.name}.lock")
         lock.acquire()  # another process makes the same rows: they will be here when it ends
     except (OSError, NotImplementedError):  # nothing can be written here, or nothing can be locked
-        return data.pack(list(documents), tokenizer, length)
+        return data.pack(documents, tokenizer, length)
     try:
         with suppress(OSError, ValueError, SafetensorError):
             return read(folder, about)
