@@ -29,8 +29,8 @@ from a3mini import pretrained
 from a3mini.train import Stream, corpus, data, packed, tokens
 
 TEXTS = ("andersen", "bible-bbe")
-LENGTH, ROUNDS = 128, 2
-SIZES = (4, 16, 64)  # MB of text whose peak of memory is measured
+LENGTH, ROUNDS = 128, 1
+SIZES = (2, 8, 32)  # MB of text whose peak of memory is measured
 THREADS = {"one thread": "false", "all threads": "true"}
 
 

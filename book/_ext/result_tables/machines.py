@@ -44,7 +44,7 @@ def query_init(query_init: dict) -> str:
 
 def packing(packing: dict) -> str:
     peaks = "; ".join(f"{row['megabytes']} MB of text: {row['peak_mb']:.0f} MB" for row in packing["memory"])
-    about = "{megabytes:.1f} MB of text, rows of {length} tokens, median of {rounds} rounds.".format(**packing)
+    about = "{megabytes:.1f} MB of text, rows of {length} tokens, rounds after the warm-up: {rounds}.".format(**packing)
     return table(
         "way: {name} | MB per second: {wall_mb_s:.1f} | MB per second of CPU: {cpu_mb_s:.1f} "
         "| over the plain loop: {over_plain:.1f}",
