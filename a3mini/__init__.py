@@ -1,7 +1,7 @@
 """a3mini: the A3 any-order language model, step by step.
 
 The model, to be read first, from top to bottom:
-groups, masks, rows, flex, attention, model, objective.
+groups, masks, rows, flat, flex, attention, head, model, objective.
 How it is kept and loaded: runs, adapter, sources, unpacked, pretrained; ``models`` holds the two that ship.
 
 The rooms, each of which uses only what stands before it:

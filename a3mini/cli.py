@@ -268,12 +268,13 @@ def _run_options(parser) -> None:
     _add(parser, "folder", None, "where the run goes; its model is in FOLDER/model")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "objective", "any-order", "any-order is A3; the others are its rivals", choices=OBJECTIVES)
+    _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large files")
     _add(parser, "curriculum", "paper", f"{', '.join(CURRICULA)}, or a YAML or JSON file", metavar="NAME|FILE")
 
 
 def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row") -> None:
     group = parser.add_argument_group("text")
-    sources = f"{', '.join(TEXTS)}, hub data sets (owner/name), .txt, .jsonl or .csv files"
+    sources = f"{', '.join(TEXTS)}, hub data sets (owner/name), .txt, .jsonl, .jsonl.gz or .csv files"
     _add(group, "text", None, sources, nargs="+", metavar="SOURCE")
     _add(group, "validation-text", None, "held-out text, when --text is not to be split", nargs="+", metavar="SOURCE")
     _add(group, "validation", 0.1, "share of the documents that is held out; 0: none (evaluate: take them all)")

@@ -17,14 +17,14 @@ from transformers.utils import logging
 from a3mini import adapter, pretrained, runs, sources
 from a3mini.loading import announce, load, settle_length
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.train import data
+from a3mini.train import data, packed
 from a3mini.train.config import TrainConfig
 from a3mini.train.curriculum import Curriculum
 from a3mini.train.loop import train
 from a3mini.train.recipes import AnyOrder, Autoregressive, MaskedDiffusion, MaskedDiffusionModel
 from a3mini.train.resume import MARK, RECORD, check_folder, check_made, held_run
 from a3mini.train.tokens import vocabulary_size
-from a3mini.using import documents, need
+from a3mini.using import cache, documents, need
 from a3mini.using import held_out as held_out_losses
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -129,7 +129,7 @@ def _check_run(options: argparse.Namespace):
 def _run(options, argv, model, tokenizer, training, validation, config, recipe, folder) -> None:
     data.check_vocabulary(tokenizer, model.config.vocab_size)
     settle_length(options, model)
-    blocks = data.pack(training, tokenizer, options.length)
+    blocks = packed.pack(training, tokenizer, options.length, cache(options))
     held_out = None
     if validation:
         held_out = held_out_losses(options, validation, tokenizer, options.objective, min(32, options.batch_size))

@@ -4,21 +4,26 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from a3mini import decode, runs, sources
+from a3mini import decode, runs, sources, unpacked
 from a3mini.evaluate.held_out import GROUPINGS, HeldOut
 from a3mini.evaluate.rivals import autoregressive_log_likelihood, bound_score
 from a3mini.loading import announce, load, settle_length
-from a3mini.train import corpus, data
+from a3mini.train import corpus, data, packed
+from a3mini.train.corpus import Story
 from a3mini.train.curriculum import Grouping, generator_for
+from a3mini.train.stream import Stream
 
 SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
+STREAMED = 2**26  # bytes of files from which on documents are not read into memory
 STANDARD = "-"  # standard output, instead of a file
 
 
@@ -43,8 +48,11 @@ def need(options: argparse.Namespace, *names: str) -> None:
             raise ValueError(f"--{name} is needed; a3mini {options.command} --help shows examples")
 
 
-def documents(options: argparse.Namespace) -> tuple[list, list]:
-    """Training and held-out documents; the latter may be none."""
+def documents(options: argparse.Namespace) -> tuple[Iterable[Story], Iterable[Story]]:
+    """Training and held-out documents; the latter may be none.
+
+    Those of large files are streams, which stay on the disk, where rows of tokens may be kept there too (``cache``).
+    """
     how = {"column": options.column, "split": options.split, "separator": options.separator, "limit": options.limit}
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
@@ -55,28 +63,44 @@ def documents(options: argparse.Namespace) -> tuple[list, list]:
     on_hub = [name for name in named if sources.is_hub_id(name)]
     if on_hub and not sources.hub_answers():  # datasets itself would try for half a minute
         raise OSError(f'cannot read {on_hub[0]}: {sources.SILENT}. Offline: "andersen" or "bible-bbe", or a file')
-    found = corpus.documents(*options.text, **how)
+    large = cache(options) and _size(options.text) > STREAMED
     if options.validation_text:
         held_out = corpus.documents(*options.validation_text, **how)
-        known = {story.text for story in held_out}
-        found = [story for story in found if story.text not in known]
-        if not found:
+        if large:
+            found = Stream(*options.text, **how, without=held_out)
+        else:
+            known = {story.text for story in held_out}
+            found = [story for story in corpus.documents(*options.text, **how) if story.text not in known]
+        if next(iter(found), None) is None:
             raise ValueError("every document of --text is in --validation-text; nothing is left to train on")
         return found, held_out
+    found = Stream(*options.text, **how) if large else corpus.documents(*options.text, **how)
     if options.validation == 0:
         return found, []
-    if len(found) == 1:
+    if len(list(islice(found, 2))) == 1:
         raise ValueError(
             "the text is one document, which cannot be divided into training and held-out text; give --separator, "
             "--validation-text, or --validation 0"
         )
+    if large:
+        return found.divide(options.validation, SPLIT_SEED)
     return corpus.split_documents(found, options.validation, SPLIT_SEED)
 
 
-def held_out(options, documents: list, tokenizer, kind: str, batch_size: int) -> HeldOut:
+def cache(options: argparse.Namespace) -> Path | None:
+    """Where rows of tokens are kept, for the commands that have the option, unless the user wants none."""
+    return unpacked.home() if getattr(options, "cache", False) else None
+
+
+def _size(texts: list[str]) -> int:
+    """Bytes of the files among the sources, so far as they are there."""
+    return sum(Path(text).stat().st_size for text in texts if corpus.file_kind(text) and Path(text).is_file())
+
+
+def held_out(options, documents: Iterable[Story], tokenizer, kind: str, batch_size: int) -> HeldOut:
     """The losses that a kind of model has, on some rows of the documents."""
     try:
-        rows = data.pack(documents, tokenizer, options.length)
+        rows = packed.pack(documents, tokenizer, options.length, cache(options))
     except ValueError as error:
         raise ValueError(f"held-out text: {error}") from error
     chosen = torch.randperm(len(rows.input_ids), generator=generator_for(SPLIT_SEED))[: options.held_out_rows]

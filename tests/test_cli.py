@@ -26,9 +26,9 @@ from transformers import (
     SmolLM3Config,
 )
 
-from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources
+from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources, using
 from a3mini.decode import infilling
-from a3mini.train import Curriculum, TrainConfig, corpus, curriculum
+from a3mini.train import Curriculum, TrainConfig, corpus, curriculum, data
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
 SHORT = ["--length=32", "--batch-size=4", "--held-out-rows=8", "--precision=fp32", "--quiet"]
@@ -70,6 +70,33 @@ def test_train_leaves_a_model_and_its_record(made):
     first, last = runs.read_metrics(run)
     assert last["random order"] < first["random order"]
     assert not list(run.glob(f"{runs.PARTIAL}*"))
+
+
+def test_rows_are_kept_and_large_files_streamed(made, tmp_path, monkeypatch):
+    """The same run each time: from memory, from the cache, and from a text that is read one document at a time."""
+    monkeypatch.setenv("A3MINI_CACHE", str(tmp_path / "cache"))
+    encoded, right, ids = [], data.encode_each, {}
+    monkeypatch.setattr(data, "encode_each", lambda *arguments: encoded.append(1) or right(*arguments))
+    for name, streamed, more in (
+        ("no cache", False, ["--no-cache"]), ("first", False, []), ("again", False, []),
+        ("stream", True, []), ("no stream", True, ["--no-cache"]),
+    ):  # fmt: skip
+        monkeypatch.setattr(using, "STREAMED", 0 if streamed else 2**26)
+        encoded.clear()
+        assert cli.main(train(made, f"--folder={tmp_path / name}", "--steps=1", *more)) == 0
+        ids[name] = runs.read_json(tmp_path / name / "run.json")["run"], len(encoded)
+        found = len(list((tmp_path / "cache").glob("rows-*")))
+        assert found == {"no cache": 0, "first": 2, "again": 2, "stream": 4, "no stream": 4}[name]
+    assert len({run for run, _ in ids.values()}) == 1
+    assert [count for _, count in ids.values()] == [2, 2, 0, 2, 2], "training and held-out rows"
+    monkeypatch.setattr(using, "STREAMED", 0)
+    other = tmp_path / "other.txt"
+    other.write_text("Cat 0 sat on mat number 0. It was cold there.\n\nA dog ran far away, and nobody saw it again.")
+    assert cli.main(train(made, f"--folder={tmp_path / 'v'}", "--steps=1", f"--validation-text={other}")) == 0
+    assert (
+        cli.main(train(made, f"--folder={tmp_path / 'w'}", "--steps=1", "--validation-text", str(made / "text.txt")))
+        == 2
+    )
 
 
 def test_the_same_command_goes_on(made, tmp_path, monkeypatch):

@@ -1,21 +1,23 @@
 """Training and adapting a model, on any device; needs the extra ``train``.
 
 In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``tokens`` and ``data`` (documents to rows of
-tokens), ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number
-of a run), ``schedules`` (the learning rate), ``average`` (of the weights on the way), ``lora`` (low-rank additions),
-``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short),
-and ``loop``, which uses them all.
+tokens), ``words``, ``stream`` and ``packed`` (the same for much text: fast, one document at a time, on the disk),
+``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
+run), ``batches`` (what each step sees, made ahead), ``schedules`` (the learning rate), ``average`` (of the weights on
+the way), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``compiling``, ``step`` (on the
+device), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
 """
 
 from a3mini import lazy
 
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,
-    ["corpus", "data", "devices", "memory"],
+    ["corpus", "data", "devices", "memory", "packed"],
     curriculum=["Curriculum", "Grouping", "Part", "Stage", "generator_for", "uniform"],
     data=["Blocks"],
     recipes=["AnyOrder", "Autoregressive", "MaskedDiffusion", "MaskedDiffusionModel"],
     config=["TrainConfig"],
     lora=["add_lora"],
+    stream=["Stream"],
     loop=["train"],
 )

