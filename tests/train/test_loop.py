@@ -729,14 +729,14 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 
 
 def test_a_full_disk_stops_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
-    right = runs.save_file
+    right = runs._write_over
 
-    def full(contents, path):
+    def full(path, contents):
         if "4" in path.parent.name:
             raise OSError(28, "No space left on device")
-        right(contents, path)
+        right(path, contents)
 
-    monkeypatch.setattr(runs, "save_file", full)
+    monkeypatch.setattr(runs, "_write_over", full)
     with pytest.raises(OSError, match="step 4 could not be written.*the last good checkpoint is .*step-2"):
         weights_after(folder=tmp_path, steps=6, save_every=2)
     monkeypatch.undo()
