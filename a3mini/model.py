@@ -29,7 +29,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
-from a3mini import flex, rows
+from a3mini import flex, groups, rows
 from a3mini.attention import A3Attention, A3Linear, KeyValueCache, Visibility, at_least_float32
 from a3mini.rows import Plan, Slots
 
@@ -41,7 +41,8 @@ class A3Config(LlamaConfig):
 
     Attributes:
         known_order: how given tokens read each other in the training of the weights: "together" or "left_to_right"
-            (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
+            (``groups.read_given``). Chosen here once; training (``AnyOrder``), adapters, ``decode.infill`` and
+            evaluation read it. The model itself takes any groups.
         query_start: what query rows start from: "vector", the paper's w at every position; or "previous", ours: the row
             at position i starts from the embedding of token i - 1, at its rotary position, where that token stands in
             an earlier group (given tokens do), else from w. Position 0, and a position whose left neighbour is padding
@@ -50,8 +51,8 @@ class A3Config(LlamaConfig):
             room. ``decode.infill`` fills blanks to their last token and never draws it.
 
     Raises:
-        ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text,
-            or that turn a part of each head alone.
+        ValueError: another ``query_start`` or ``known_order``; rope parameters of a type whose angles change with the
+            length of the text, or that turn a part of each head alone.
     """
 
     model_type = "a3"
@@ -62,6 +63,7 @@ class A3Config(LlamaConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         rows.check_query_start(self.query_start)
+        groups.check_known_order(self.known_order)
         if self.rope_parameters["rope_type"] not in ROPE_TYPES:
             raise ValueError(
                 f"A3 does not cover rope_type {self.rope_parameters['rope_type']!r}; it covers {', '.join(ROPE_TYPES)}"

@@ -3,7 +3,7 @@
 In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``tokens`` and ``data`` (documents to rows of
 tokens), ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number
 of a run), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``resume`` (a run's folder),
-``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
+``interrupt`` (a training that is cut short), ``loop``, which uses them all, and ``timing`` (how long it will take).
 """
 
 from a3mini import lazy
@@ -17,4 +17,5 @@ __getattr__, __dir__, __all__ = lazy.names(
     config=["TrainConfig"],
     lora=["add_lora"],
     loop=["train"],
+    timing=["forecast"],
 )

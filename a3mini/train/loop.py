@@ -35,8 +35,8 @@ from a3mini.train.data import Blocks, Order, check_rows
 from a3mini.train.devices import best_precision, native_bf16
 from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
-from a3mini.train.recipes import Batch, Recipe
-from a3mini.train.resume import WHOLE, held_run, identity, open_run, restore_state, run_id, save_state
+from a3mini.train.recipes import Batch, Recipe, read_by, settled
+from a3mini.train.resume import WHOLE, as_it_began, held_run, identity, open_run, restore_state, run_id, save_state
 
 SAVE_SECONDS = 300  # between checkpoints, where save_every does not say
 
@@ -88,10 +88,12 @@ def train(
             holds what no run of ours has written.
         KeyboardInterrupt: the training was interrupted; says where it is saved.
     """
+    folder = Path(folder) if folder is not None else None
+    config = as_it_began(config, folder)
     accelerator = _accelerator(config)
     parts = own_parts(config, accelerator)
     check_rows(blocks, model.config)
-    folder = Path(folder) if folder is not None else None
+    recipe = settled(recipe, model, start)
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
     who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
@@ -99,7 +101,7 @@ def train(
     def changed(name: str) -> bool:
         return not config.lora_rank or name.endswith(adapter.ADDED)  # LoRA leaves the source's own weights alone
 
-    with held_run(folder), undone_on_error(model, changed), Stop() as stop:
+    with held_run(folder), undone_on_error(model, changed), read_by(recipe, model), Stop() as stop:
         if folder:
             open_run(folder, who, accelerator, command)
         return _train(
@@ -224,8 +226,6 @@ def _train(
         trained.merge_and_unload()
         for weight in was_trained:
             weight.requires_grad_(True)
-    if "known_order" in recipe.settings():
-        base.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
     base.eval()
     return metrics
 
