@@ -108,13 +108,13 @@ def settled(recipe: Recipe, model: nn.Module, start: str | Path | None = None) -
 @contextmanager
 def read_by(recipe: Recipe, model: nn.Module) -> Iterator[None]:
     """The model's config says how the recipe reads given tokens; as it was before, if the training is cut short."""
-    config = model.config
-    before = getattr(config, "known_order", None)
+    config, before = model.config, vars(model.config).get("known_order")
     if order := recipe.settings().get("known_order"):
         config.known_order = order
     try:
         yield
     except BaseException:
+        vars(config).pop("known_order", None)
         if before is not None:
             config.known_order = before
         raise

@@ -44,7 +44,7 @@ def identity(
         start: None, or the folder of an adapter to go on from.
         about: what else the caller knows, such as the tokenizer's fingerprint.
     """
-    left_out = {"transformers_version", "dtype", "use_cache"}
+    left_out = {"transformers_version", "dtype", "use_cache", "known_order"}  # the last one is the recipe's to say
     if getattr(model.config, "query_start", None) == "vector":  # records that are older than the choice do not say so
         left_out.add("query_start")
     found = {
