@@ -53,7 +53,7 @@ def profile_cells(monkeypatch, device: devices.Device, profile: str = "auto") ->
 
 
 @pytest.mark.parametrize("where", ["colab", "no google", "another google"])
-@pytest.mark.parametrize("profile", ["auto", "small", "large"])
+@pytest.mark.parametrize("profile", ["auto", "gpu", "large"])
 def test_the_same_run_in_the_same_folder_on_every_gpu(profile, where, monkeypatch):
     mounted = colab(monkeypatch, where)
     found = {name: profile_cells(monkeypatch, DEVICES[name], profile) for name in GPUS}
@@ -61,7 +61,7 @@ def test_the_same_run_in_the_same_folder_on_every_gpu(profile, where, monkeypatc
     assert len(runs) == 1, "what is trained, and where, must not follow the GPU"
     assert len(mounted) == (len(GPUS) if where == "colab" else 0)
     (folder, _, chosen), *_ = runs
-    assert chosen == ("small" if profile == "auto" else profile)
+    assert chosen == ("gpu" if profile == "auto" else profile)
     assert Path(folder).parent == (DRIVE if where == "colab" else Path("runs"))
     for name, names in found.items():
         plan, dial = names["plan"], names["dial"]
