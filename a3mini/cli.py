@@ -80,6 +80,7 @@ TRAINING_HELP = {
 LENGTH = "tokens per row (default: 128, or what the model takes, if that is less)"
 QUERY_START = "what A3's query rows start from: the paper's vector, or the token before; default: "
 PRETRAINED = 'pretrained Llama, Mistral, Qwen2, Qwen3 or SmolLM3: folder, hub id, or "small" (SmolLM2-135M)'
+KNOWN_ORDER = "known tokens see all others, or those on their left; the model keeps it; default: "
 SOURCE = "the model that an adapter was trained on, if that is a folder: it is read only if you name it here"
 LISTS = ("text", "validation-text")  # options that take several values
 
@@ -188,6 +189,7 @@ def _train_options(parser) -> None:
     _add(group, "heads", 4, "attention heads")
     _add(group, "kv-heads", 0, "heads of keys and values; 0: as many as attention heads")
     _add(group, "query-start", None, QUERY_START + "vector", choices=QUERY_STARTS)
+    _add(group, "known-order", None, KNOWN_ORDER + "together", choices=KNOWN_ORDERS)
     _training_options(parser, without=("lora_rank", "lora_alpha"))
 
 
@@ -197,6 +199,13 @@ def _adapt_options(parser) -> None:
     _add(parser, "adapter", None, "go on from an adapter of this source; needs its --lora-rank", metavar="FOLDER")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _add(parser, "query-start", None, QUERY_START + "previous, or the adapter's", choices=QUERY_STARTS)
+    _add(
+        parser,
+        "known-order",
+        None,
+        KNOWN_ORDER + "left_to_right, or the A3 model's or adapter's own",
+        choices=KNOWN_ORDERS,
+    )
     _text_options(parser, None, LENGTH)
     _training_options(parser, without=())
 

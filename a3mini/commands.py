@@ -74,7 +74,8 @@ def _train(options: argparse.Namespace, argv: list[str]) -> None:
     shape |= {"vocab_size": vocabulary_size(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
     torch.manual_seed(options.seed)
     if options.objective == "any-order":
-        model = A3ForCausalLM(A3Config(**shape, query_start=options.query_start or "vector"))
+        known_order = options.known_order or A3Config.known_order
+        model = A3ForCausalLM(A3Config(**shape, query_start=options.query_start or "vector", known_order=known_order))
     else:
         model = LlamaForCausalLM(LlamaConfig(**shape))
         if options.objective == "diffusion":
@@ -97,7 +98,8 @@ def _adapt(options: argparse.Namespace, argv: list[str]) -> None:
         start = options.query_start or "previous"
         if options.adapter and not options.query_start:  # it goes on as it was trained
             start = adapter.query_start(adapter.read(options.adapter)[1])
-        warm = partial(pretrained.from_autoregressive, query_start=start)
+        known_order = options.known_order or "left_to_right"  # as the source; an adapter's own goes before it
+        warm = partial(pretrained.from_autoregressive, query_start=start, known_order=known_order)
         make = {"any-order": warm, "diffusion": MaskedDiffusionModel.from_autoregressive}
         model = make[options.objective](model)
     elif options.query_start and options.query_start != model.config.query_start:
@@ -113,9 +115,12 @@ def _check_run(options: argparse.Namespace):
     config = TrainConfig(**{f.name: getattr(options, f.name) for f in fields(TrainConfig) if hasattr(options, f.name)})
     if options.objective == "any-order":
         is_file = Path(options.curriculum).suffix in (".yaml", ".yml", ".json")
-        recipe = AnyOrder(Curriculum.load(options.curriculum) if is_file else Curriculum.preset(options.curriculum))
+        curriculum = Curriculum.load(options.curriculum) if is_file else Curriculum.preset(options.curriculum)
+        recipe = AnyOrder(curriculum, options.known_order)  # None: as the model, or the adapter, says
     elif options.query_start:
         raise ValueError(f"--query-start is for --objective any-order; {options.objective} has no query stream")
+    elif options.known_order:
+        raise ValueError(f"--known-order is for --objective any-order; {options.objective} has no known tokens")
     else:
         recipe = Autoregressive() if options.objective == "autoregressive" else MaskedDiffusion()
     folder = Path(options.folder)

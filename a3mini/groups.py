@@ -327,6 +327,12 @@ def given_in_order(group_ids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(given, position, torch.where(group_ids > 0, group_ids + length, group_ids)), given
 
 
+def check_known_order(known_order: str) -> None:
+    """Raises ValueError unless ``known_order`` is one of ``KNOWN_ORDERS``."""
+    if known_order not in KNOWN_ORDERS:
+        raise ValueError(f"known_order must be one of {', '.join(KNOWN_ORDERS)}; got {known_order!r}")
+
+
 def read_given(group_ids: Tensor, known_order: str) -> tuple[Tensor, Tensor]:
     """Group ids in which the given tokens read each other as ``known_order`` says, and which tokens are given.
 
@@ -340,8 +346,7 @@ def read_given(group_ids: Tensor, known_order: str) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: another ``known_order``.
     """
-    if known_order not in KNOWN_ORDERS:
-        raise ValueError(f"known_order must be one of {', '.join(KNOWN_ORDERS)}; got {known_order!r}")
+    check_known_order(known_order)
     group_ids = check(group_ids)
     return given_in_order(group_ids) if known_order == "left_to_right" else (group_ids, group_ids == GIVEN)
 

@@ -30,7 +30,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import ModelOutput
 
-from a3mini import flat, flex, head, rows
+from a3mini import flat, flex, groups, head, rows
 from a3mini.attention import A3Attention, A3Linear, A3RMSNorm, KeyValueCache, Texts, Visibility
 from a3mini.flat import FlatPlan
 from a3mini.head import Head
@@ -50,7 +50,8 @@ class A3Config(LlamaConfig):
         no_rope_layers: which layers rotate queries and keys, one number a layer, as in SmolLM3, whose name this is: 1
             where a layer does, 0 where it has no positions at all. None: all do.
         known_order: how given tokens read each other in the training of the weights: "together" or "left_to_right"
-            (``groups.read_given``). ``decode.infill`` reads them the same way; the model itself takes any groups.
+            (``groups.read_given``). Chosen here once; training (``AnyOrder``), adapters, ``decode.infill`` and
+            evaluation read it. The model itself takes any groups.
         query_start: what query rows start from: "vector", the paper's w at every position; or "previous", ours: the row
             at position i starts from the embedding of token i - 1, at its rotary position, where that token stands in
             an earlier group (given tokens do), else from w. Position 0, and a position whose left neighbour is padding
@@ -59,8 +60,9 @@ class A3Config(LlamaConfig):
             room. ``decode.infill`` fills blanks to their last token and never draws it.
 
     Raises:
-        ValueError: another ``query_start``; rope parameters of a type whose angles change with the length of the text,
-            or that turn a part of each head alone; ``no_rope_layers`` that are not one 0 or 1 for each layer.
+        ValueError: another ``query_start`` or ``known_order``; rope parameters of a type whose angles change with the
+            length of the text, or that turn a part of each head alone; ``no_rope_layers`` that are not one 0 or 1 for
+            each layer.
     """
 
     model_type = "a3"
@@ -74,6 +76,7 @@ class A3Config(LlamaConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         rows.check_query_start(self.query_start)
+        groups.check_known_order(self.known_order)
         if self.rope_parameters["rope_type"] not in ROPE_TYPES:
             raise ValueError(
                 f"A3 does not cover rope_type {self.rope_parameters['rope_type']!r}; it covers {', '.join(ROPE_TYPES)}"

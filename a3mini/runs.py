@@ -6,9 +6,12 @@ A run's folder::
     metrics.jsonl       one line per logged step
     checkpoints/step-N/ trainable.safetensors, optimizer.safetensors, state.json
 
-A checkpoint is written into a folder of another name, flushed to the disk, and renamed when it is complete. So a
-process that is killed while it saves, or a disk that is full, leaves the earlier checkpoint as it was. What somebody
-else has put in the place of a file or folder of ours is never replaced.
+There are two checkpoints. The next one is written over the older: that folder gets another name, its files are
+written anew in place and flushed to the disk, the state last, and the folder is renamed when all is complete. So a
+process that is killed while it saves, or a disk that is full, leaves the newer checkpoint as it was; and nothing is
+deleted, for on a mounted Google Drive what is deleted, or replaced by another file, goes to a bin that counts against
+the quota, while the earlier versions of a file that is written over do not. What somebody else has put in the place of
+a file or folder of ours is never replaced.
 """
 
 import hashlib
@@ -19,14 +22,14 @@ import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout  # comes with torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes  # the library's save_file replaces the file by another
 from torch import Tensor
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "peft")
@@ -209,7 +212,7 @@ def read_json(path: Path, fields: dict[str, type | tuple] | None = None) -> dict
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> Path:
-    """Write checkpoint ``step`` below ``folder`` whole or not at all, and remove all but the last two.
+    """Write checkpoint ``step`` below ``folder`` whole or not at all, over the older one of two.
 
     Args:
         tensors: a file name (without ending) to the tensors in it.
@@ -218,25 +221,49 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
     Raises:
         OSError: it could not be written; the message names the last good checkpoint.
     """
-    final = folder / f"step-{step}"  # may exist, from a run that this one replaces
-    files = {name: f"{name}.safetensors" for name in tensors}
+    final = folder / f"step-{step}"
     try:
-        with whole_folder(final, partial(holds_only, names=[*files.values(), STATE])) as written:
-            for name, contents in tensors.items():
-                # a copy each: safetensors refuses tensors that share memory
-                copies = {key: value.detach().cpu().clone() for key, value in contents.items()}
-                save_file(copies, written / files[name])
-            shapes = {name: {key: list(value.shape) for key, value in tensors[name].items()} for name in tensors}
-            (written / STATE).write_text(json.dumps({**state, "shapes": shapes}), encoding="utf-8")
+        written, digests = _place(folder, final), {}
+        _write_over(written / STATE, b"")  # while it is empty, this is no checkpoint under any name
+        for name, contents in tensors.items():
+            # a copy each: safetensors refuses tensors that share memory
+            found = as_bytes({key: value.detach().cpu().clone() for key, value in contents.items()})
+            _write_over(written / f"{name}.safetensors", found)
+            digests[name] = hashlib.sha256(found).hexdigest()
+        shapes = {name: {key: list(value.shape) for key, value in tensors[name].items()} for name in tensors}
+        _write_over(written / STATE, json.dumps({**state, "shapes": shapes, "sha256": digests}).encode())
+        written.rename(final)
     except (OSError, SafetensorError) as error:
         last = latest_checkpoint(folder)
         raise OSError(
             f"the checkpoint of step {step} could not be written to {folder}: {error}. Free some space and start the "
             f"same command again; the last good checkpoint is {last or 'none'}"
         ) from error
-    for old in _checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)  # the new one is whole, and that is what counts
     return final
+
+
+def _place(folder: Path, final: Path) -> Path:
+    """The folder to write checkpoint ``final`` in: what a kill left half-written, the older of two, or a new one."""
+    written = folder / f"{PARTIAL}{final.name}"
+    if final.exists():  # of a run that this one replaces
+        shutil.rmtree(written, ignore_errors=True)
+        holds_only(final, [path.name for path in final.glob("*.safetensors")] + [STATE])
+        again = [final]
+    else:
+        again = sorted(folder.glob(f"{PARTIAL}step-*")) or _checkpoints(folder)[: 1 - KEEP]
+    if again:
+        again[0].rename(written)
+    else:
+        written.mkdir(parents=True)
+    return written
+
+
+def _write_over(path: Path, contents: bytes) -> None:
+    """Write a file in place, and flush it to the disk."""
+    with path.open("wb") as file:
+        file.write(contents)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_checkpoint(
@@ -250,8 +277,12 @@ def load_checkpoint(
     try:
         tensors = {name: load_file(path / f"{name}.safetensors") for name in names}
         state = read_json(path / STATE, {"shapes": dict, **(fields or {})})
-        shapes = state.pop("shapes")
+        shapes, digests = state.pop("shapes"), state.pop("sha256", {})  # those of before have no digests
+        if not isinstance(digests, dict):
+            raise ValueError(f"{path / STATE} has no valid 'sha256'")
         for name in names:
+            if digests.get(name) not in (None, sha256(path / f"{name}.safetensors")):
+                raise ValueError(f"{name}.safetensors is not the file that was written with {STATE}")
             found = {key: list(value.shape) for key, value in tensors[name].items()}
             if wrong := differences(shapes.get(name, {}), found):
                 raise ValueError(f"{name}.safetensors: {wrong[0]}")
@@ -263,9 +294,7 @@ def load_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint of the highest step; what a killed process left half-written is removed."""
-    for written in folder.glob(f"{PARTIAL}step-*"):
-        shutil.rmtree(written, ignore_errors=True)
+    """The complete checkpoint of the highest step; what a killed process left half-written is passed over."""
     for old in folder.glob(f"{REPLACED}step-*"):
         put_back(old)
     found = _checkpoints(folder)

@@ -13,9 +13,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that compares the arms."""
     for kind, option in OPTION.items():
         parser.add_argument(f"--{option}", help=f"folder of an adapter: the {kind} arm; without it, see above")
-    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, default="left_to_right", help="for A3")
+    parser.add_argument("--known-order", choices=groups.KNOWN_ORDERS, help="for A3; default: as it was trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+
+
+def settle(options: argparse.Namespace, kind: str, model) -> None:
+    """``options.known_order`` as A3's model says it, where the command line does not."""
+    if kind == "any-order" and options.known_order is None:
+        options.known_order = model.config.known_order
 
 
 def begin(kind: str, source, curriculum: Curriculum | None = None, known_order: str = "together", query_start="vector"):
@@ -24,7 +30,8 @@ def begin(kind: str, source, curriculum: Curriculum | None = None, known_order: 
     ``known_order`` and ``query_start`` are A3's alone.
     """
     if kind == "any-order":
-        return from_autoregressive(source, query_start=query_start), AnyOrder(curriculum, known_order)
+        model = from_autoregressive(source, query_start=query_start, known_order=known_order)
+        return model, AnyOrder(curriculum, known_order)
     if kind == "diffusion":
         return MaskedDiffusionModel.from_autoregressive(source), MaskedDiffusion()
     return source, Autoregressive()

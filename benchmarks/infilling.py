@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from arms import OPTION, add_options, load_arm
+from arms import OPTION, add_options, load_arm, settle
 from kept import digest, kept, weights_of
 from record import RESULTS, record
 from timing import clock
@@ -128,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
         model, tokenizer, called = load_arm(kind, getattr(options, OPTION[kind]))
         model = model.to(options.device).eval()
         weights = weights_of(model)
+        settle(options, kind, model)
         for name in (name for name in options.systems if SYSTEMS[name][0] == kind):
             system = SYSTEMS[name][1](model, options)
             settings = same | system.settings() | ({"weights": weights} if system.model else {})

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import lm_eval
 import torch
-from arms import OPTION, add_options, load_arm
+from arms import OPTION, add_options, load_arm, settle
 from kept import digest, kept, weights_of
 from lm_eval.models.huggingface import HFLM
 from record import RESULTS, record
@@ -158,6 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in sorted(options.systems, key=[*SYSTEMS].index):
         kind, able, more = SYSTEMS[name]
         model, tokenizer, models[name], weights = arm(kind, None if name == "source" else vars(options)[OPTION[kind]])
+        settle(options, kind, model)
         lm, done[name] = language_model(kind, model, tokenizer, options, **more), {}
         settings = {"system": name, "weights": weights, "known_order": options.known_order, "seed": options.seed}
         settings |= {"draws": options.draws} if kind == "diffusion" else {}

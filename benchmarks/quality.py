@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from adaptation import HELD_OUT, tinystories
-from arms import OPTION, add_options, load_arm
+from arms import OPTION, add_options, load_arm, settle
 from kept import digest, kept, weights_of
 from record import RESULTS, record
 from timing import clock
@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
         about["text"] = digest(batch.prompts + batch.real)
         begun = [beginning(text, tokenizer, options.new, model.device) for text in OURS]
         weights = weights_of(model)
+        settle(options, kind, model)
         ways = strategies(model, options.known_order, options.temperature, options.sizes, options.orders)
         for (order, size), filler in ways.items():
             name = f"{kind}, {order}, {size}"

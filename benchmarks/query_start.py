@@ -92,8 +92,8 @@ def adapted(options) -> dict:
         config = train.TrainConfig(steps=options.steps, seed=seed, eval_every=max(1, options.steps // 4),
                                    warmup_steps=10, **how)  # fmt: skip
         for start in QUERY_STARTS:
-            model = from_autoregressive(source, query_start=start)
-            recipe = train.AnyOrder(Curriculum.preset("mixed"), "left_to_right")
+            model = from_autoregressive(source, query_start=start, known_order="left_to_right")
+            recipe = train.AnyOrder(Curriculum.preset("mixed"))
             metrics = train.train(model, recipe, blocks, config, evaluate=measure, quiet=True)
             curves[seed, NAMES[start]] = [line for line in metrics if "random order" in line]
             print(seed, NAMES[start], metrics[-1], flush=True)

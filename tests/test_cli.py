@@ -272,6 +272,33 @@ def start_of(folder: Path) -> str:
     return A3ForCausalLM.from_pretrained(folder / "model").config.query_start
 
 
+def known_order_of(folder: Path) -> tuple[str, str]:
+    """How known tokens are read: in the run's record, and in its model."""
+    record = json.loads((folder / "run.json").read_text())
+    return record["known_order"], A3ForCausalLM.from_pretrained(folder / "model").config.known_order
+
+
+def test_how_known_tokens_read_each_other(made, tmp_path):
+    """A new model takes the paper's way, one made of an autoregressive source the source's; the model keeps it."""
+    text = [f"--text={made / 'text.txt'}", *SHORT, "--steps=1"]
+    adapt = ["adapt", f"--source={made / 'autoregressive' / 'model'}", *text]
+    assert known_order_of(made / "any-order") == ("together",) * 2
+    ordered, told = f"--folder={tmp_path / 'ordered'}", "--known-order=left_to_right"
+    assert cli.main(train(made, ordered, "--steps=1", told)) == 0
+    for name, more, wanted in (
+        ("default", [], "left_to_right"),
+        ("told", ["--known-order=together"], "together"),
+        ("lora", ["--known-order=together", "--lora-rank=2"], "together"),
+        ("on", ["--lora-rank=2", f"--adapter={tmp_path / 'lora' / 'adapter'}"], "together"),
+        ("further", [f"--source={tmp_path / 'ordered' / 'model'}"], "left_to_right"),
+        ("changed", [f"--source={tmp_path / 'ordered' / 'model'}", "--known-order=together"], "together"),
+    ):
+        assert cli.main([*adapt, *more, f"--folder={tmp_path / name}"]) == 0
+        assert known_order_of(tmp_path / name) == (wanted, wanted), name
+        if "--lora-rank=2" in more:
+            assert json.loads((tmp_path / name / "adapter" / adapter.RECORD).read_text())["known_order"] == wanted
+
+
 def test_what_query_rows_start_from(made, tmp_path, capsys):
     """By default a new model has the paper's start, one made of an autoregressive source the warm one."""
     assert start_of(made / "any-order") == "vector"
@@ -479,6 +506,10 @@ CONFIGS = {
     "kind": ("steps: many", "invalid int value: 'many'"),
     "switch": ("quiet: perhaps", "quiet"),
     "no such choice": ("precision: fp8", "fp8"),
+    "known order of no stream": (
+        "{text: [t], folder: x, objective: diffusion, known-order: together}",
+        "--known-order is for --objective any-order; diffusion has no known tokens",
+    ),
     "no such start": ("query-start: warm", "invalid choice: 'warm'"),
     "a start without query rows": (
         "{text: [t], folder: x, objective: diffusion, query-start: previous}",

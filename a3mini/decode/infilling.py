@@ -102,8 +102,7 @@ def infill(
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
     known_order = model.config.known_order if known_order is None else known_order
-    if known_order not in groups.KNOWN_ORDERS:
-        raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
+    groups.check_known_order(known_order)
     groups.check_integer("size", size, 1)
     vocab_size = model.config.vocab_size
     check_vocabulary(tokenizer, vocab_size)

@@ -65,6 +65,8 @@ class Filler:
         ):
             needed = " or ".join(kind.__name__ for kind in kinds)
             raise TypeError(f"{name} needs a {needed}, got {type(self.model).__name__}")
+        if "known" in choices and self.known is None:
+            object.__setattr__(self, "known", self.model.config.known_order)
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:
                 raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {getattr(self, option)!r}")
@@ -79,7 +81,8 @@ class Groupwise(Filler):
         model: the model.
         size: s, tokens filled at a time.
         order: which ones: "left_to_right", neighbours; or "strided", far-apart ones (``groups.infill``).
-        known: how known tokens read each other: "together" or "left_to_right" (``groups.given_in_order``).
+        known: how known tokens read each other: "together" or "left_to_right" (``groups.given_in_order``); None: as in
+            the model's training (``model.config.known_order``).
         sides: "both", or "left": the suffix is hidden, which shows what it is worth.
         temperature: 0 takes the likeliest token.
 
@@ -89,7 +92,7 @@ class Groupwise(Filler):
 
     model: A3ForCausalLM
     size: int = 1
-    known: str = "together"
+    known: str | None = None
     sides: str = "both"
     temperature: float = 0.0
     order: str = "left_to_right"
@@ -123,7 +126,7 @@ class Dynamic(Filler):
     per_step: int = 1
     criterion: str = "confidence"
     context: str = "committed"
-    known: str = "together"
+    known: str | None = None
     temperature: float = 0.0
 
     def __post_init__(self):

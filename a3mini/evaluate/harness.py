@@ -51,6 +51,7 @@ class A3LM(RowLM):
         size: tokens that it predicts at a time.
         seed: of the random orders, and of sampling.
         known_order: how given tokens read each other, "together" or "left_to_right"; see ``groups.given_in_order``.
+            None: as in the model's training (``model.config.known_order``); the content stream reads left to right.
         batch_size: rows per pass.
         max_gen_toks: tokens of a generation, where the task does not say.
 
@@ -67,12 +68,14 @@ class A3LM(RowLM):
         order: str = "left_to_right",
         size: int = 1,
         seed: int = 0,
-        known_order: str = "left_to_right",
+        known_order: str | None = None,
         batch_size: int = 16,
         max_gen_toks: int = 256,
     ):
         if not isinstance(model, A3ForCausalLM):
             raise TypeError(f"model must be an A3ForCausalLM, got {type(model).__name__}; for others there is HFLM")
+        if known_order is None:
+            known_order = "left_to_right" if stream == "content" else model.config.known_order
         for name, value, allowed in (
             ("stream", stream, STREAMS), ("order", order, ORDERS), ("known_order", known_order, groups.KNOWN_ORDERS),
         ):  # fmt: skip

@@ -5,13 +5,13 @@ drawn groups for every model, so that differences between models are paired.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from a3mini import objective
+from a3mini import groups, objective
+from a3mini.model import A3ForCausalLM
 from a3mini.train.curriculum import CHOICES, KINDS, Grouping, draw_rows, uniform
 from a3mini.train.data import Blocks, fingerprint
 
@@ -52,6 +52,12 @@ def token_losses(
     return torch.cat(losses), (group_ids > 0).sum(-1)
 
 
+def a3_score(model: A3ForCausalLM, input_ids: Tensor, group_ids: Tensor) -> Tensor:
+    """A3's log-probabilities (B, T), nats; given tokens read each other as in the model's training."""
+    read = groups.read_given(group_ids, model.config.known_order)
+    return objective.log_likelihood(model, input_ids, *read, reduction="token")
+
+
 class HeldOut:
     """Loss on held-out rows under each grouping; give it to ``train`` as ``evaluate``.
 
@@ -60,7 +66,7 @@ class HeldOut:
         groupings: by name.
         seed: of the drawn groups.
         batch_size: rows per pass.
-        score: (model, input_ids, group_ids) to log-probabilities; default: those of A3.
+        score: (model, input_ids, group_ids) to log-probabilities; default: ``a3_score``.
         quiet: no progress bar, which shows after a second.
 
     ``tokens`` says how many tokens each loss is a mean of.
@@ -76,7 +82,7 @@ class HeldOut:
         quiet: bool = True,
     ):
         self.blocks, self.batch_size, self.quiet = blocks, batch_size, quiet
-        self.score = score or partial(objective.log_likelihood, reduction="token")
+        self.score = score or a3_score
         self.group_ids = {name: draw(blocks, grouping, seed) for name, grouping in groupings.items()}
         self.tokens = {name: int((group_ids > 0).sum()) for name, group_ids in self.group_ids.items()}
 

@@ -5,7 +5,8 @@ tokens), ``words``, ``stream`` and ``packed`` (the same for much text: fast, one
 ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
 run), ``batches`` (what each step sees, made ahead), ``schedules`` (the learning rate), ``average`` (of the weights on
 the way), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``compiling``, ``step`` (on the
-device), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short), and ``loop``, which uses them all.
+device), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short), ``loop``, which uses them all, and
+``timing`` (how long it will take).
 """
 
 from a3mini import lazy
@@ -20,4 +21,5 @@ __getattr__, __dir__, __all__ = lazy.names(
     lora=["add_lora"],
     stream=["Stream"],
     loop=["train"],
+    timing=["forecast"],
 )

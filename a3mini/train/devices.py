@@ -15,21 +15,26 @@ from a3mini.train import memory
 USABLE = 0.85  # of the memory; the rest is for the driver, for kernels' workspaces and for gaps between arrays
 ENOUGH = 2048  # tokens at a time that keep a GPU busy; with fewer, most of its time is spent on starting kernels
 LONG = 0.1  # the share of a step's memory in the default kernel's masks from which FlexAttention is worth it
-_LLAMA = {"num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True, "vocab_size": 128256}
-# The models that we offer, the largest first: hub id and shape.
-MODELS = {
-    "meta-llama/Llama-3.2-1B": LlamaConfig(
-        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, **_LLAMA
-    ),
-    "HuggingFaceTB/SmolLM2-135M": LlamaConfig(
+MEASURED = 32  # rows of a pass without gradients, at most; more fill no GPU better
+
+
+def _smollm2(hidden: int, intermediate: int, layers: int, heads: int, key_heads: int) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
         tie_word_embeddings=True,
-    ),
+    )
+
+
+# The models that we offer, the largest first: hub id and shape. Anyone may fetch them, without asking for access.
+MODELS = {
+    "HuggingFaceTB/SmolLM2-1.7B": _smollm2(2048, 8192, 24, 32, 32),
+    "HuggingFaceTB/SmolLM2-360M": _smollm2(960, 2560, 32, 15, 5),
+    "HuggingFaceTB/SmolLM2-135M": _smollm2(576, 1536, 30, 9, 3),
 }
 
 
@@ -56,6 +61,7 @@ class Plan(NamedTuple):
     activation_checkpointing: bool
     kernel: str  # of attention; for ``model.set_attn_implementation``
     estimate: memory.Estimate
+    evaluation_batch_size: int  # rows of a pass without gradients
 
     def settings(self) -> dict:
         """The part that ``train.TrainConfig`` takes."""
@@ -146,31 +152,67 @@ def plan(
     best = smallest = None
     for kind, checkpointing in ways:
         for rows in sizes:
-            found = memory.estimate(
-                config,
-                rows,
-                length,
-                query_share,
-                precision,
-                kind,
-                checkpointing=checkpointing,
-                lora_rank=lora_rank,
-                kernel=kernel,
-                device="cpu" if device.kind == "cpu" else "cuda",
-            )
+            found = _estimate(device, config, rows, length, query_share, kind, checkpointing, lora_rank)
             smallest = found
             if found.total <= USABLE * device.memory:
                 if best is None or rows > best.micro_batch_size:
-                    best = Plan(precision, kind, rows, batch_size // rows, checkpointing, kernel, found)
+                    measured = evaluation_rows(device, config, length, kind, lora_rank)
+                    best = Plan(
+                        precision, kind, rows, batch_size // rows, checkpointing, kernel, found, measured or rows
+                    )
                 break
         if best is not None and (best.accumulation == 1 or best.micro_batch_size * length >= ENOUGH):
             return best
     if best is None:
         raise ValueError(
             f"one row of {length} tokens needs {smallest}, but of the {device.memory / memory.GB:.1f} GB of "
-            f"{device.name} only {USABLE:.0%} can be used; take a smaller model, shorter rows, or a smaller lora_rank"
+            f"{device.name} only {USABLE:.0%} can be used; {_would_fit(device, config, length, query_share, ways[-1])}"
         )
     return best
+
+
+def _estimate(device, config, rows, length, query_share, kind, checkpointing, lora_rank=32) -> memory.Estimate:
+    """What a step takes on a device, in its precision and with its kernel."""
+    return memory.estimate(
+        config,
+        rows,
+        length,
+        query_share,
+        best_precision(device.kind, device.capability, device.native_bf16),
+        kind,
+        checkpointing=checkpointing,
+        lora_rank=lora_rank,
+        kernel=best_kernel(device, config, length, query_share),
+        device="cpu" if device.kind == "cpu" else "cuda",
+    )
+
+
+def _would_fit(device: Device, config: LlamaConfig, length: int, query_share: float, way: tuple[str, bool]) -> str:
+    """What fits instead, for an error: shorter rows of the same model, and another model with rows of this length."""
+
+    def fits(other: LlamaConfig, tokens: int, way: tuple[str, bool]) -> bool:
+        return _estimate(device, other, 1, tokens, query_share, *way).total <= USABLE * device.memory
+
+    shorter = next((n for n in (length >> shift for shift in range(1, 12)) if n >= 64 and fits(config, n, way)), None)
+    smaller = [name for name, other in MODELS.items() if fits(other, length, (memory.LORA, True))]
+    found = [f"rows of {shorter} tokens"] if shorter else []
+    found += [f"{smaller[0]} with LoRA"] if smaller else []
+    return f"what would fit: {', or '.join(found)}" if found else "a smaller model or a larger device is needed"
+
+
+def evaluation_rows(
+    device: Device, config: LlamaConfig, length: int, trainable: str = memory.LORA, lora_rank: int = 32
+) -> int:
+    """How many rows of ``length`` tokens a pass without gradients may have, in the middle of a training.
+
+    Weights and optimiser stay where they are; a pass holds one layer at a time, and the logits. What a step with
+    activation checkpointing takes is no less than that. A power of 2, at most ``MEASURED``; 0: not even one row fits.
+    """
+    for rows in (MEASURED >> shift for shift in range(MEASURED.bit_length())):
+        found = _estimate(device, config, rows, length, 1.0, trainable, True, lora_rank)
+        if found.total <= USABLE * device.memory:
+            return rows
+    return 0
 
 
 def offer(device: Device, length: int = 512) -> str:
@@ -182,14 +224,6 @@ def offer(device: Device, length: int = 512) -> str:
     *larger, smallest = MODELS
     rows = -(-ENOUGH // length)
     for name in larger if device.kind != "cpu" else ():
-        needed = memory.estimate(
-            MODELS[name],
-            rows,
-            length,
-            precision=best_precision(device.kind, device.capability, device.native_bf16),
-            trainable=memory.LORA,
-            device="cuda",
-        )
-        if needed.total <= USABLE * device.memory:
+        if _estimate(device, MODELS[name], rows, length, 1.0, memory.LORA, False).total <= USABLE * device.memory:
             return name
     return smallest

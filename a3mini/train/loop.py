@@ -36,8 +36,8 @@ from a3mini.train.data import Blocks, check_rows
 from a3mini.train.devices import best_precision, native_bf16
 from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
-from a3mini.train.recipes import Recipe
-from a3mini.train.resume import WHOLE, held_run, identity, open_run, restore_state, run_id, save_state
+from a3mini.train.recipes import Recipe, for_model, read_by
+from a3mini.train.resume import WHOLE, as_it_began, held_run, identity, open_run, restore_state, run_id, save_state
 from a3mini.train.schedules import schedule_for
 from a3mini.train.step import Watch, loss_and_gradient
 
@@ -91,12 +91,14 @@ def train(
             holds what no run of ours has written.
         KeyboardInterrupt: the training was interrupted; says where it is saved.
     """
-    accelerator = _accelerator(config)
-    settled = config.compile is True or accelerator.device.type == "cuda"
-    place = accelerator.process_index, accelerator.num_processes
-    batches = Batches(blocks, recipe, config, *place, settled)
-    check_rows(blocks, model.config)
     folder = Path(folder) if folder is not None else None
+    config = as_it_began(config, folder)
+    accelerator = _accelerator(config)
+    recipe = for_model(recipe, model, start)
+    few_shapes = config.compile is True or accelerator.device.type == "cuda"
+    place = accelerator.process_index, accelerator.num_processes
+    batches = Batches(blocks, recipe, config, *place, few_shapes)
+    check_rows(blocks, model.config)
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
     who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
@@ -104,7 +106,7 @@ def train(
     def changed(name: str) -> bool:
         return not config.lora_rank or name.endswith(adapter.ADDED)  # LoRA leaves the source's own weights alone
 
-    with held_run(folder), undone_on_error(model, changed), Stop() as stop:
+    with held_run(folder), undone_on_error(model, changed), read_by(recipe, model), Stop() as stop:
         if folder:
             open_run(folder, who, accelerator, command)
         was_trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -130,8 +132,6 @@ def train(
                 weight.requires_grad_(True)
         else:
             accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
-        if "known_order" in recipe.settings():
-            model.config.known_order = recipe.settings()["known_order"]  # ``decode.infill`` goes by it
         model.eval()
         return run.metrics
 

@@ -14,6 +14,10 @@ and the loss is::
 whose expectation bounds the negative log-likelihood; ``evaluate.rivals`` says what that bound is.
 """
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import flat, groups
+from a3mini import adapter, flat, groups
 from a3mini.attention import at_least_float32
+from a3mini.model import A3Config
 from a3mini.objective import labels_for
 from a3mini.pretrained import own_config
 from a3mini.rows import IGNORED_LABEL
@@ -68,16 +73,18 @@ class AnyOrder:
     Args:
         curriculum: which groups a step sees.
         known_order: how given tokens read each other: "together", all see all; or "left_to_right", each sees those on
-            its left, as in the model that A3 is adapted from (``groups.given_in_order``).
+            its left, as in the model that A3 is adapted from (``groups.given_in_order``). None: in a training, as the
+            model's config says (``for_model``); outside of one, "together".
     """
 
-    def __init__(self, curriculum: Curriculum, known_order: str = "together"):
-        if known_order not in groups.KNOWN_ORDERS:
-            raise ValueError(f"known_order must be one of {', '.join(groups.KNOWN_ORDERS)}; got {known_order!r}")
+    def __init__(self, curriculum: Curriculum, known_order: str | None = None):
+        if known_order is not None:
+            groups.check_known_order(known_order)
         self.curriculum, self.known_order = curriculum, known_order
 
     def settings(self) -> dict:
-        return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": self.known_order}
+        known_order = self.known_order or A3Config.known_order
+        return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": known_order}
 
     def group_ids(self, rows: Blocks, progress: float, examples: Tensor, seed: int) -> Tensor:
         """The groups that some examples draw, int64, (B, T), before given tokens are put in order."""
@@ -86,13 +93,43 @@ class AnyOrder:
 
     def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
         drawn = self.group_ids(rows, progress, examples, seed)
-        group_ids, known = groups.read_given(drawn, self.known_order)
+        group_ids, known = groups.read_given(drawn, self.known_order or A3Config.known_order)
         sizes = (flat.LEVELS, flat.WIDTHS) if settled else ()
         plan = flat.plan(rows.input_ids, group_ids, labels_for(rows.input_ids, group_ids, known), *sizes)
         return Batch({"plan": plan}, (plan.labels != IGNORED_LABEL).float(), int((drawn > 0).sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
         return model(**inputs).log_probs
+
+
+def for_model(recipe: Recipe, model: nn.Module, start: str | Path | None = None) -> Recipe:
+    """The recipe as it trains this model: where ``AnyOrder`` leaves ``known_order`` open, the model's config says it.
+
+    Args:
+        recipe: is left as it is.
+        model: what is trained.
+        start: an adapter to go on from, whose record goes before the config.
+    """
+    if not isinstance(recipe, AnyOrder) or recipe.known_order is not None:
+        return recipe
+    recipe, before = copy.copy(recipe), adapter.read(start)[1] if start is not None else {}
+    recipe.known_order = before.get("known_order", getattr(model.config, "known_order", A3Config.known_order))
+    return recipe
+
+
+@contextmanager
+def read_by(recipe: Recipe, model: nn.Module) -> Iterator[None]:
+    """The model's config says how the recipe reads given tokens; as it was before, if the training is cut short."""
+    config, before = model.config, vars(model.config).get("known_order")
+    if order := recipe.settings().get("known_order"):
+        config.known_order = order
+    try:
+        yield
+    except BaseException:
+        vars(config).pop("known_order", None)
+        if before is not None:
+            config.known_order = before
+        raise
 
 
 class Autoregressive:

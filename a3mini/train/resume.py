@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from a3mini import adapter, runs
+from a3mini.train.config import TrainConfig
 from a3mini.train.data import Blocks, fingerprint
+from a3mini.train.schedules import free_to_prolong
 
 RECORD, MARK = "run.json", "a3mini-run.json"  # a run's record; in what a run made, which run that was
 MADE = {"model": MARK, "adapter": adapter.RECORD}  # what a run makes: where it says of which run it is
 WRITTEN = (RECORD, "metrics.jsonl", "checkpoints", *MADE)
-# What may change between a run and its continuation, because it does not change the result.
+# What may change between a run and its continuation, because it does not change the result. (Of the precision, what is
+# asked for: a run goes on in the one that it was computed in; see ``as_it_began``.)
 FREE_TO_CHANGE = (
     "eval_every",
     "save_every",
@@ -34,6 +37,7 @@ FREE_TO_CHANGE = (
     "activation_checkpointing",
     "compile",
     "workers",
+    "precision",
 )
 WHOLE = StateDictOptions(
     full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, ignore_frozen_params=True
@@ -51,7 +55,7 @@ def identity(
         start: None, or the folder of an adapter to go on from.
         about: what else the caller knows, such as the tokenizer's fingerprint.
     """
-    left_out = {"transformers_version", "dtype", "use_cache"}
+    left_out = {"transformers_version", "dtype", "use_cache", "known_order"}  # the last one is the recipe's to say
     if getattr(model.config, "query_start", None) == "vector":  # records that are older than the choice do not say so
         left_out.add("query_start")
     found = {
@@ -75,6 +79,44 @@ def run_id(identity: dict) -> str:
     """A short name of a run, which what it makes carries."""
     training = {k: v for k, v in identity["training"].items() if k not in FREE_TO_CHANGE}
     return hashlib.sha256(json.dumps({**identity, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_it_began(config: TrainConfig, folder: Path | None) -> TrainConfig:
+    """The config with the precision that the run in a folder was computed in, where it leaves that to the device.
+
+    "auto" is fp16 on a T4 and bf16 on an L4. Both keep float32 weights, but the losses are not the same; so a run that
+    began on one goes on in its own precision on the other.
+
+    Raises:
+        ValueError: that was fp16, and there is no CUDA device; the record is damaged.
+    """
+    if folder is None or config.precision != "auto" or not (folder / RECORD).exists():
+        return config
+    before = computed_in(runs.read_json(folder / RECORD))
+    if before is None or not runs.latest_checkpoint(folder / "checkpoints"):
+        return config
+    if before == "fp16" and not torch.cuda.is_available():
+        raise ValueError(
+            f"the run in {folder} was computed in fp16, which needs a CUDA device, and here is none; go on where there "
+            "is one, or choose another folder"
+        )
+    return replace(config, precision=before)
+
+
+def computed_in(record: dict) -> str | None:
+    """The precision of a run's record, by ``TrainConfig``'s name; None: it does not say."""
+    return {"no": "fp32"}.get(record.get("precision"), record.get("precision"))
+
+
+def check_precision(record: dict, now: str, folder: Path) -> None:
+    """Raises ValueError if a run would go on in another precision, ``now``, than it was computed in; says how to."""
+    before = computed_in(record)
+    if before not in (None, now):
+        raise ValueError(
+            f"the run in {folder} was computed in {before} on {record.get('hardware', 'another machine')}, and would "
+            f"go on in {now} on {runs.hardware()}; say precision={before!r} or 'auto' (--precision), or choose another "
+            "folder"
+        )
 
 
 def check_folder(folder: Path) -> dict | None:
@@ -132,22 +174,27 @@ def open_run(folder: Path, identity: dict, accelerator: Accelerator, command: di
     """Check that the folder holds this run or none, and write its record.
 
     Raises:
-        ValueError: it holds a run of another configuration; what differs is named.
+        ValueError: it holds a run of another configuration, or one in another precision; what differs is named.
         NotOurs: as ``check_folder``.
     """
     before = check_folder(folder)
     begun = runs.latest_checkpoint(folder / "checkpoints")
     if before and (begun or any((folder / name).exists() for name in MADE)):
+        free = FREE_TO_CHANGE
+        if begun:
+            free += free_to_prolong(before, identity, runs.read_json(begun / runs.STATE, {"step": int})["step"])
         changed = [
             line
             for line in runs.differences({key: before.get(key) for key in identity}, identity)
-            if not line.startswith(tuple(f"training.{name}:" for name in FREE_TO_CHANGE))
+            if not line.startswith(tuple(f"training.{name}:" for name in free))
         ]
         if changed:
             raise ValueError(
                 f"{folder} holds a run of another configuration ({'; '.join(changed)}); go on with the old one, "
                 "or choose another folder"
             )
+        if begun:
+            check_precision(before, computed_in({"precision": accelerator.mixed_precision}), folder)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)

@@ -387,7 +387,7 @@ SETTINGS = {
         ("09_evaluate.ipynb", "0.5"),
     ],
     "guesses to choose from": [("08_adapt_on_gpu.ipynb", "1%"), ("08_adapt_on_gpu.ipynb", "10%")],
-    "what the devices have": [("08_adapt_on_gpu.ipynb", "15 GB"), ("08_adapt_on_gpu.ipynb", "22 GB")],
+    "what Google gives for nothing": [("08_adapt_on_gpu.ipynb", "15 GB")],
     "guessing among four, and among two": [("09_evaluate.ipynb", "25%"), ("09_evaluate.ipynb", "50%")],
 }
 CHOSEN = {place for places in SETTINGS.values() for place in places}

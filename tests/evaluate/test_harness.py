@@ -29,6 +29,7 @@ SHAPE = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 24, "bos_token
 LLAMA = strong_llama(**SHAPE)
 MODEL = strong_model(**SHAPE)
 WARM = strong_model(query_start="previous", **SHAPE)
+MODEL.config.known_order = WARM.config.known_order = "left_to_right"
 # the pairs differ in length, spaces stand on either side of the cut, one has no context, one does not fit (24 tokens)
 PAIRS = [
     ("The cat", " sat on the mat."),
@@ -308,6 +309,14 @@ def greedy(context: str, limit: int, known_order: str = "left_to_right") -> str:
 
 
 CONTEXTS = ["The cat", "The dog ran to the", "Why", "Nobody knows. The"]
+
+
+@pytest.mark.parametrize("known_order", groups.KNOWN_ORDERS)
+def test_the_known_order_is_the_models_own(known_order, monkeypatch):
+    monkeypatch.setattr(MODEL.config, "known_order", known_order)
+    assert A3LM(MODEL, TOKENIZER).known_order == known_order
+    assert A3LM(MODEL, TOKENIZER, known_order="together").known_order == "together"
+    assert A3LM(MODEL, TOKENIZER, stream="content").known_order == "left_to_right"
 
 
 @pytest.mark.parametrize("known_order", groups.KNOWN_ORDERS)

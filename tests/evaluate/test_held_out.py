@@ -4,7 +4,7 @@ import pytest
 import torch
 from laws import same, strong_llama, strong_model
 
-from a3mini import objective
+from a3mini import groups, objective
 from a3mini.evaluate import GROUPINGS, HeldOut, autoregressive_log_likelihood, draw, token_losses
 from a3mini.train import Blocks, Grouping
 
@@ -73,6 +73,19 @@ def test_two_models_are_compared_on_the_same_groups():
     """Two evaluations that know nothing of each other draw the same; a model equals itself exactly."""
     assert HeldOut(BLOCKS)(MODEL) == HeldOut(BLOCKS)(MODEL)
     assert HeldOut(BLOCKS)(MODEL) != HeldOut(BLOCKS, seed=1)(MODEL)
+
+
+def test_given_tokens_are_read_as_the_model_says(monkeypatch):
+    """Else a model would be measured on what its training never showed it."""
+    held_out, found = HeldOut(BLOCKS, {"a span": GROUPINGS["a span"]}), {}
+    for order in groups.KNOWN_ORDERS:
+        monkeypatch.setattr(MODEL.config, "known_order", order, raising=False)
+        found[order] = held_out(MODEL)["a span"]
+        read = groups.read_given(held_out.group_ids["a span"], order)
+        with torch.no_grad():
+            total = objective.log_likelihood(MODEL, BLOCKS.input_ids, *read).sum()
+        assert found[order] == pytest.approx(-total.item() / held_out.tokens["a span"], rel=1e-5)
+    assert abs(found["together"] - found["left_to_right"]) > 1e-4
 
 
 def test_another_score():

@@ -111,6 +111,13 @@ def test_ids_that_are_left_out_are_banned():
     assert system._banned(encode(STORIES, tokenizer)) == [0, 1, 2, *range(285, 300), 315, 316]
 
 
+@pytest.mark.parametrize("known", groups.KNOWN_ORDERS)
+def test_the_known_order_is_the_models_own(known, monkeypatch):
+    monkeypatch.setattr(MODEL.config, "known_order", known)
+    assert [Groupwise(MODEL).known, Dynamic(MODEL).known] == [known] * 2
+    assert [Groupwise(MODEL, 1, "together").known, Dynamic(MODEL, known="together").known] == ["together"] * 2
+
+
 def test_stray_spaces_change_nothing():
     messy = [Cloze(f" {a}\n", f"  {b} ", f"{c}  ") for a, b, c in STORIES]
     assert torch.equal(encode(messy, TOKENIZER).input_ids, encode(STORIES, TOKENIZER).input_ids)

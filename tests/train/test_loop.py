@@ -692,6 +692,83 @@ def test_a_model_knows_how_it_read_given_tokens(tmp_path):
     assert adapter.read(tmp_path / "adapter")[1]["known_order"] == "left_to_right"
 
 
+def test_the_recipe_reads_given_tokens_as_the_model_says():
+    """What the recipe leaves open the config decides; what it says, the model keeps; cut short, it is as before."""
+    spans, seen = Curriculum((Stage("spans", 1, (Part("span"),)),)), []
+
+    class Watched(AnyOrder):
+        def log_probs(self, model, inputs):
+            seen.append((self.known_order, base.config.known_order))
+            if fails:
+                raise ConnectionError
+            return super().log_probs(model, inputs)
+
+    fails = False
+    for told, kept, used in (
+        (None, "left_to_right", "left_to_right"),
+        (None, "together", "together"),
+        ("left_to_right", "together", "left_to_right"),
+        ("together", "left_to_right", "together"),
+    ):
+        base, recipe = small_model(known_order=kept), Watched(spans, told)
+        train(base, recipe, BLOCKS, config(steps=1), quiet=True)
+        assert set(seen) == {(used, used)} and base.config.known_order == used and recipe.known_order == told
+        seen.clear()
+    fails = True
+    for kept in KNOWN_ORDERS:
+        base, other = small_model(known_order=kept), KNOWN_ORDERS[KNOWN_ORDERS.index(kept) - 1]
+        before = dict(vars(base.config))
+        with pytest.raises(ConnectionError):
+            train(base, Watched(spans, other), BLOCKS, config(steps=1), quiet=True)
+        assert vars(base.config) == before and seen.pop() == (other, other)
+
+
+def test_a_training_goes_on_from_an_adapter_as_that_read_given_tokens(tmp_path):
+    first, base = small_model(known_order="left_to_right"), small_model()
+    train(first, RECIPE, BLOCKS, config(steps=1, lora_rank=2), tmp_path / "a", quiet=True)
+    how = {"quiet": True, "start": tmp_path / "a" / "adapter"}
+    train(base, RECIPE, BLOCKS, config(steps=1, lora_rank=2), tmp_path / "b", **how)
+    assert base.config.known_order == "left_to_right"
+    assert adapter.read(tmp_path / "b" / "adapter")[1]["known_order"] == "left_to_right"
+
+
+@pytest.mark.parametrize("asked", ["auto", "fp32", "bf16"])
+def test_a_run_goes_on_in_the_precision_it_began_in(asked, tmp_path, monkeypatch):
+    """Another device would do bf16 best; the run was computed in fp32."""
+    whole, how = weights_after(steps=6), {"steps": 6, "save_every": 2, "eval_every": 3}
+    with pytest.raises(Stop):
+        train(small_model(), RECIPE, BLOCKS, config(**how), tmp_path, StopAt(2), quiet=True)
+    monkeypatch.setattr(train_file, "best_precision", lambda *_: "bf16")
+    model, again = small_model(), config(**how, precision=asked)
+    if asked == "bf16":
+        said = "was computed in fp32 on .*, and would go on in bf16 on .*; say precision='fp32' or 'auto'"
+        with pytest.raises(ValueError, match=said) as caught:
+            train(model, RECIPE, BLOCKS, again, tmp_path, StopAt(0), quiet=True)
+        assert "\n" not in str(caught.value)
+    else:
+        train(model, RECIPE, BLOCKS, again, tmp_path, StopAt(0), quiet=True)
+        assert distance(whole, model.state_dict()) == 0
+        assert json.loads((tmp_path / "run.json").read_text())["precision"] == "no"
+
+
+def test_a_run_in_fp16_does_not_go_on_without_a_gpu(tmp_path, monkeypatch):
+    weights_after(folder=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"precision": "fp16", "hardware": "Tesla T4"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="was computed in fp16, which needs a CUDA device, and here is none; go on"):
+        weights_after(precision="auto", folder=tmp_path)
+
+
+def test_the_precision_of_a_run_is_no_part_of_its_name():
+    """So what it made stays its own when it goes on elsewhere."""
+    names = set()
+    for precision in ("auto", "fp16", "fp32"):
+        about = resume.identity(small_model(), RECIPE, BLOCKS, config(precision=precision), None, None, None)
+        names.add(resume.run_id(about))
+    assert len(names) == 1
+
+
 def test_free_settings_may_change(tmp_path):
     whole = weights_after(steps=6)
     with pytest.raises(Stop):
@@ -706,6 +783,7 @@ def test_free_settings_may_change(tmp_path):
         "activation_checkpointing": True,
         "workers": 2,
         "compile": False,
+        "precision": "auto",  # the run goes on in fp32, as it began
     }
     in_tokens = {"micro_batch_tokens"}  # with batch_tokens only: test_batches
     assert changed.keys() | in_tokens == set(resume.FREE_TO_CHANGE)
@@ -745,14 +823,14 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 
 
 def test_a_full_disk_stops_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
-    right = runs.save_file
+    right = runs._write_over
 
-    def full(contents, path):
+    def full(path, contents):
         if "4" in path.parent.name:
             raise OSError(28, "No space left on device")
-        right(contents, path)
+        right(path, contents)
 
-    monkeypatch.setattr(runs, "save_file", full)
+    monkeypatch.setattr(runs, "_write_over", full)
     with pytest.raises(OSError, match="step 4 could not be written.*the last good checkpoint is .*step-2"):
         weights_after(folder=tmp_path, steps=6, save_every=2)
     monkeypatch.undo()

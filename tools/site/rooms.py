@@ -16,7 +16,10 @@ PACKAGE = ROOT / "a3mini"
 # From the ground up: a room uses those under it and no others. Name, what it is for, and the files that stand in no
 # folder of their own; in reading order.
 ROOMS = {
-    "model": ("groups, masks, the model: read these first", "groups masks rows flat flex attention head model objective"),
+    "model": (
+        "groups, masks, the model: read these first",
+        "groups masks rows flat flex attention head model objective",
+    ),
     "kept": ("how a model is kept and loaded", "runs adapter sources unpacked pretrained"),
     "train": ("curricula, texts, recipes, the loop", ""),
     "decode": ("every way to fill and to generate", ""),

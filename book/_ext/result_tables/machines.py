@@ -14,7 +14,9 @@ _LLAMA_3 = partial(LlamaConfig, num_key_value_heads=8, head_dim=128, vocab_size=
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _SIZES = {
     "SmolLM2-135M": devices.MODELS["HuggingFaceTB/SmolLM2-135M"],
-    "Llama-3.2-1B": devices.MODELS["meta-llama/Llama-3.2-1B"],
+    "Llama-3.2-1B": _LLAMA_3(
+        **dict(zip(_SHAPE, (2048, 8192, 16, 32), strict=True)) | {"head_dim": 64}, tie_word_embeddings=True
+    ),
     "Llama-3.2-3B": _LLAMA_3(**dict(zip(_SHAPE, (3072, 8192, 28, 24), strict=True)), tie_word_embeddings=True),
     "Llama-3.1-8B": _LLAMA_3(**dict(zip(_SHAPE, (4096, 14336, 32, 32), strict=True))),
 }
