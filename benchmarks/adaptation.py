@@ -33,6 +33,7 @@ from a3mini.rows import QUERY_STARTS
 from a3mini.train import Curriculum, Grouping, Part, Stage, TrainConfig, corpus, data
 from a3mini.train.config import PRECISIONS
 from a3mini.train.lora import add_lora, additions
+from a3mini.train.recipes import Batch
 
 CHECKPOINTS = Path("checkpoints/adaptation")
 ARMS = {option: kind for kind, option in OPTION.items()}
@@ -142,15 +143,21 @@ class Taught(train.AnyOrder):
     teacher's distribution: the negative cross-entropy of the two, (B, T).
     """
 
-    def log_probs(self, model, inputs):
-        group_ids = inputs["group_ids"]
+    def batch(self, rows, progress, examples, seed, settled=False):
+        drawn = self.group_ids(rows, progress, examples, seed)
+        group_ids, _ = groups.read_given(drawn, self.known_order)
         # one token at a time, each after its left neighbour; -1 is padding, behind all else
         is_left_to_right = (group_ids[:, 1:] > group_ids[:, :-1]) | (group_ids[:, 1:] < 0)
         if not is_left_to_right.all():
+            return super().batch(rows, progress, examples, seed, settled)
+        inputs = {"input_ids": rows.input_ids, "group_ids": group_ids}
+        return Batch(inputs, (drawn > 0).float(), int((drawn > 0).sum()))
+
+    def log_probs(self, model, inputs):
+        if "plan" in inputs:
             return super().log_probs(model, inputs)
         with torch.no_grad(), model.disable_adapter():
-            asked = {"input_ids": inputs["input_ids"], "group_ids": inputs["group_ids"]}
-            teacher = model(**asked, content_logits=True, return_logits=False).content_logits[:, :-1].softmax(-1)
+            teacher = model(**inputs, content_logits=True, return_logits=False).content_logits[:, :-1].softmax(-1)
         student = model(**inputs, return_logits=True).logits[:, 1:]
         return torch.nn.functional.pad((teacher * student.log_softmax(-1)).sum(-1), (1, 0))
 
