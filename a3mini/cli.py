@@ -59,6 +59,8 @@ TRAINING_HELP = {
     "steps": "optimiser steps",
     "batch_size": "rows per step, over all processes and microbatches",
     "micro_batch_size": "rows that one process computes at a time; 0: its whole share",
+    "batch_tokens": "instead of --batch-size: tokens per step; 0: off",
+    "micro_batch_tokens": "tokens that one process computes at a time, with --batch-tokens; 0: its whole share",
     "learning_rate": "the highest, after the warm-up; then it falls as --schedule says",
     "warmup_steps": "steps until the highest learning rate; with cosine at most half of --steps counts",
     "schedule": "cosine, or wsd: warm-up, stable, decay; a wsd run can be prolonged before it decays",
@@ -68,6 +70,8 @@ TRAINING_HELP = {
     "clip_norm": "largest norm of the gradient",
     "seed": "of everything random in the training",
     "precision": f"one of {', '.join(PRECISIONS)}; auto: what the device does best",
+    "compile": "compile the model: true, false, or auto: in training, where it pays (CUDA)",
+    "workers": "processes that make steps ahead; -1: two where a GPU computes meanwhile, else none",
     "activation_checkpointing": "less memory, more time: compute activations again in the backward pass",
     "lora_rank": "train low-rank additions instead of the weights; 0: off",
     "lora_alpha": "their scale; 0: twice the rank",
@@ -273,6 +277,11 @@ def _add(group, name: str, default, what: str, **settings) -> None:
     group.add_argument(f"--{name}", default=default, help=what + shown, **settings)
 
 
+def _switch(text: str) -> bool | str:
+    """ "true" and "false" become what they say; all else is for ``TrainConfig`` to judge."""
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
 def _run_options(parser) -> None:
     _add(parser, "folder", None, "where the run goes; its model is in FOLDER/model")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
@@ -297,10 +306,14 @@ def _text_options(parser, length: int | None = 128, about_length: str = "tokens 
 
 def _training_options(parser, without: tuple[str, ...]) -> None:
     group = parser.add_argument_group("training")
-    choices = {"precision": {"choices": PRECISIONS}, "schedule": {"choices": SCHEDULES}}
+    special = {
+        "precision": {"choices": PRECISIONS},
+        "schedule": {"choices": SCHEDULES},
+        "compile": {"type": _switch, "metavar": "auto|true|false"},
+    }
     for field in fields(TrainConfig):
         if field.name not in without:
-            settings = choices.get(field.name, {})
+            settings = special.get(field.name, {})
             _add(group, field.name.replace("_", "-"), field.default, TRAINING_HELP[field.name], **settings)
     _add(group, "quiet", False, "no progress bar")
 

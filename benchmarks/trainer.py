@@ -178,7 +178,9 @@ def times(trees: dict[str, Tree], file: str, smoke: bool) -> dict:
         if "before" in trees:
             ratios = [old / new for old, new in zip(seconds["before"], seconds["after"], strict=True)]
             quartiles = statistics.quantiles(ratios, n=4)
-            row["faster"] = {key: round(value, 3) for key, value in zip(("low", "mean", "high"), quartiles, strict=True)}
+            row["faster"] = {
+                key: round(value, 3) for key, value in zip(("low", "mean", "high"), quartiles, strict=True)
+            }
         print(name, row, flush=True)
         found[name] = row
     return {"rows": found}
@@ -202,7 +204,11 @@ def main() -> None:
         for name in (options.only,) if options.only else ("counts", "times"):
             torch.set_num_threads(1 if name == "counts" else THREADS)
             began = time.perf_counter()
-            found = counts(trees, files, options.smoke) if name == "counts" else times(trees, files[lengths[0]], options.smoke)
+            found = (
+                counts(trees, files, options.smoke)
+                if name == "counts"
+                else times(trees, files[lengths[0]], options.smoke)
+            )
             made = provenance(0, time.perf_counter() - began)
             about = {key: made[key] for key in ("hardware", "threads", "date", "wall_seconds")}
             parts[name] = found | {"text": text, "length": lengths[0]} | about
