@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a3mini.train import AnyOrder, Autoregressive, Curriculum, MaskedDiffusion, TrainConfig, generator_for
+from a3mini.train import AnyOrder, Autoregressive, Curriculum, MaskedDiffusion, TrainConfig, uniform
+from a3mini.train.curriculum import CHOICES
 from a3mini.train.schedules import free_to_prolong, schedule_for
 
 WSD = {"schedule": "wsd", "warmup_steps": 3, "steps": 20, "decay_steps": 5, "learning_rate": 1e-2}
@@ -125,7 +126,7 @@ def test_a_steady_recipe_draws_the_same_whatever_the_progress():
     lengths, ends = torch.tensor([16] * 8), torch.zeros(8, 16, dtype=torch.bool)
 
     def drawn(curriculum: Curriculum, progress: float) -> torch.Tensor:
-        return curriculum.draw(progress, lengths, ends, [generator_for(0, n) for n in range(8)])
+        return curriculum.draw(progress, lengths, ends, uniform(0, torch.arange(8), 16 + CHOICES))
 
     for name in ("mixed", "stage3", "paper", "official"):
         curriculum = Curriculum.preset(name)
