@@ -47,7 +47,7 @@ def packing(packing: dict) -> str:
     about = "{megabytes:.1f} MB of text, rows of {length} tokens, rounds after the warm-up: {rounds}.".format(**packing)
     return table(
         "way: {name} | MB per second: {wall_mb_s:.1f} | MB per second of CPU: {cpu_mb_s:.1f} "
-        "| over the plain loop: {over_plain:.1f}",
+        "| the latter over the plain loop: {over_plain:.1f}",
         packing["rows"],
         f"Memory at its peak, beside what the process had, of `packed.pack` on the disk: {peaks or 'not measured'}.",
         source(packing, about),
