@@ -259,7 +259,8 @@ def wrong_name(span: str, own: set[str]) -> str | None:
             return path
     bare = re.sub(r"[\w./-]+\.(?:csv|txt|jsonl?|safetensors|ipynb|ya?ml|py|md|html|tsv)\b|\S*/\S*", " ", span)
     for option in re.findall(r"(?<!\S)--([a-z][\w-]*)", bare):
-        if f"--{option}" not in FOREIGN and not {option, option.replace("-", "_")} & options():
+        positive = option.removeprefix("no-")  # argparse makes --no-cache of --cache
+        if f"--{option}" not in FOREIGN and not {positive, positive.replace("-", "_")} & options():
             return f"--{option}"
     bare = re.sub(r"(?<!\S)--[a-z][\w-]*", " ", bare)
     for dotted in re.findall(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", bare):
