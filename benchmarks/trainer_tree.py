@@ -3,17 +3,20 @@
 It reads a line of JSON, [method, arguments], and answers with a line. So it runs with a tree from before a change too.
 """
 
+import gc
 import json
 import os
 import sys
 import time
 from collections import Counter
+from itertools import islice
 
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -25,6 +28,8 @@ from a3mini.train.data import Blocks, Order
 
 try:
     from a3mini.train.batches import Batches
+    from a3mini.train.compiling import Compiled
+    from a3mini.train.config import WORKERS
     from a3mini.train.step import Watch, loss_and_gradient
 except ModuleNotFoundError:  # the loop as it was: it drew a step when it was due
     from a3mini.train.loop import draw_batches, loss_and_gradient
@@ -32,6 +37,8 @@ except ModuleNotFoundError:  # the loop as it was: it drew a step when it was du
     Batches = Watch = None
 
 RANK = 16
+CYCLE = 3  # steps whose time is measured over and over on a GPU, so that all their shapes are compiled
+PEAK = 989e12  # bf16 operations a second that an H100's or H200's data sheet promises
 RIVALS = {"autoregression": train.Autoregressive, "masked diffusion": train.MaskedDiffusion}
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_consecutive", "unique_dim"}
 BY_MASK = {"index", "index_put", "index_put_", "_index_put_impl_"}  # they wait if an index is a mask
@@ -85,10 +92,11 @@ class Trainer:
         blocks: the training rows.
         lora: train additions of rank ``RANK``.
         fused: the optimiser that a GPU gets.
+        kernel: of attention.
         settings: of ``TrainConfig``.
     """
 
-    def __init__(self, shape: dict, recipe, blocks: Blocks, lora: bool, fused: bool, **settings):
+    def __init__(self, shape: dict, recipe, blocks: Blocks, lora: bool, fused: bool, kernel: str = "", **settings):
         torch.manual_seed(0)
         self.config = train.TrainConfig(steps=1000, **settings)
         source = LlamaForCausalLM(LlamaConfig(**shape))
@@ -96,7 +104,10 @@ class Trainer:
         if recipe == "masked diffusion":
             model = train.MaskedDiffusionModel.from_autoregressive(source)
         else:
-            model = source if recipe == "autoregression" else from_autoregressive(source)
+            model = source if recipe == "autoregression" else from_autoregressive(source, query_start="previous")
+        if kernel:
+            model.set_attn_implementation(kernel)
+        self.base = model
         model = (add_lora(model, RANK, 2 * RANK) if lora else model).train()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
@@ -124,8 +135,8 @@ class Trainer:
 def made_recipe(recipe):
     if isinstance(recipe, list):
         name, number = recipe
-        return train.AnyOrder(Curriculum((PRESETS[name][number],)))
-    return RIVALS[recipe]() if recipe in RIVALS else train.AnyOrder(Curriculum.preset(recipe))
+        return train.AnyOrder(Curriculum((PRESETS[name][number],)), "left_to_right")
+    return RIVALS[recipe]() if recipe in RIVALS else train.AnyOrder(Curriculum.preset(recipe), "left_to_right")
 
 
 def made_ahead(blocks: Blocks, recipe, config, settled: bool = False):
@@ -151,13 +162,7 @@ class Answers:
         shape = dict(hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, head_dim=4,
                      num_key_value_heads=1, vocab_size=int(blocks.input_ids.max()) + 1)  # fmt: skip
         model = A3ForCausalLM(A3Config(**shape, max_position_embeddings=blocks.input_ids.shape[1]))
-        seen = []
-
-        def look(module, arguments, keywords):
-            seen.append((keywords["content_ids"].shape, keywords["positions"].shape))
-            raise _Enough
-
-        model.model.register_forward_pre_hook(look, with_kwargs=True)
+        seen = look(model, stop=True)
         config = train.TrainConfig(steps=steps, **settings)
         for preset in presets:
             recipe, shapes, stages = made_recipe(preset), set(), {}
@@ -166,7 +171,7 @@ class Answers:
                 stage: Stage = recipe.curriculum.stage_at(number / steps)[0]
                 rows_of = stages.setdefault(stage.name, [0, 0])
                 step = made(number)
-                for batch in step.batches if Batches else step:
+                for batch in parts(step):
                     try:
                         recipe.log_probs(model, batch.inputs)
                     except _Enough:
@@ -201,6 +206,116 @@ class Answers:
         began = time.perf_counter()
         self.trainer.step()
         return time.perf_counter() - began
+
+    def profile(self, shape: dict, rows: str, recipe, lora: bool, settings: dict, kernel: str, seconds: float) -> dict:
+        """Speed, memory and kernels of a step on this device, over ``seconds`` of steps; or what went wrong, a line."""
+        try:
+            return profiled(shape, Blocks(**load_file(rows)), recipe, lora, settings, kernel, seconds)
+        except Exception as error:  # one that fails must not cost the others
+            return {"failed": f"{type(error).__name__}: {str(error)[:600]}"}
+        finally:
+            gc.collect()
+            torch.compiler.reset()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def profiled(shape: dict, blocks: Blocks, recipe, lora: bool, settings: dict, kernel: str, seconds: float) -> dict:
+    """As ``Answers.profile``.
+
+    Steps that another process makes ahead are made before, and seen in turn; the loop as it was draws each step.
+    """
+    on_gpu = torch.cuda.is_available()
+    began = time.perf_counter()
+    trainer = Trainer(shape, recipe, blocks, lora, Batches is not None and on_gpu, kernel, **settings)
+    if Batches:
+        settled = on_gpu or trainer.config.compile is True
+        batches = Batches(blocks, trainer.recipe, trainer.config, settled=settled)
+        made = list(islice(batches.loader(0, WORKERS * on_gpu, on_gpu), CYCLE))
+        compiled = Compiled(trainer.base, trainer.config.compile, trainer.accelerator.device)
+        around = compiled()
+        around.__enter__()
+    seen, real, predicted, steps = look(trainer.base), 0, 0, 0
+    clock = time.perf_counter()
+    batches.__getitem__(CYCLE) if Batches else trainer.made(CYCLE)
+    making = time.perf_counter() - clock
+
+    def step() -> None:
+        nonlocal real, predicted, steps
+        now = made[steps % CYCLE] if Batches else trainer.made(steps)
+        trainer.compute(now)
+        real += sum(needed(batch.inputs) for batch in parts(now))
+        predicted += sum(batch.count for batch in parts(now))
+        steps += 1
+
+    def wait() -> None:
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    try:
+        for _ in range(2 * CYCLE):
+            step()
+        wait()
+        warm = time.perf_counter() - began
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        seen.clear()
+        real = predicted = steps = 0
+        clock = time.perf_counter()
+        while time.perf_counter() - clock < seconds or steps < CYCLE:
+            for _ in range(CYCLE):
+                step()
+            wait()
+        spent = time.perf_counter() - clock
+        share = real / sum(both.numel() for _, both in seen)
+        found = {"seconds_per_step": round(spent / steps, 4), "tokens_per_second": round(predicted / spent),
+                 "real_rows": round(share, 4), "making_seconds": round(making, 4),
+                 "warm_up_seconds": round(warm, 1), "precision": trainer.precision}  # fmt: skip
+        body = sum(
+            w.numel() for name, w in trainer.base.named_parameters() if ".layers." in name and "lora" not in name
+        )
+        vocabulary = shape["vocab_size"] * shape["hidden_size"]
+        operations = (4 if lora else 6) * (body * real + vocabulary * predicted)  # a weight that stays has no gradient
+        found["share_of_peak"] = round(operations / spent / PEAK, 4)
+        if Batches:
+            found["compiled"] = compiled.on
+        if on_gpu:
+            found["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as watched:
+            step()
+            wait()
+    finally:
+        if Batches:
+            around.__exit__(None, None, None)
+    events = watched.events()
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    found["kernels"] = len(kernels)
+    found["busy_seconds"] = round(sum(event.self_device_time_total for event in kernels) / 1e6, 4)
+    found["waits"] = sum(event.name == "cudaStreamSynchronize" for event in events)
+    found["value_reads"] = sum(event.name == "aten::_local_scalar_dense" for event in events)
+    longest = Counter()
+    for event in kernels:
+        longest[event.name[:90]] += event.self_device_time_total / 1e3
+    found["longest_kernels_ms"] = {name: round(ms, 2) for name, ms in longest.most_common(12)}
+    return found
+
+
+def look(model: A3ForCausalLM, stop: bool = False) -> list:
+    """A list into which the model writes the shapes of the content rows and of all rows that enter its layers."""
+    seen = []
+
+    def note(module, arguments, keywords):
+        seen.append((keywords["content_ids"].shape, keywords["positions"].shape))
+        if stop:
+            raise _Enough
+
+    model.model.register_forward_pre_hook(note, with_kwargs=True)
+    return seen
+
+
+def parts(step) -> list:
+    """The microbatches of a step."""
+    return step.batches if Batches else step
 
 
 def needed(inputs: dict) -> int:

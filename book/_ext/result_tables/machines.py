@@ -34,6 +34,55 @@ def two_stream(two_stream: dict) -> str:
     )
 
 
+def trainer(trainer: dict) -> str:
+    """Rows and shapes, waits, and times of a training step, before and after the trainer was changed."""
+    tables = []
+    if "counts" in trainer:
+        tables += _counts(**trainer["counts"])
+    if "times" in trainer:
+        tables.append(_times(**trainer["times"]))
+    return "\n\n".join([*tables, f"Before: commit {trainer['before']}. {source(trainer)}"])
+
+
+def _counts(rows: list[dict], waits: dict, steps: int, text: str, date: str, **_) -> list[str]:
+    kinds, lines = ("before", "now", "settled"), []
+    for one in rows:
+        one = one | {"now": one["after"]}
+        size = f"{one['batch_size']} rows" if "batch_size" in one else f"{one['batch_tokens']:,} tokens"
+        line = {"step": f"{size}, T = {one['length']}"}
+        for kind in (kind for kind in kinds if kind in one):
+            line[kind] = "{:.0f} ({:.0f})".format(*(100 * one[kind][which] for which in ("real", "worst")))
+        line["shapes"] = " / ".join(str(one[kind]["shapes"]) if kind in one else "" for kind in kinds)
+        lines.append(line)
+    columns = "a step: {step} | " + across("rows that are needed, %, $: {$}", kinds) + " | shapes of a run: {shapes}"
+    about = (
+        "Of the rows of hidden states that go through the layers, those that a predicted token needs; in brackets: in "
+        f"the worst stage of all presets. *Settled*: sizes are rounded up, as on a GPU. Shapes: before / now / "
+        f"settled, of {steps} steps, the mean of all presets. Text: {text}. Counted on {date}."
+    )
+    lacking = {kind: {when: sum(found.values()) for when, found in one.items()} for kind, one in waits.items()}
+    waiting = table("a step of: {name} | waits for a value, before: {before} | now: {after}", lacking)
+    return [table(columns, lines, about), waiting]
+
+
+def _times(rows: dict, length: int, text: str, hardware: str, threads: int, date: str, **_) -> str:
+    lines = {}
+    for name, one in rows.items():
+        line = lines[f"{name}, {one['rows']} × {length}"] = {"faster": one.get("faster")}
+        for when in (when for when in ("before", "after") if when in one):
+            line |= {when: 1e3 * one[when]["seconds"], f"{when} gb": one[when]["added"] / GB}
+    columns = (
+        "step: {name} | before, ms: {before:.0f} | now, ms: {after:.0f} | times as fast: {faster:.2f} "
+        "| memory, before, GB: {before gb:.3f} | now, GB: {after gb:.3f}"
+    )
+    precision = ", ".join(sorted({one["after"]["precision"] for one in rows.values()}))
+    about = (
+        "Medians of steps that take turns; the ratio's with its quartiles. Memory: by how much a step raises it. "
+        f"{hardware}, {threads} threads, {precision}, {date}. Text: {text}."
+    )
+    return table(columns, lines, about)
+
+
 def query_init(query_init: dict) -> str:
     rows = {f"{w}, {when}": row[when] for when in ("untouched", "adapted") for w, row in query_init["rows"].items()}
     about = (

@@ -121,13 +121,12 @@ def gpu_step(gpu_step: dict) -> str:
     rows = {name: {"kernels": None, "waits": None, "busy": None} | row for name, row in rows.items()}
     for row in rows.values():
         row["share"] = row["share_of_peak"] * 100
+        row["real"] = row["real_rows"] * 100 if "real_rows" in row else None
         if "busy_seconds" in row:
             row["busy"] = row["busy_seconds"] / row["seconds_per_step"] * 100
     columns = (
         "step: {name} | tokens a second: {tokens_per_second:,} | share of the peak, %: {share:.1f} "
-        "| ms a step: {ms:.0f} | kernels: {kernels:,} | waits for the host: {waits} | GPU busy, %: {busy:.0f} "
-        "| peak memory, GB: {peak_gb:.0f}"
+        "| rows that are needed, %: {real:.0f} | kernels: {kernels:,} "
+        "| waits for the host: {waits} | GPU busy, %: {busy:.0f} | peak memory, GB: {peak_gb:.0f}"
     )
-    for row in rows.values():
-        row["ms"] = row["seconds_per_step"] * 1000
     return table(columns, rows, source(gpu_step))
