@@ -12,7 +12,7 @@ the rows are put into a rectangle, a text in each row, and the result back into 
 FlexAttention leaves out the blocks between two texts. So texts never see each other.
 
 A plan is made from values, on the CPU, by whoever has time (``train.batches``: another process, ahead). What the device
-then computes depends on shapes alone, and these are few: ``levels`` rounds them up. So nothing there waits for a value,
+then computes depends on shapes alone, and these are few: ``unit`` rounds them up. So nothing there waits for a value,
 and all of it can be compiled.
 
 Letters: B texts of T positions; C content and Q query rows of the line; c and q of a text, in the rectangle.
@@ -27,8 +27,8 @@ from torch import Tensor
 from a3mini import rows
 from a3mini.rows import FROM_VECTOR, IGNORED_LABEL, NOBODY
 
-LEVELS = 16  # into how many steps the sizes of a training step are rounded up
-WIDTHS = 4  # the same for the width of the rectangle
+LEVELS = 16  # a good unit is the number of tokens at hand, divided by this
+WIDTHS = 4  # into how many steps the widths of the rectangle are rounded up
 
 
 class FlatPlan(NamedTuple):
@@ -58,7 +58,7 @@ class FlatPlan(NamedTuple):
         return texts, content, both - content, self.content_ids.shape[1], len(self.labels)
 
 
-def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, levels: int = 0, widths: int = 0) -> FlatPlan:
+def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) -> FlatPlan:
     """Plan a pass that predicts ``labels``.
 
     Rows that nothing needs do not exist, as in ``rows.Plan``: query rows where there is no label, content rows that no
@@ -67,8 +67,8 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, levels: int = 0, 
     Args:
         input_ids, group_ids: int64, (B, T); see ``A3ForCausalLM.forward``. They must have been checked.
         labels: int64, (B, T); what counts is where a group is predicted and the label is not ``IGNORED_LABEL``.
-        levels: round C and Q up to a multiple of B T / ``levels``; 0: one row to fill up, no more.
-        widths: round c and q up to a multiple of T / ``widths``; 0: as wide as the longest text.
+        unit: round C and Q up to a multiple of it, c and q to one of T / ``WIDTHS``, and B by an eighth at most; 0: as
+            they are, with one row to fill up.
 
     Returns:
         tensors on the device of ``group_ids``.
@@ -76,10 +76,12 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, levels: int = 0, 
     batch, length = group_ids.shape
     counted = (group_ids > 0) & (labels != IGNORED_LABEL)
     last = group_ids.masked_fill(~counted, 0).amax(-1, keepdim=True)
-    content = _Stream.of((group_ids >= 0) & (group_ids < last), group_ids, levels, widths)
-    query = _Stream.of(counted, group_ids, levels, widths)
-    spare = bool(levels) or min(content.spare, query.spare) == 0  # a text more, so that the rectangle has room to fill
-    texts = batch + spare
+    content = _Stream.of((group_ids >= 0) & (group_ids < last), group_ids, unit)
+    query = _Stream.of(counted, group_ids, unit)
+    if unit:  # a text more, at least: the rectangle needs a place that no row takes
+        texts = _up(batch + 1, 2 ** max(0, batch.bit_length() - 4))
+    else:
+        texts = batch + (min(content.spare, query.spare) == 0)
 
     columns = content.rectangle(group_ids, NOBODY, texts)
     limits = torch.cat((content.rectangle(group_ids, NOBODY, texts), query.rectangle(group_ids - 1, NOBODY, texts)), 1)
@@ -112,13 +114,13 @@ class _Stream(NamedTuple):
     width: int  # of the rectangle
 
     @classmethod
-    def of(cls, keep: Tensor, group_ids: Tensor, levels: int, widths: int) -> "_Stream":
-        batch, length = keep.shape
+    def of(cls, keep: Tensor, group_ids: Tensor, unit: int) -> "_Stream":
+        length = keep.shape[1]
         count = keep.sum(-1)
         order = group_ids.masked_fill(~keep, NOBODY).argsort(dim=-1, stable=True)  # (B, T), what is kept comes first
         text, column = (torch.arange(length, device=keep.device) < count[:, None]).nonzero(as_tuple=True)
-        size = _up(len(text) + 1, levels and max(1, batch * length // levels))
-        width = _up(max(1, int(count.max())), widths and -(-length // widths))
+        size = _up(len(text) + 1, unit or 1)
+        width = _up(max(1, int(count.max())), -(-length // WIDTHS) if unit else 1)
         return cls(text, order[text, column], column, count, length, size, width)
 
     @property
@@ -163,4 +165,4 @@ class _Stream(NamedTuple):
 
 
 def _up(number: int, step: int) -> int:
-    return -(-number // step) * step if step else number
+    return -(-number // step) * step

@@ -298,8 +298,8 @@ class A3ForCausalLM(A3PreTrainedModel):
         if return_logits is None:
             return_logits = labels is None
         if not (return_logits or content_logits or output_attentions):
-            sizes = (flat.LEVELS, flat.WIDTHS) if self.few_shapes else ()
-            plan = flat.plan(input_ids, group_ids, labels, *sizes)
+            unit = -(-group_ids.numel() // flat.LEVELS) if self.few_shapes else 0
+            plan = flat.plan(input_ids, group_ids, labels, unit)
             out = self.score(plan, kernel)
             nothing = out.log_probs.new_zeros(group_ids.numel() + 1)  # one place more, for rows that only fill up
             out.log_probs = nothing.index_put((plan.places,), out.log_probs)[:-1].view_as(group_ids)

@@ -143,13 +143,13 @@ class Taught(train.AnyOrder):
     teacher's distribution: the negative cross-entropy of the two, (B, T).
     """
 
-    def batch(self, rows, progress, examples, seed, settled=False):
+    def batch(self, rows, progress, examples, seed, unit=0):
         drawn = self.group_ids(rows, progress, examples, seed)
         group_ids, _ = groups.read_given(drawn, self.known_order)
         # one token at a time, each after its left neighbour; -1 is padding, behind all else
         is_left_to_right = (group_ids[:, 1:] > group_ids[:, :-1]) | (group_ids[:, 1:] < 0)
         if not is_left_to_right.all():
-            return super().batch(rows, progress, examples, seed, settled)
+            return super().batch(rows, progress, examples, seed, unit)
         inputs = {"input_ids": rows.input_ids, "group_ids": group_ids}
         return Batch(inputs, (drawn > 0).float(), int((drawn > 0).sum()))
 

@@ -32,7 +32,7 @@ GROUPS = torch.stack(
 )
 IDS = torch.randint(11, GROUPS.shape, generator=torch.Generator().manual_seed(1))
 LABELS = objective.labels_for(IDS, GROUPS)
-SIZES = {"exact": (0, 0), "rounded": (flat.LEVELS, flat.WIDTHS), "coarse": (2, 1)}
+SIZES = {"exact": 0, "rounded": 4, "coarse": 50}
 sizes = pytest.mark.parametrize("how", SIZES)
 
 
@@ -43,7 +43,7 @@ def dense(model) -> torch.Tensor:
 
 
 def by_line(model, how: str, labels=LABELS) -> torch.Tensor:
-    plan = flat.plan(IDS, GROUPS, labels, *SIZES[how])
+    plan = flat.plan(IDS, GROUPS, labels, SIZES[how])
     found = model(plan=plan).log_probs
     return found.new_zeros(IDS.numel() + 1).index_put((plan.places,), found)[:-1].view_as(IDS)
 
@@ -90,7 +90,7 @@ def test_by_blocks(start):
 
 @sizes
 def test_every_real_row_stands_in_the_line_once(how):
-    plan = flat.plan(IDS, GROUPS, LABELS, *SIZES[how])
+    plan = flat.plan(IDS, GROUPS, LABELS, SIZES[how])
     texts, content, queries, line, asked = plan.shape
     assert (plan.computed, plan.rows.shape) == (line + asked, (texts, content + queries))
     expected_content = [
@@ -138,7 +138,7 @@ def test_any_groups(group_rows, how, start):
     ids = torch.randint(11, group_ids.shape, generator=torch.Generator().manual_seed(0))
     model = MODELS[start]
     with torch.no_grad():
-        plan = flat.plan(ids, group_ids, ids, *SIZES[how])
+        plan = flat.plan(ids, group_ids, ids, SIZES[how])
         found = model(plan=plan).log_probs
         found = found.new_zeros(ids.numel() + 1).index_put((plan.places,), found)[:-1].view_as(ids)
         right = model(ids, group_ids).logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
@@ -148,7 +148,7 @@ def test_any_groups(group_rows, how, start):
 def test_what_fills_up_plays_no_part():
     """Whatever stands in the rows that only fill up: the same log-probabilities, bit for bit, and no gradient there."""
     model = MODELS["previous"]
-    plan = flat.plan(IDS, GROUPS, LABELS, 2, 1)
+    plan = flat.plan(IDS, GROUPS, LABELS, 50)
     real = int((plan.columns < NOBODY).sum())
     other = plan.content_ids.clone()
     other[0, real:] = 7
@@ -168,7 +168,7 @@ def test_texts_do_not_see_each_other():
     changed[3] = (changed[3] + 1) % 11
     with torch.no_grad():
         first = by_line(MODELS["previous"], "rounded")
-        plan = flat.plan(changed, GROUPS, objective.labels_for(changed, GROUPS), *SIZES["rounded"])
+        plan = flat.plan(changed, GROUPS, objective.labels_for(changed, GROUPS), SIZES["rounded"])
         found = MODELS["previous"](plan=plan).log_probs
         second = found.new_zeros(IDS.numel() + 1).index_put((plan.places,), found)[:-1].view_as(IDS)
     others = torch.arange(len(IDS)) != 3
@@ -183,7 +183,7 @@ def test_sizes_are_few_and_rows_are_real():
         lengths = torch.randint(40, 97, (32, 1), generator=generator)
         place = torch.arange(96).expand(32, -1)
         group_ids = groups.infill(place > 0, 1).masked_fill(place >= lengths, groups.PADDING)
-        plan = flat.plan(group_ids.clamp(min=0), group_ids, group_ids.clamp(min=0), flat.LEVELS, flat.WIDTHS)
+        plan = flat.plan(group_ids.clamp(min=0), group_ids, group_ids.clamp(min=0), 32 * 96 // flat.LEVELS)
         shapes.add(plan.shape)
         shares.append(int(plan.real) / plan.computed)
         exact = flat.plan(group_ids.clamp(min=0), group_ids, group_ids.clamp(min=0))
@@ -198,7 +198,7 @@ def test_computing_a_plan_needs_no_values(start, kernel):
     """Tensors that have shapes and no values: what asks for a value is an error. Neither does the backward pass."""
     model = copy.deepcopy(MODELS[start])
     model.set_attn_implementation(kernel)
-    plan = flat.plan(IDS, GROUPS, LABELS, *SIZES["rounded"])
+    plan = flat.plan(IDS, GROUPS, LABELS, SIZES["rounded"])
     assert plan.empty is not None  # a text that has nothing to see is among them
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = torch.utils._pytree.tree_map_only(torch.Tensor, mode.from_tensor, plan)
@@ -234,7 +234,8 @@ def test_a_mistake_in_the_plan_is_caught(mutant, monkeypatch):
     with pytest.raises((AssertionError, RuntimeError, IndexError)):
         for how in SIZES:
             test_every_real_row_stands_in_the_line_once(how)
-            test_a_line_equals_a_rectangle_forward_and_backward("previous", how, "sdpa")
+            for kernel in ("sdpa", "eager"):  # PyTorch's fused kernel on a CPU forgives rows that see nothing
+                test_a_line_equals_a_rectangle_forward_and_backward("previous", how, kernel)
 
 
 def test_a_gradient_that_is_put_back_wrong_is_caught(monkeypatch):

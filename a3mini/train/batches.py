@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from a3mini import flat
 from a3mini.train.config import TrainConfig
 from a3mini.train.data import Blocks, Order
 from a3mini.train.recipes import Batch, Recipe
@@ -108,7 +109,7 @@ class Batches(Dataset):
         recipe: what it makes of them.
         config: the settings.
         process, processes: whose part is wanted.
-        settled: see ``Recipe.batch``.
+        few_shapes: round shapes up, so that there are few; see ``Recipe.batch``.
     """
 
     def __init__(
@@ -118,13 +119,15 @@ class Batches(Dataset):
         config: TrainConfig,
         process: int = 0,
         processes: int = 1,
-        settled: bool = False,
+        few_shapes: bool = False,
     ):
-        self.blocks, self.recipe, self.config, self.settled = blocks, recipe, config, settled
+        self.blocks, self.recipe, self.config = blocks, recipe, config
         self.order = Order(len(blocks.input_ids), config.seed)
         # an order of its own: which examples a step takes is looked up far ahead of its rows
         own_order = Order(len(blocks.input_ids), config.seed)
         self.examples = Examples(blocks.lengths, own_order, config, process, processes)
+        tokens = config.batch_tokens or config.batch_size * blocks.input_ids.shape[1]
+        self.unit = -(-tokens // (self.examples.parts * flat.LEVELS)) if few_shapes else 0
 
     def __len__(self) -> int:
         return self.config.steps
@@ -135,8 +138,8 @@ class Batches(Dataset):
         batches = []
         for part in self.examples.divided(rows):
             own = self.blocks.rows(rows[part])
-            own = own if self.settled else own.trimmed()
-            batches.append(self.recipe.batch(own, progress, examples[part], self.config.seed, self.settled))
+            own = own if self.unit else own.trimmed()
+            batches.append(self.recipe.batch(own, progress, examples[part], self.config.seed, self.unit))
         return Step(int(self.blocks.lengths[rows].sum()), batches)
 
     def loader(self, first: int, workers: int, pinned: bool) -> DataLoader:

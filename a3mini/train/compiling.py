@@ -73,9 +73,9 @@ class Compiled:
         if not self.on or not isinstance(error, _errors()):
             return False
         self.off()
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(getattr(error, "inner_exception", error)).strip().splitlines() or [""]
         warnings.warn(
-            f"the model cannot be compiled here ({type(error).__name__}: {reason[:200]}); the training goes on "
+            f"the model cannot be compiled here ({type(error).__name__}: {reason[0][:200]}); the training goes on "
             "without, more slowly. compile=False (--compile false) leaves the attempt out",
             stacklevel=2,
         )

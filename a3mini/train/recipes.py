@@ -53,14 +53,14 @@ class Recipe(Protocol):
     def settings(self) -> dict:
         """What defines the recipe, for the run's record."""
 
-    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
         """Inputs for some rows.
 
         Args:
             rows: B of them.
             progress: in [0, 1), how much of the training is over.
             examples: int64, (B,), their numbers; what is random depends on them and on ``seed`` alone.
-            settled: round shapes up, so that a training has few of them.
+            unit: round shapes up so that a training has few of them, rows to a multiple of this; 0: as they are.
         """
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
@@ -91,11 +91,10 @@ class AnyOrder:
         numbers = uniform(seed, torch.as_tensor(examples), rows.input_ids.shape[1] + CHOICES)
         return self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, numbers)
 
-    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
         drawn = self.group_ids(rows, progress, examples, seed)
         group_ids, known = groups.read_given(drawn, self.known_order or A3Config.known_order)
-        sizes = (flat.LEVELS, flat.WIDTHS) if settled else ()
-        plan = flat.plan(rows.input_ids, group_ids, labels_for(rows.input_ids, group_ids, known), *sizes)
+        plan = flat.plan(rows.input_ids, group_ids, labels_for(rows.input_ids, group_ids, known), unit)
         return Batch({"plan": plan}, (plan.labels != IGNORED_LABEL).float(), int((drawn > 0).sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
@@ -138,14 +137,17 @@ class Autoregressive:
     def settings(self) -> dict:
         return {"recipe": "autoregressive"}
 
-    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
         predicted = _real(rows)
         predicted[:, 0] = False
         return Batch({"input_ids": rows.input_ids}, predicted.float(), int(predicted.sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
-        # padding stands on the right, where no real token sees it
-        return shifted_log_probs(model(input_ids=inputs["input_ids"], use_cache=False).logits, inputs["input_ids"])
+        ids = inputs["input_ids"]  # padding stands on the right, where no real token sees it
+        # where it gets no mask, transformers looks into the positions for texts that were packed, and the GPU waits
+        causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        visible = causal.expand(len(ids), 1, -1, -1)
+        return shifted_log_probs(model(input_ids=ids, attention_mask=visible, use_cache=False).logits, ids)
 
 
 class MaskedDiffusionModel(LlamaForCausalLM):
@@ -204,7 +206,7 @@ class MaskedDiffusion:
     def settings(self) -> dict:
         return {"recipe": "masked diffusion", "anneal": self.anneal}
 
-    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, settled: bool = False) -> Batch:
+    def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
         real, examples = _real(rows), torch.as_tensor(examples)
         batch, length = real.shape
         start = uniform(seed, torch.tensor([-2]), 1)
