@@ -56,8 +56,8 @@ CASES = {  # shape, recipe, LoRA, rows of a step, rounds
     "compact, A3, `mixed`": ("compact", "mixed", False, 16, 15),
     "compact, autoregression": ("compact", "autoregression", False, 16, 15),
     "compact, masked diffusion": ("compact", "masked diffusion", False, 16, 15),
-    "SmolLM2-135M, A3, `mixed`, LoRA of rank 16": ("SmolLM2-135M", "mixed", True, 8, 5),
-    "SmolLM2-135M, A3, `mixed`, all weights": ("SmolLM2-135M", "mixed", False, 8, 5),
+    "SmolLM2-135M, A3, `mixed`, LoRA of rank 16": ("SmolLM2-135M", "mixed", True, 8, 4),
+    "SmolLM2-135M, A3, `mixed`, all weights": ("SmolLM2-135M", "mixed", False, 8, 4),
 }
 
 
