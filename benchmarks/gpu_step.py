@@ -5,7 +5,7 @@
 
 Rows are those of the packaged texts, the curriculum is "mixed", and weights are random: a step takes as long as with
 real ones. Before is the commit ``trainer.BEFORE``, where the history is there. A step is what ``train.loop`` does:
-loss, gradient, clipping, the optimiser. Its groups were drawn inside it before, and another process makes them ahead now,
+loss, gradient, clipping, the optimiser. Before, its groups were drawn inside it; now another process makes them ahead,
 which takes ``making_seconds``. Tokens are those predicted. The share of the peak counts what a predicted token needs:
 6 operations a weight and needed row of either stream, 4 where the weight is not trained.
 """

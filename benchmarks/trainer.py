@@ -10,7 +10,7 @@ shallow clone) there is only the after. Each has a process of its own (``trainer
 steps take turns.
 
 Counts: how many of the rows of hidden states that go through the layers a predicted token needs; how many shapes a run
-of STEPS steps has; and how often a step must wait for a value between the batch's arrival and the new weights, counted
+of some steps has; and how often a step must wait for a value between the batch's arrival and the new weights, counted
 on a CPU with the optimiser that a GPU gets. Times: seconds of a step on a CPU, with the drawing of its groups, and by
 how many bytes a step raises memory. Weights are random. FILE is the beginning of TinyStories; without it the rows are
 those of the packaged texts.
@@ -56,8 +56,8 @@ CASES = {  # shape, recipe, LoRA, rows of a step, rounds
     "compact, A3, `mixed`": ("compact", "mixed", False, 16, 15),
     "compact, autoregression": ("compact", "autoregression", False, 16, 15),
     "compact, masked diffusion": ("compact", "masked diffusion", False, 16, 15),
-    "SmolLM2-135M, A3, `mixed`, LoRA of rank 16": ("SmolLM2-135M", "mixed", True, 8, 5),
-    "SmolLM2-135M, A3, `mixed`, all weights": ("SmolLM2-135M", "mixed", False, 8, 5),
+    "SmolLM2-135M, A3, `mixed`, LoRA of rank 16": ("SmolLM2-135M", "mixed", True, 8, 4),
+    "SmolLM2-135M, A3, `mixed`, all weights": ("SmolLM2-135M", "mixed", False, 8, 4),
 }
 
 
@@ -141,7 +141,7 @@ def summary(found: dict) -> dict:
             "worst_stage": worst, "shapes": round(statistics.mean(shapes)), "most_shapes": max(shapes)}  # fmt: skip
 
 
-def counts(trees: dict[str, Tree], files: dict[int, str], smoke: bool) -> dict:
+def counts(trees: dict[str, Tree], files: dict[int, str], steps: int, smoke: bool) -> dict:
     """Rows and shapes by length and size of a batch; waits by recipe."""
     presets, rows = list(PRESETS)[-2:] if smoke else list(PRESETS), []
     sizes = [{"batch_size": batch} for batch in BATCHES[: 1 if smoke else None]] + [{"batch_tokens": BATCH_TOKENS}]
@@ -149,16 +149,16 @@ def counts(trees: dict[str, Tree], files: dict[int, str], smoke: bool) -> dict:
         for size in sizes:
             row = {"length": length, **size}
             those = trees if "batch_size" in size else {"after": trees["after"]}  # before, batches had rows
-            settings = presets, size, False, 6 if smoke else STEPS
+            settings = presets, size, False, steps
             row |= {name: summary(one) for name, one in asked(those, "count", file, *settings).items()}
-            settings = presets, size, True, 6 if smoke else STEPS
+            settings = presets, size, True, steps
             row["settled"] = summary(trees["after"].ask("count", file, *settings))
             print(row, flush=True)
             rows.append(row)
     shape, file = TINY if smoke else COMPACT, files[min(files)]
     waits = {kind: asked(trees, "waits", shape, file, recipe, {"batch_size": 4}) for kind, recipe in KINDS.items()}
     print(waits, flush=True)
-    return {"steps": STEPS, "rows": rows, "waits": waits}
+    return {"steps": steps, "rows": rows, "waits": waits}
 
 
 def times(trees: dict[str, Tree], file: str, smoke: bool) -> dict:
@@ -192,9 +192,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tinystories", type=Path, metavar="FILE", help="the beginning of TinyStories, as text")
     parser.add_argument("--only", choices=("counts", "times"), help="one part; what is stored of the other stays")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of the rows; times: of the first")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a run that is counted")
     parser.add_argument("--smoke", action="store_true", help="tiny, some seconds; writes nothing")
     options = parser.parse_args()
-    lengths = LENGTHS[:1] if options.smoke or options.only == "times" else LENGTHS
+    lengths = options.lengths[:1] if options.smoke or options.only == "times" else options.lengths
     text = "TinyStories" if options.tinystories else "bible-bbe and andersen"
     stories = tinystories(options.tinystories) if options.tinystories else corpus.documents("bible-bbe", "andersen")
     stories = stories[: 100 if options.smoke else SEEN]
@@ -206,11 +208,10 @@ def main() -> None:
         for name in (options.only,) if options.only else ("counts", "times"):
             torch.set_num_threads(1 if name == "counts" else THREADS)
             began = time.perf_counter()
-            found = (
-                counts(trees, files, options.smoke)
-                if name == "counts"
-                else times(trees, files[lengths[0]], options.smoke)
-            )
+            if name == "counts":
+                found = counts(trees, files, 6 if options.smoke else options.steps, options.smoke)
+            else:
+                found = times(trees, files[lengths[0]], options.smoke)
             made = provenance(0, time.perf_counter() - began)
             about = {key: made[key] for key in ("hardware", "threads", "date", "wall_seconds")}
             parts[name] = found | {"text": text, "length": lengths[0]} | about

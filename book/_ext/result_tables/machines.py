@@ -77,7 +77,8 @@ def _times(rows: dict, length: int, text: str, hardware: str, threads: int, date
     )
     precision = ", ".join(sorted({one["after"]["precision"] for one in rows.values()}))
     about = (
-        "Medians of steps that take turns; the ratio's with its quartiles. Memory: by how much a step raises it. "
+        "Medians of steps that take turns; the ratio's with its quartiles. Memory: by how much the largest of three "
+        "steps raises it. "
         f"{hardware}, {threads} threads, {precision}, {date}. Text: {text}."
     )
     return table(columns, lines, about)

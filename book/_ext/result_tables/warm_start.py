@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from a3mini.notebook import plots
 
-from .common import across, source, table
+from .common import across, measured, source, table
 
 _TEXTS = {
     "tinystories_next4m_truecased": "TinyStories",
@@ -121,12 +121,14 @@ def gpu_step(gpu_step: dict) -> str:
     rows = {name: {"kernels": None, "waits": None, "busy": None} | row for name, row in rows.items()}
     for row in rows.values():
         row["share"] = row["share_of_peak"] * 100
-        row["real"] = row["real_rows"] * 100 if "real_rows" in row else None
+        if "real_rows" in row:
+            row["real"] = row["real_rows"] * 100
         if "busy_seconds" in row:
             row["busy"] = row["busy_seconds"] / row["seconds_per_step"] * 100
+    needed = "rows that are needed, %: {real:.0f} | " if measured(["real"], rows.values()) else ""
     columns = (
-        "step: {name} | tokens a second: {tokens_per_second:,} | share of the peak, %: {share:.1f} "
-        "| rows that are needed, %: {real:.0f} | kernels: {kernels:,} "
-        "| waits for the host: {waits} | GPU busy, %: {busy:.0f} | peak memory, GB: {peak_gb:.0f}"
+        "step: {name} | tokens a second: {tokens_per_second:,} | share of the peak, %: {share:.1f} | "
+        f"{needed}kernels: {{kernels:,}} | waits for the host: {{waits}} | GPU busy, %: {{busy:.0f}} "
+        "| peak memory, GB: {peak_gb:.0f}"
     )
     return table(columns, rows, source(gpu_step))
