@@ -139,10 +139,10 @@ def made_recipe(recipe):
     return RIVALS[recipe]() if recipe in RIVALS else train.AnyOrder(Curriculum.preset(recipe), "left_to_right")
 
 
-def made_ahead(blocks: Blocks, recipe, config, settled: bool = False):
+def made_ahead(blocks: Blocks, recipe, config, few_shapes: bool = False):
     """A function from the number of a step to what ``loss_and_gradient`` gets."""
     if Batches:
-        return Batches(blocks, recipe, config, settled=settled).__getitem__
+        return Batches(blocks, recipe, config, few_shapes=few_shapes).__getitem__
     order = Order(len(blocks.input_ids), config.seed)
     return lambda number: draw_batches(blocks, order, recipe, number, config, [slice(0, config.batch_size)])[1]
 
@@ -230,7 +230,7 @@ def profiled(shape: dict, blocks: Blocks, recipe, lora: bool, settings: dict, ke
     trainer = Trainer(shape, recipe, blocks, lora, Batches is not None and on_gpu, kernel, **settings)
     if Batches:
         settled = on_gpu or trainer.config.compile is True
-        batches = Batches(blocks, trainer.recipe, trainer.config, settled=settled)
+        batches = Batches(blocks, trainer.recipe, trainer.config, few_shapes=settled)
         made = list(islice(batches.loader(0, WORKERS * on_gpu, on_gpu), CYCLE))
         compiled = Compiled(trainer.base, trainer.config.compile, trainer.accelerator.device)
         around = compiled()

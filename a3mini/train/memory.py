@@ -6,7 +6,7 @@ Four things live in memory at the worst moment of a step, which is the beginning
     gradients       4 bytes a trained weight (they are there while the next microbatch is computed)
     optimiser       8 bytes a trained weight: AdamW's two moments
     activations     what each layer keeps for its backward pass, for both streams
-    logits          three arrays of predicted tokens x vocabulary in float32: log-probabilities and two gradients
+    logits          three arrays in float32, log-probabilities and two gradients, of at most ``head.LARGEST`` bytes each
 
 The first three depend on the model, the last two on the batch. ``estimate`` counts them, ``added`` measures. What the
 estimate leaves out: memory of CUDA itself (about half a GB), fragments between arrays, and the workspace of kernels
@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import LlamaConfig
+
+from a3mini.head import rows_at_a_time
 
 PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a number in a matrix product
 OPTIMISERS = {"adamw": 8, "sgd": 0}  # bytes of state a trained weight
@@ -135,7 +137,8 @@ def estimate(
         for asking in (length + queries, queries)  # in the last layer no content row asks
     )
     state = FLOAT32 * rows * (length + queries) * config.hidden_size  # what goes from layer to layer
-    head = rows * queries * config.vocab_size * FLOAT32
+    asked = min(rows * queries, rows_at_a_time(config.vocab_size))  # the logits of so many rows are there at a time
+    head = asked * config.vocab_size * FLOAT32
     logits = 3 * head  # log-probabilities, and two gradients
     head_gradient = FLOAT32 * vocabulary if trainable == FULL else 0
     logits = max(logits, head + head_gradient)  # later, the gradient of the logits meets that of the head's weights
