@@ -229,7 +229,7 @@ def test_the_law_catches_the_mutant(mutate, law, monkeypatch):
 # The same for what warm query rows start from
 
 BEFORE = "(before >= 0) & (before < group_ids)"
-PLACE = "query.index - query.take(warm.long(), 0)"
+PLACE = "query.index - query.take((found != FROM_VECTOR).long(), 0)"
 START_MUTANTS = {  # what is wrong: where, what stands there instead, which laws see it
     "it starts from its own group": (BEFORE, "(before >= 0) & (before <= group_ids)", ("leakage", "streams")),
     "it starts from any group": (BEFORE, "before >= 0", ("leakage", "streams")),
@@ -363,7 +363,9 @@ def test_a_few_labels_cost_a_few_rows(monkeypatch):
         MODEL.model.layers[2], "forward", lambda hidden, n_content, *rest: (hidden[:, n_content:], None)
     )
     MODEL(ids, group_ids, labels=labels)
-    assert shapes == [(1, 4 + 1, 32)]  # the content of positions 0 to 3, the query at 4
+    assert shapes == [
+        (1, (4 + 1) + (1 + 1), 32)
+    ]  # content of positions 0 to 3, the query at 4; each with one that fills up
 
 
 # The loss

@@ -114,6 +114,54 @@ def interrupted(folder: Path, **changes) -> dict:
     return model.state_dict()
 
 
+def test_an_average_goes_on_where_it_was(tmp_path):
+    changes = {"ema_tokens": 100}
+    whole = small_model(attention_dropout=0.1)
+    train(whole, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4, **changes), quiet=True)
+    assert distance(interrupted(tmp_path, **changes), whole.state_dict()) == 0
+    without = small_model(attention_dropout=0.1)
+    train(without, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4), quiet=True)
+    assert distance(without.state_dict(), whole.state_dict()) > 1e-3
+
+
+def test_what_is_evaluated_and_kept_is_the_average():
+    """By a plain sum over the weights after each step; the steps themselves are those of a training without it."""
+    seen = {0: [], 100: []}
+    for half_life, found in seen.items():
+
+        def evaluate(model, found=found):
+            found.append({name: weight.detach().clone().double() for name, weight in model.named_parameters()})
+            return {}
+
+        model = small_model()
+        settings = config(steps=5, eval_every=1, ema_tokens=half_life)
+        metrics = train(model, RECIPE, BLOCKS, settings, evaluate=evaluate, quiet=True)
+    tokens = [line["tokens"] for line in metrics]
+    for step in range(1, 6):
+        parts = [(tokens[n] - tokens[n - 1], 2 ** ((tokens[n] - tokens[step]) / 100)) for n in range(1, step + 1)]
+        # each step's part, before it has aged: 1 - 2^(-its tokens / half-life)
+        shares = [(1 - 2 ** (-count / 100)) * aged for count, aged in parts]
+        for name, weight in seen[100][step].items():
+            right = sum(s * seen[0][n + 1][name] for n, s in enumerate(shares)) / sum(shares)
+            assert (weight - right).abs().max() < 1e-6, (step, name)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight.double(), seen[100][5][name])
+
+
+def test_a_stable_run_can_be_prolonged(tmp_path):
+    """As if it had been planned so from the beginning, bit for bit; not when the learning rate falls already."""
+    recipe = AnyOrder(Curriculum.preset("mixed"))
+    settings = dict(schedule="wsd", warmup_steps=2, decay_steps=2, save_every=2, eval_every=4, ema_tokens=100)
+    with pytest.raises(Stop):  # saved after step 4; step 6 would be the first of the decay
+        train(small_model(), recipe, BLOCKS, config(steps=7, **settings), tmp_path, StopAt(2), quiet=True)
+    longer, planned = small_model(), small_model()
+    train(longer, recipe, BLOCKS, config(steps=9, **settings), tmp_path, StopAt(0), quiet=True)
+    train(planned, recipe, BLOCKS, config(steps=9, **settings), tmp_path / "planned", StopAt(0), quiet=True)
+    assert distance(longer.state_dict(), planned.state_dict()) == 0
+    with pytest.raises(ValueError, match="training.steps: 9, now 12"):
+        train(small_model(), recipe, BLOCKS, config(steps=12, **settings), tmp_path, StopAt(0), quiet=True)
+
+
 def forget_moments(monkeypatch):
     right = runs.load_checkpoint
 
