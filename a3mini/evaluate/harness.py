@@ -23,6 +23,7 @@ from a3mini.attention import Visibility, at_least_float32
 from a3mini.decode.steps import Steps
 from a3mini.evaluate.rivals import diffusion_bound
 from a3mini.evaluate.row_lm import Row, RowLM, Scored
+from a3mini.head import rows_at_a_time
 from a3mini.model import A3ForCausalLM
 from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel
@@ -116,7 +117,7 @@ class A3LM(RowLM):
         # logits of the continuations alone.
         steps = Steps(self.model, ids.shape, use_cache=False)
         hidden = steps(ids, group_ids, (group_ids >= 0) & (group_ids < last), unknown)
-        return self._read(steps.logits(hidden), ids[unknown], rows)
+        return self._read(hidden, ids[unknown], rows)
 
     def _content(self, rows: Sequence[Row]) -> list[Scored]:
         ids, unknown, padding = self._tensors(rows)
@@ -130,14 +131,16 @@ class A3LM(RowLM):
             kernel=self.model.config._attn_implementation,
             keep_content=True,
         )
-        return self._read(at_least_float32(self.model.lm_head(hidden[unknown[:, 1:]])), ids[unknown], rows)
+        return self._read(hidden[unknown[:, 1:]], ids[unknown], rows)
 
-    @staticmethod
-    def _read(logits: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Scored]:
-        """Scores of rows from the logits (M, V) of all their continuations, whose tokens are (M,)."""
-        lengths = [len(row.continuation) for row in rows]
-        log_probs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0].split(lengths)
-        greedy = (logits.argmax(-1) == tokens).split(lengths)
+    def _read(self, hidden: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Scored]:
+        """Scores of rows from the hidden states (M, D) of all their continuations, whose tokens are (M,)."""
+        head, lengths = self.model.lm_head, [len(row.continuation) for row in rows]
+        size, found = rows_at_a_time(head.out_features), []
+        for part, own in zip(hidden.split(size), tokens.split(size), strict=True):  # not all logits at once
+            logits = at_least_float32(head(part))
+            found.append((logits.log_softmax(-1).gather(-1, own[:, None])[:, 0], logits.argmax(-1) == own))
+        log_probs, greedy = (torch.cat(parts).split(lengths) for parts in zip(*found, strict=True))
         return [Scored(one.sum().item(), bool(all_.all())) for one, all_ in zip(log_probs, greedy, strict=True)]
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:

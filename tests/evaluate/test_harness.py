@@ -13,7 +13,7 @@ from laws import strong_llama, strong_model
 from lm_eval.models.huggingface import HFLM
 from small_tokenizers import KINDS, with_holes
 
-from a3mini import decode, from_autoregressive, groups, objective
+from a3mini import decode, from_autoregressive, groups, head, objective
 from a3mini.evaluate import diffusion_log_likelihood
 from a3mini.evaluate.harness import A3LM, DiffusionLM
 from a3mini.evaluate.row_lm import Row
@@ -204,6 +204,15 @@ def test_query_stream_is_a_loop_over_log_likelihood(options, batch_size):
     expected = [by_loop(lm, row) for row in rows]
     same(ask(lm, asked), expected, 1e-5)
     assert len({round(score, 3) for score, _ in expected}) == len(expected), "no two requests score the same"
+
+
+def test_not_all_logits_exist_at_once(monkeypatch):
+    """The same scores where there is room for one row's logits at a time."""
+    monkeypatch.setattr(head, "LARGEST", 1)
+    shapes, right = [], head.Head.forward
+    monkeypatch.setattr(head.Head, "forward", lambda self, x, *rest: shapes.append(len(x)) or right(self, x, *rest))
+    test_query_stream_is_a_loop_over_log_likelihood({}, 4)
+    assert set(shapes) == {1}
 
 
 def test_an_untrained_warm_query_stream_is_the_source(theirs):
