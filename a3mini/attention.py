@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig
 
-from a3mini import flex, masks
+from a3mini import flex, groups, masks
 from a3mini.flat import FlatPlan
 
 FEW_ROWS = 8  # up to here ``A3Linear`` turns its product round
@@ -72,13 +72,13 @@ class Texts(NamedTuple):
 
     @classmethod
     def of(cls, plan: FlatPlan) -> Texts:
-        mask = plan.columns[:, None, :] <= plan.limits[:, :, None]
-        if plan.empty is not None:
-            mask = mask | plan.empty
-        both, width, line = plan.rows.shape[1], plan.columns.shape[1], plan.content_ids.shape[1]
+        width, both, line = plan.width, plan.rows.shape[1], plan.content_ids.shape[1]
+        inside = Visibility.between(plan.groups[:, :width], plan.groups[:, width:], plan.empty)
+        filling = (plan.groups == groups.PADDING)[..., None]  # no kernel may meet a row that sees nothing
+        inside = inside._replace(mask=inside.mask | filling)
         back = plan.back[:line]
         content = plan.rows[:, :width], back.div(both, rounding_mode="floor") * width + back % both
-        return cls(Visibility(mask, plan.empty), plan.rows, plan.back, content)
+        return cls(inside, plan.rows, plan.back, content)
 
     def rows(self, start: int) -> Texts:
         if not start:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from a3mini import rows
+from a3mini import groups, rows
 from a3mini.rows import FROM_VECTOR, IGNORED_LABEL, NOBODY
 
 LEVELS = 16  # a good unit is the number of tokens at hand, divided by this
@@ -41,9 +41,9 @@ class FlatPlan(NamedTuple):
     places: Tensor  # (Q,) int64, where each query row's position stands among all B * T; B * T if it only fills up
     rows: Tensor  # (B, c + q) int64, each text's rows in the line, content first; a row that fills up where it has less
     back: Tensor  # (C + Q,) int64, where each row of the line stands among the B * (c + q) of the rectangle
-    columns: Tensor  # (B, c) int64, the group of each content row; NOBODY where there is none
-    limits: Tensor  # (B, c + q) int64, the last group that each row sees; NOBODY in rows that only fill up: all
+    groups: Tensor  # (B, c + q) int64, the group of each row; PADDING where it only fills up
     empty: Tensor | None  # (B, c + q, 1) bool, True where a real row may see nothing; None if there is no such row
+    width: int  # c
     real: Tensor  # () int64, how many of the C + Q rows are real
 
     @property
@@ -54,8 +54,8 @@ class FlatPlan(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """B, c, q, C and Q, on which all that is computed depends."""
-        (texts, content), both = self.columns.shape, self.rows.shape[1]
-        return texts, content, both - content, self.content_ids.shape[1], len(self.labels)
+        texts, both = self.rows.shape
+        return texts, self.width, both - self.width, self.content_ids.shape[1], len(self.labels)
 
 
 def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) -> FlatPlan:
@@ -83,9 +83,10 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) ->
     else:
         texts = batch + (min(content.spare, query.spare) == 0)
 
-    columns = content.rectangle(group_ids, NOBODY, texts)
-    limits = torch.cat((content.rectangle(group_ids, NOBODY, texts), query.rectangle(group_ids - 1, NOBODY, texts)), 1)
-    empty = (limits < columns.amin(-1, keepdim=True))[..., None]
+    columns, asking = (stream.rectangle(group_ids, groups.PADDING, texts) for stream in (content, query))
+    rectangle = torch.cat((columns, asking), 1)
+    empty = rows.empty_rows(columns, asking)
+    empty = empty & (rectangle != groups.PADDING)[..., None] if empty is not None else rectangle.new_zeros(1) > 0
     both = content.width + query.width
     return FlatPlan(
         content_ids=content.line(input_ids, 0)[None],
@@ -95,9 +96,9 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) ->
         places=query.places(batch * length),
         rows=torch.cat((content.numbers(texts), content.size + query.numbers(texts)), 1),
         back=torch.cat((content.back(both, 0, texts), query.back(both, content.width, texts))),
-        columns=columns,
-        limits=limits,
+        groups=rectangle,
         empty=empty if empty.any() else None,
+        width=content.width,
         real=content.count.sum() + query.count.sum(),
     )
 

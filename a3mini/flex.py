@@ -104,10 +104,11 @@ class Blocks(NamedTuple):
     @classmethod
     def of_texts(cls, plan: FlatPlan) -> "Blocks":
         """The rows of many texts in a line: a text sees itself alone. A row that fills up sees its like, and itself."""
-        both, width, line = plan.rows.shape[1], plan.columns.shape[1], plan.content_ids.shape[1]
+        width, both, line = plan.width, plan.rows.shape[1], plan.content_ids.shape[1]
+        visible = cls.between(plan.groups[:, :width], plan.groups[:, width:], None)  # in the rectangle
         text = plan.back.div(both, rounding_mode="floor")
-        column = plan.columns.flatten()[text[:line] * width + plan.back[:line] % both]
-        limit = plan.limits.maximum(plan.columns.amin(-1, keepdim=True)).flatten()[plan.back]
+        column = visible.column.flatten()[text[:line] * width + plan.back[:line] % both]
+        limit = visible.limit.flatten()[plan.back]
         empty = None if plan.empty is None else plan.empty.flatten(0, 1)[plan.back][None]
         return cls(limit[None], column[None], empty, {}, texts=(text[None], text[None, :line]))
 
@@ -121,20 +122,20 @@ class Blocks(NamedTuple):
 
     def block_mask(self) -> "BlockMask":
         if self.start not in self.made:
-            self.made[self.start] = block_mask(self.limit, self.column, self.texts)
+            self.made[self.start] = block_mask(self.limit, self.column, texts=self.texts)
         return self.made[self.start]
 
 
 def block_mask(
-    limit: Tensor, column: Tensor, texts: tuple[Tensor, Tensor] | None = None, block: int = BLOCK
+    limit: Tensor, column: Tensor, block: int = BLOCK, texts: tuple[Tensor, Tensor] | None = None
 ) -> "BlockMask":
     """The rule "column <= limit" as PyTorch's kernel wants it: the rule itself, and the blocks to compute.
 
     Args:
         limit: int64, (B, N), the last group that each row sees.
         column: int64, (B, C), the group of each column.
-        texts: int64, (B, N) and (B, C), in rising order: only rows and columns of one text see each other.
         block: rows and columns of a block.
+        texts: int64, (B, N) and (B, C), which text each is of: only rows and columns of one text see each other.
 
     Returns:
         a ``BlockMask`` (B, 1, N, C); without texts equal to what ``create_block_mask`` makes of the rule, with them a

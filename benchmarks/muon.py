@@ -31,6 +31,7 @@ from a3mini import A3Config, A3ForCausalLM, groups, objective, pretrained, train
 from a3mini.evaluate.held_out import draw, token_losses
 from a3mini.train import Curriculum, corpus, data
 from a3mini.train.curriculum import Grouping
+from a3mini.train.curriculum import CHOICES
 from a3mini.train.schedules import schedule_for
 from a3mini.train.tokens import vocabulary_size
 
@@ -81,10 +82,10 @@ class Training:
 
     def step(self, number: int) -> int:
         """Draw, compute, update; how many tokens were predicted."""
-        examples = list(range(number * BATCH, (number + 1) * BATCH))
+        examples = torch.arange(number * BATCH, (number + 1) * BATCH)
         rows = self.blocks.rows(self.order.rows(examples)).trimmed()
-        generators = [train.generator_for(self.seed, example) for example in examples]
-        group_ids = self.curriculum.draw(number / self.steps, rows.lengths, rows.sentence_ends, generators)
+        numbers = train.uniform(self.seed, examples, rows.input_ids.shape[1] + CHOICES)
+        group_ids = self.curriculum.draw(number / self.steps, rows.lengths, rows.sentence_ends, numbers)
         count = int((group_ids > 0).sum())
         (-score(self.model, rows.input_ids, group_ids).sum() / count).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import math
 from types import ModuleType
 
 import pytest
@@ -12,8 +11,8 @@ from hypothesis import strategies as st
 from laws import EXACT, same, strong_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from a3mini import attention, flat, groups, objective
-from a3mini.rows import FROM_VECTOR, IGNORED_LABEL, NOBODY, QUERY_STARTS
+from a3mini import attention, flat, groups, masks, objective
+from a3mini.rows import IGNORED_LABEL, QUERY_STARTS
 
 SHARED = dict(num_attention_heads=4, num_key_value_heads=2)
 MODELS = {start: strong_model(query_start=start, **SHARED) for start in QUERY_STARTS}
@@ -114,7 +113,7 @@ def test_every_real_row_stands_in_the_line_once(how):
     unused = torch.ones(plan.rows.numel(), dtype=torch.bool)
     unused[plan.back[~filling]] = False
     assert filling[plan.rows.flatten()[unused]].all() and unused[plan.back[filling]].all()
-    assert (plan.limits.flatten()[unused] == NOBODY).all()
+    assert ((plan.groups.flatten() == groups.PADDING) == unused).all()
 
 
 def test_labels_that_do_not_count_have_no_row():
@@ -149,7 +148,7 @@ def test_what_fills_up_plays_no_part():
     """Whatever stands in the rows that only fill up: the same log-probabilities, bit for bit, and no gradient there."""
     model = MODELS["previous"]
     plan = flat.plan(IDS, GROUPS, LABELS, 50)
-    real = int((plan.columns < NOBODY).sum())
+    real = int((plan.groups[:, : plan.width] >= 0).sum())
     other = plan.content_ids.clone()
     other[0, real:] = 7
     before = plan.before.clone()
@@ -210,8 +209,7 @@ def test_computing_a_plan_needs_no_values(start, kernel):
 # Mutants
 
 MUTANTS = {
-    "a query sees its own group": ("query.rectangle(group_ids - 1,", "query.rectangle(group_ids,"),
-    "fillers are seen": ("columns = content.rectangle(group_ids, NOBODY,", "columns = content.rectangle(group_ids, 0,"),
+    "fillers are seen": ("rectangle(group_ids, groups.PADDING,", "rectangle(group_ids, 0,"),
     "what fills up stands at a real place": ("value=nowhere)\n\n\ndef _up", "value=offset)\n\n\ndef _up"),
     "unused places hold a real row": (
         "new_full((texts, self.width), self.size - 1)",
@@ -238,6 +236,14 @@ def test_a_mistake_in_the_plan_is_caught(mutant, monkeypatch):
                 test_a_line_equals_a_rectangle_forward_and_backward("previous", how, kernel)
 
 
+def test_a_query_that_sees_its_own_group_is_caught(monkeypatch):
+    right = masks.may_attend
+    expected = by_line(MODELS["vector"], "exact")
+    monkeypatch.setattr(masks, "may_attend", lambda rows, columns, own_group: right(rows, columns, True))
+    with pytest.raises(AssertionError):
+        same(by_line(MODELS["vector"], "exact"), expected)
+
+
 def test_a_gradient_that_is_put_back_wrong_is_caught(monkeypatch):
     """The backward pass of picking rows, shifted by one."""
     right = attention.Pick.backward
@@ -260,7 +266,3 @@ def test_pick_against_indexing():
     (gradient,) = torch.autograd.grad((found * outer).sum(), x)
     (right,) = torch.autograd.grad((x[index] * outer).sum(), x)
     same(gradient, right, EXACT)
-
-
-def test_from_vector_stays_a_number_that_is_no_token():
-    assert FROM_VECTOR < 0 and math.isfinite(NOBODY)

@@ -18,6 +18,7 @@ prompt of its own.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -229,7 +230,7 @@ def openings(
     groups.check_integer("new", new, max(RUNS))
     groups.check_integer("count", count, 1)
     start = start_token(tokenizer)
-    encoded = encode_each(tokenizer, (story.text for story in stories))
+    encoded = chain.from_iterable(encode_each(tokenizer, (story.text for story in stories)))
     rows = [torch.tensor([start, *ids[: given + new - 1]]) for ids in encoded if len(ids) >= given + new - 1]
     if len(rows) < count:
         raise ValueError(

@@ -264,4 +264,4 @@ def test_the_cheapest_item_is_rehearsed(tmp_path, capsys):
     code = gpu_run.main(["--smoke", "--out", str(tmp_path), "--only", "gpu_step", "--budget", "9m"])
     said = capsys.readouterr().out
     assert code == 0, said
-    assert "trainer, all weights" in (tmp_path / "gpu_step" / "log").read_text()
+    assert "now, all weights" in (tmp_path / "gpu_step" / "log").read_text()

@@ -18,7 +18,7 @@ from a3mini import adapter, groups, objective, runs
 from a3mini.evaluate import HeldOut
 from a3mini.groups import KNOWN_ORDERS
 from a3mini.model import A3MLP
-from a3mini.rows import NOBODY, QUERY_STARTS
+from a3mini.rows import QUERY_STARTS
 from a3mini.train import (
     AnyOrder,
     Autoregressive,
@@ -725,9 +725,9 @@ def test_given_tokens_in_order_are_known_and_never_predicted():
         places = plan.places[inside]  # the predicted positions, and no given one, in the order of generation
         assert sorted(places.tolist()) == (drawn > 0).flatten().nonzero().flatten().tolist()
         assert torch.equal(plan.labels[inside], BLOCKS.input_ids.flatten()[places])
-        for text, columns in enumerate(plan.columns[:10]):
+        for text, columns in enumerate(plan.groups[:10, : plan.width]):
             seen = group_ids[text][group_ids[text].ge(0) & group_ids[text].lt(group_ids[text].max())].sort().values
-            assert torch.equal(columns[columns < NOBODY], seen)
+            assert torch.equal(columns[columns >= 0], seen)
     with pytest.raises(ValueError, match="known_order must be one of together, left_to_right; got 'right'"):
         AnyOrder(curriculum, "right")
 
