@@ -381,7 +381,9 @@ AutoConfig.register(A3Config.model_type, A3Config)  # so that transformers knows
 def matrix_dtype(values: Tensor) -> torch.dtype:
     """In what numbers attention computes: autocast's where it is on."""
     kind = values.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return values.dtype
 
 
 def _unpack(row_slots: Slots, column_slots: Slots, weights: Tensor, length: int) -> Tensor:

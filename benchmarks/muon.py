@@ -30,8 +30,7 @@ from torch import Tensor
 from a3mini import A3Config, A3ForCausalLM, groups, objective, pretrained, train
 from a3mini.evaluate.held_out import draw, token_losses
 from a3mini.train import Curriculum, corpus, data
-from a3mini.train.curriculum import Grouping
-from a3mini.train.curriculum import CHOICES
+from a3mini.train.curriculum import CHOICES, Grouping
 from a3mini.train.schedules import schedule_for
 from a3mini.train.tokens import vocabulary_size
 

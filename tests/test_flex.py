@@ -301,7 +301,7 @@ def test_the_order_of_generation_is_what_leaves_blocks_out():
 
 def test_masks_are_made_once_for_all_layers(monkeypatch):
     made, right = [], flex.block_mask
-    monkeypatch.setattr(flex, "block_mask", lambda *arguments: made.append(1) or right(*arguments))
+    monkeypatch.setattr(flex, "block_mask", lambda *arguments, **more: made.append(1) or right(*arguments, **more))
     with torch.no_grad():
         FLEX(tokens(5, 9), groupings())
     assert len(made) == 2  # all layers but the last, which has no content rows; and the last
