@@ -2,8 +2,8 @@
 
 A layer is compiled once and its code used for all of them; the last one, whose content rows stop at their keys and
 values, is another shape, and so is every size of a batch (``flat`` keeps these few). On CUDA that takes some tens of
-seconds once, and the step of SmolLM2-135M then takes less than half the time (benchmarks/gpu_step.py). On a CPU the
-time of a step is that of its matrix products, which are the same; "auto" leaves it off there (benchmarks/trainer.py).
+seconds once, and the step of SmolLM2-135M then takes less than half the time (benchmarks/gpu_step.py). On a CPU every
+shape takes that long, and the time of a step is that of its matrix products, which are the same: "auto" leaves it off.
 """
 
 import warnings
