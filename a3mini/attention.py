@@ -3,8 +3,6 @@
 Shapes: B batch, C content slots, N content and query slots, D hidden size, H heads, E head size.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 import torch
@@ -31,23 +29,23 @@ class Visibility(NamedTuple):
     bias: Tensor | None = None  # (B, N, S, C), 0 or -inf: what fused kernels make of the mask; S as ``_fused`` wants it
 
     @classmethod
-    def of(cls, mask: Tensor) -> Visibility:
+    def of(cls, mask: Tensor) -> "Visibility":
         """Any mask (B, N, C)."""
         empty = ~mask.any(-1, keepdim=True)
         return cls(mask | empty, empty) if empty.any() else cls(mask, None)
 
     @classmethod
-    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> Visibility:
+    def between(cls, content_groups: Tensor, query_groups: Tensor, empty: Tensor | None) -> "Visibility":
         """Content rows, then query rows: the groups (B, C) and (B, Q) of their slots, and ``rows.empty_rows``."""
         content_mask = masks.may_attend(content_groups, content_groups, own_group=True)  # (B, C, C)
         query_mask = masks.may_attend(query_groups, content_groups, own_group=False)  # (B, Q, C)
         mask = torch.cat((content_mask, query_mask), dim=1)
         return cls(mask if empty is None else mask | empty, empty)
 
-    def rows(self, start: int) -> Visibility:
+    def rows(self, start: int) -> "Visibility":
         return Visibility(*(part if part is None else part[:, start:] for part in self))
 
-    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> Visibility:
+    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> "Visibility":
         """With what is to be added to the scores, made once for all layers; "eager" takes the mask itself.
 
         ``shared`` is the number of query heads that a key head serves.
@@ -71,7 +69,7 @@ class Texts(NamedTuple):
     content: tuple[Tensor, Tensor]  # the same for the content rows: (B, C) and (L_C,)
 
     @classmethod
-    def of(cls, plan: FlatPlan) -> Texts:
+    def of(cls, plan: FlatPlan) -> "Texts":
         width, both, line = plan.width, plan.rows.shape[1], plan.content_ids.shape[1]
         inside = Visibility.between(plan.groups[:, :width], plan.groups[:, width:], plan.empty)
         filling = (plan.groups == groups.PADDING)[..., None]  # no kernel may meet a row that sees nothing
@@ -80,7 +78,7 @@ class Texts(NamedTuple):
         content = plan.rows[:, :width], back.div(both, rounding_mode="floor") * width + back % both
         return cls(inside, plan.rows, plan.back, content)
 
-    def rows(self, start: int) -> Texts:
+    def rows(self, start: int) -> "Texts":
         if not start:
             return self
         both, width = self.rows_of.shape[1], self.content[0].shape[1]  # the query rows are what remains
@@ -88,7 +86,7 @@ class Texts(NamedTuple):
         back = back.div(both, rounding_mode="floor") * (both - width) + back % both - width
         return self._replace(inside=self.inside.rows(width), rows_of=self.rows_of[:, width:] - start, back=back)
 
-    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> Texts:
+    def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> "Texts":
         return self._replace(inside=self.inside.ready(kernel, dtype, shared))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, kernel: str, dropout: float) -> Tensor:

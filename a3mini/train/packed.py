@@ -113,7 +113,8 @@ def read(folder: Path, about: dict | None = None) -> data.Blocks:
     """The rows in a folder, mapped into memory.
 
     Raises:
-        ValueError, SafetensorError: it is damaged, or was made of something else than ``about`` says.
+        ValueError: it is damaged, or was made of something else than ``about`` says; safetensors has an error of its
+            own for a file that was cut short.
         OSError: it is not there.
     """
     record = runs.read_json(folder / RECORD, {"about": dict, "files": dict})
