@@ -7,11 +7,10 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from training_run import CONFIG, small_blocks, small_model
 
-from a3mini import masks
+from a3mini import groups, masks
 from a3mini.evaluate import GROUPINGS, HeldOut
 from a3mini.notebook.explorers import CurriculumViewer
 from a3mini.notebook.explorers.curriculum import Replay
-from a3mini.rows import NOBODY
 from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, train, uniform
 from a3mini.train.curriculum import CHOICES, KINDS
 
@@ -34,16 +33,14 @@ class Spy(AnyOrder):
 
 def texts_of(plan) -> list[tuple[list[int], list[int]]]:
     """Tokens and group ids of each text of a plan, read from its rows: predicted ones are labels, others content."""
-    found, width = [], plan.columns.shape[1]
+    found, width = [], plan.width
     positions, content_ids = plan.positions[0].tolist(), plan.content_ids[0].tolist()
-    for rows, columns, limits in zip(plan.rows.tolist(), plan.columns.tolist(), plan.limits.tolist(), strict=True):
+    for rows, groups_of in zip(plan.rows.tolist(), plan.groups.tolist(), strict=True):
         text = {}
-        for row, group in zip(rows, columns, strict=False):
-            if group != NOBODY:
-                text[positions[row]] = content_ids[row], group
-        for row, limit in zip(rows[width:], limits[width:], strict=True):
-            if limit != NOBODY:
-                text[positions[row]] = int(plan.labels[row - len(content_ids)]), limit + 1
+        for place, (row, group) in enumerate(zip(rows, groups_of, strict=True)):
+            if group != groups.PADDING:
+                token = content_ids[row] if place < width else int(plan.labels[row - len(content_ids)])
+                text[positions[row]] = token, group
         if text:  # the last one of a plan may only fill up
             assert sorted(text) == list(range(len(text)))
             ids, group = zip(*(text[place] for place in sorted(text)), strict=True)
