@@ -50,6 +50,7 @@ NAMES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", 
          "num_key_value_heads", "tie_word_embeddings")  # fmt: skip
 SMOLLM2 = {name: devices.MODELS["HuggingFaceTB/SmolLM2-135M"].to_dict()[name] for name in NAMES}
 TINY = COMPACT | {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+SHAPES = ("compact", "SmolLM2-135M")
 CASES = {  # shape, recipe, LoRA, rows of a step, rounds
     "compact, A3, left to right": ("compact", ["paper", 0], False, 16, 15),
     "compact, A3, last stage of `spans`": ("compact", ["spans", 2], False, 16, 15),
@@ -161,10 +162,10 @@ def counts(trees: dict[str, Tree], files: dict[int, str], steps: int, smoke: boo
     return {"steps": steps, "rows": rows, "waits": waits}
 
 
-def times(trees: dict[str, Tree], file: str, smoke: bool) -> dict:
+def times(trees: dict[str, Tree], file: str, smoke: bool, shapes: list[str]) -> dict:
     """Seconds and bytes of a step; the trees take turns, and who begins changes."""
     shapes = {"compact": TINY, "SmolLM2-135M": TINY} if smoke else {"compact": COMPACT, "SmolLM2-135M": SMOLLM2}
-    cases = dict(list(CASES.items())[1::2]) if smoke else CASES
+    cases = dict(list(CASES.items())[1::2]) if smoke else {n: c for n, c in CASES.items() if c[0] in shapes}
     found = {}
     for name, (shape, recipe, lora, batch, rounds) in cases.items():
         settings = {"batch_size": 2 if smoke else batch}
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("counts", "times"), help="one part; what is stored of the other stays")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of the rows; times: of the first")
     parser.add_argument("--steps", type=int, default=STEPS, help="of a run that is counted")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, choices=SHAPES, help="of the models that are timed")
     parser.add_argument("--smoke", action="store_true", help="tiny, some seconds; writes nothing")
     options = parser.parse_args()
     lengths = options.lengths[:1] if options.smoke or options.only == "times" else options.lengths
@@ -211,7 +213,7 @@ def main() -> None:
             if name == "counts":
                 found = counts(trees, files, 6 if options.smoke else options.steps, options.smoke)
             else:
-                found = times(trees, files[lengths[0]], options.smoke)
+                found = times(trees, files[lengths[0]], options.smoke, options.shapes)
             made = provenance(0, time.perf_counter() - began)
             about = {key: made[key] for key in ("hardware", "threads", "date", "wall_seconds")}
             parts[name] = found | {"text": text, "length": lengths[0]} | about
