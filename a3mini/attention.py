@@ -163,13 +163,12 @@ def attend(
 def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Visibility, dropout: float) -> Tensor:
     """PyTorch's fused attention; key heads that serve several query heads are not copied."""
     shared = query.shape[1] // key.shape[1]
+    bias = (visible if visible.bias is not None else visible.ready("sdpa", query.dtype, shared)).bias
     if shared == 1 or query.device.type == "cpu":  # a CPU's kernel knows shared heads
-        mask = visible.mask if visible.bias is None else visible.bias[:, :, 0]
-        return F.scaled_dot_product_attention(query, key, value, mask[:, None], dropout, enable_gqa=shared > 1)
+        return F.scaled_dot_product_attention(query, key, value, bias[:, None, :, 0], dropout, enable_gqa=shared > 1)
     # On CUDA no kernel that takes a mask does. But to it, rows of the query heads that share a key head are just rows.
-    mask = visible.mask[:, :, None].repeat(1, 1, shared, 1) if visible.bias is None else visible.bias
     rows = query.unflatten(1, (-1, shared)).transpose(2, 3).flatten(2, 3)  # (B, H_kv, N * H / H_kv, E)
-    output = F.scaled_dot_product_attention(rows, key, value, mask.flatten(1, 2)[:, None], dropout)
+    output = F.scaled_dot_product_attention(rows, key, value, bias.flatten(1, 2)[:, None], dropout)
     return output.unflatten(2, (-1, shared)).transpose(2, 3).flatten(1, 2)
 
 

@@ -124,14 +124,13 @@ def train(
             model.gradient_checkpointing_disable()
         if run.average:
             run.average.keep()
+        trained = accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
         if config.lora_rank:
             if folder:
                 run.save_adapter(source, who, before)
-            accelerator.unwrap_model(run.model, keep_fp32_wrapper=False).merge_and_unload()
+            trained.merge_and_unload()
             for weight in was_trained:
                 weight.requires_grad_(True)
-        else:
-            accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
         model.eval()
         return run.metrics
 
