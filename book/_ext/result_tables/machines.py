@@ -141,7 +141,8 @@ def scaling_flex(flex: dict) -> str:
         line[f"T = {row['length']:,}"] = f"{row[what]['skipped']:.0%}"
     below, times = source(flex, "Blocks of {block} × {block}."), "Times: **not measured**, on no GPU yet."
     if timed := [row for row in flex["rows"] if any(row["ms"].values())]:
-        times = table("grouping: {grouping} | T: {length:,} | " + across("$, ms: {ms[$]}", timed[0]["ms"]), timed)
+        kinds = [kind for kind in timed[0]["ms"] if any(row["ms"][kind] for row in timed)]
+        times = table("grouping: {grouping} | T: {length:,} | " + across("$, ms: {ms[$]}", kinds), timed)
     columns = "grouping: {grouping} | rows stand: {what} | " + across("$: {$}", list(line)[2:])
     return table(columns, rows.values(), f"{times}\n\n{below}")
 
