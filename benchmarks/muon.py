@@ -3,22 +3,18 @@
     python benchmarks/muon.py           a quarter of an hour on one core; finished trainings are kept for the next try
     python benchmarks/muon.py --smoke   a few steps of a tiny model; nothing is written
 
-The shape of the book's compact model, narrower: 128 wide, 3 layers. With Muon, the matrices of the layers are updated
-by ``torch.optim.Muon``, with its step scaled to that of AdamW ("match_rms_adamw"); the embedding, norms and w by AdamW,
-at the same rate. On a CPU Muon's iteration runs in float32: in bfloat16 it takes longer there than all the rest. So
-either arm has one learning rate, tuned over the same grid on seed 0, and at most twice beyond an end of the grid where
-the best stands there. Two more seeds follow at the best rate: they decide the weights that a model starts from, the
-rows and the groups. The rate rises over 10 % of the steps and falls along a cosine.
+The shape of the book's compact model, narrower: 128 wide, 3 layers. Either arm has one learning rate, tuned over the
+same grid on seed 0, and at most twice beyond an end of the grid where the best stands there. Two more seeds follow at
+the best rate: they decide the weights that a model starts from, the rows and the groups. The rate rises over 10 % of
+the steps and falls along a cosine.
 
 Losses are nats per predicted token on held-out rows, under each grouping; what is tuned is their mean. Differences,
 Muon minus AdamW, are paired over seeds (Student's t). How long a step takes is a ratio, the two taking turns.
 """
 
 import argparse
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, median, stdev
-from unittest import mock
 
 import torch
 from kept import kept
@@ -31,6 +27,7 @@ from a3mini import A3Config, A3ForCausalLM, groups, objective, pretrained, train
 from a3mini.evaluate.held_out import draw, token_losses
 from a3mini.train import Curriculum, corpus, data
 from a3mini.train.curriculum import CHOICES, Grouping
+from a3mini.train.optimizers import optimizer_for
 from a3mini.train.schedules import schedule_for
 from a3mini.train.tokens import vocabulary_size
 
@@ -40,31 +37,10 @@ GROUPINGS = {
 }  # fmt: skip
 ARMS = ("AdamW", "Muon")
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
-LENGTH, BATCH, ROWS, DECAY = 64, 8, 32, 0.1
+LENGTH, BATCH, ROWS = 64, 8, 32
 SHAPE = dict(hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
              max_position_embeddings=LENGTH, tie_word_embeddings=True)  # fmt: skip
 TINY = dict(SHAPE, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
-
-
-def optimizers(model: A3ForCausalLM, arm: str, rate: float) -> list[torch.optim.Optimizer]:
-    """What updates the weights: each weight belongs to one optimiser."""
-    embeddings = {id(model.model.embed_tokens.weight)}
-    matrices = [w for w in model.parameters() if w.dim() == 2 and id(w) not in embeddings]
-    others = [w for w in model.parameters() if w.dim() != 2 or id(w) in embeddings]
-    plain = {"lr": rate, "betas": (0.9, 0.95)}
-    if arm == "Muon":
-        muon = torch.optim.Muon(matrices, lr=rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
-        return [muon, torch.optim.AdamW(others, weight_decay=0.0, **plain)]
-    return [
-        torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}], **plain
-        )
-    ]
-
-
-def products_in_float32():
-    """Inside, torch's Muon, which asks for bfloat16 in so many words, gets float32: few CPUs multiply bfloat16 fast."""
-    return mock.patch.object(Tensor, "bfloat16", lambda tensor: tensor.to(torch.float32, copy=True))
 
 
 class Training:
@@ -75,9 +51,9 @@ class Training:
         self.model = A3ForCausalLM(A3Config(vocab_size=vocabulary, query_start="previous", **shape)).train()
         self.blocks, self.seed, self.steps = blocks, seed, steps
         self.order, self.curriculum = data.Order(len(blocks.input_ids), seed), Curriculum.preset("mixed")
-        self.optimizers = optimizers(self.model, arm, rate)
-        config = train.TrainConfig(steps=steps, warmup_steps=steps // 10)
-        self.schedules = [schedule_for(optimizer, config) for optimizer in self.optimizers]
+        config = train.TrainConfig(steps=steps, warmup_steps=steps // 10, optimizer=arm.lower(), learning_rate=rate)
+        self.optimizer = optimizer_for(self.model, config, self.model.device)
+        self.schedule = schedule_for(self.optimizer, config)
 
     def step(self, number: int) -> int:
         """Draw, compute, update; how many tokens were predicted."""
@@ -88,11 +64,9 @@ class Training:
         count = int((group_ids > 0).sum())
         (-score(self.model, rows.input_ids, group_ids).sum() / count).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-            with products_in_float32() if self.model.device.type == "cpu" else nullcontext():
-                optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
         return count
 
 

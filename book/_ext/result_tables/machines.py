@@ -106,6 +106,18 @@ def packing(packing: dict) -> str:
     )
 
 
+def muon(muon: dict) -> str:
+    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in muon["best_rate"].items())
+    return table(
+        "held-out grouping: {name} | AdamW: {AdamW:.2f} | Muon: {Muon:.2f} | difference: {difference:+.2f}",
+        muon["losses"],
+        f"Nats per predicted token after {muon['tokens']:,} predicted tokens ({muon['steps']} steps), mean of "
+        f"{muon['seeds']} seeds; the difference is Muon minus AdamW, paired, with a 95 % interval. Learning rates, "
+        f"each the best of a grid: {rates}. A step with Muon took {muon['step_ratio']:g} times as long, on a busy machine.",
+        source(muon),
+    )
+
+
 def notebook_times(notebook_times: dict) -> str:
     seconds = {f"`{name}`": f"{seconds:.0f}" for name, seconds in notebook_times["seconds"].items()}
     return pairs("notebook", "seconds", seconds, source(notebook_times))
