@@ -1,46 +1,23 @@
 """The comparison of optimisers: who updates what, how rates are tuned, and that both arms see the same."""
 
 import math
-from contextlib import nullcontext
 
 import muon
 import pytest
 import torch
 from training_run import small_blocks
 
-from a3mini import A3Config, A3ForCausalLM
-
-
-@pytest.fixture
-def model() -> A3ForCausalLM:
-    return A3ForCausalLM(A3Config(vocab_size=40, **muon.TINY))
+from a3mini.train import optimizers
 
 
 @pytest.mark.parametrize("arm", muon.ARMS)
-def test_every_weight_has_one_optimiser(arm, model):
-    made = muon.optimizers(model, arm, 1e-3)
-    owned = [id(weight) for one in made for group in one.param_groups for weight in group["params"]]
-    assert sorted(owned) == sorted(id(weight) for weight in model.parameters())
-    by_muon = [one for one in made if isinstance(one, torch.optim.Muon)]
-    assert len(by_muon) == (arm == "Muon")
-    for one in by_muon:
-        mine = {id(weight) for group in one.param_groups for weight in group["params"]}
-        inside = {id(w) for name, w in model.named_parameters() if ".layers." in name and w.dim() == 2}
-        assert mine == inside, "the embedding, w and norms are AdamW's"
-
-
-def test_on_a_cpu_muon_computes_in_float32_and_nearly_the_same():
-    torch.manual_seed(0)
-    start, gradient, after = torch.randn(16, 24), torch.randn(16, 24), []
-    for where in (nullcontext(), muon.products_in_float32()):
-        weight = torch.nn.Parameter(start.clone())
-        weight.grad = gradient.clone()
-        with where:
-            torch.optim.Muon([weight], lr=0.1, adjust_lr_fn="match_rms_adamw").step()
-        assert torch.equal(weight.grad, gradient)
-        after.append(weight.detach())
-    assert not torch.equal(*after) and torch.allclose(*after, atol=2e-3)
-    assert torch.ones(1).bfloat16().dtype == torch.bfloat16, "and outside nothing has changed"
+def test_each_arm_has_its_optimiser(arm):
+    blocks = small_blocks()
+    training = muon.Training(muon.TINY, 40, blocks, arm, 1e-3, 0, 4)
+    owned = [id(weight) for group in training.optimizer.param_groups for weight in group["params"]]
+    assert sorted(owned) == sorted(id(weight) for weight in training.model.parameters())
+    assert isinstance(training.optimizer, optimizers.Muon) == (arm == "Muon")
+    assert {group["initial_lr"] for group in training.optimizer.param_groups} == {1e-3}
 
 
 def test_the_grid_goes_beyond_an_end_where_the_best_stands():

@@ -113,7 +113,8 @@ def muon(muon: dict) -> str:
         muon["losses"],
         f"Nats per predicted token after {muon['tokens']:,} predicted tokens ({muon['steps']} steps), mean of "
         f"{muon['seeds']} seeds; the difference is Muon minus AdamW, paired, with a 95 % interval. Learning rates, "
-        f"each the best of a grid: {rates}. A step with Muon took {muon['step_ratio']:g} times as long, on a busy machine.",
+        f"each the best of a grid: {rates}. A step with Muon took {muon['step_ratio']:g} times as long, on a busy "
+        "machine.",
         source(muon),
     )
 
