@@ -38,26 +38,31 @@ LENGTH, GIVEN = 96, 16
 LENGTHS, PROMPT = {128: 3, 512: 1}, 32  # new tokens that are timed, and how often; tokens before them
 ONE = "left to right"
 ADAPTER = "smollm2-a3-warm"
-BOUNDS, WINDOW, APART = (0.5, 1.0, 2.0, 4.0, 8.0), 16, 8
+BOUNDS, THRESHOLDS, WINDOW, SHORT, APART = (0.5, 1.0, 2.0, 4.0, 8.0), (0.5, 0.7, 0.9), 16, 16, 8
+BESIDE = {  # what a bound is tried with
+    f"apart {APART}": {"apart": APART},
+    f"window {WINDOW}": {"window": WINDOW},
+    f"apart {APART}, shortlist {SHORT}": {"apart": APART, "shortlist": SHORT},
+}
 FIXED = {
     ONE: groups.blocks(LENGTH, 1, GIVEN),
     **{f"neighbours, {size}": groups.blocks(LENGTH, size, GIVEN) for size in (2, 4, 8)},
     **{f"far apart, {size}": groups.strided(LENGTH, size, GIVEN) for size in (2, 4, 8)},
 }
 CHOSEN = {  # the arguments of ``decode.resample``
+    **{f"confidence, {size}": {"per_step": size} for size in (1, 2, 4, 8)},
     **{f"confidence, {size}, window {WINDOW}": {"per_step": size, "window": WINDOW} for size in (1, 2, 4, 8)},
     **{f"confidence, 4, window {window}": {"per_step": 4, "window": window} for window in (8, 32)},
-    **{f"bound {bound:g}, window {WINDOW}": {"criterion": "entropy", "bound": bound, "window": WINDOW}
-       for bound in BOUNDS},
-    **{f"threshold {threshold:g}, window {WINDOW}": {"threshold": threshold, "window": WINDOW}
-       for threshold in (0.9, 0.7, 0.5)},
-    **{f"confidence, {size}": {"per_step": size} for size in (4, 8, 2)},
+    **{f"confidence, {size}, shortlist {SHORT}": {"per_step": size, "shortlist": SHORT} for size in (1, 4, 8)},
     **{f"confidence, {size}, apart {APART}": {"per_step": size, "apart": APART} for size in (4, 8)},
-    **{f"bound {bound:g}": {"criterion": "entropy", "bound": bound} for bound in BOUNDS[::-1]},
-    **{f"bound {bound:g}, apart {APART}": {"criterion": "entropy", "bound": bound, "apart": APART}
-       for bound in BOUNDS[::-1]},
-    **{f"threshold {threshold:g}": {"threshold": threshold} for threshold in (0.5, 0.7, 0.9)},
-    "confidence, 1": {"per_step": 1},
+    **{f"confidence, {size}, apart {APART}, shortlist {SHORT}": {"per_step": size, "apart": APART, "shortlist": SHORT}
+       for size in (4, 8)},
+    **{f"bound {bound:g}": {"criterion": "entropy", "bound": bound} for bound in BOUNDS},
+    **{f"bound {bound:g}, {how}": {"criterion": "entropy", "bound": bound, **more}
+       for how, more in BESIDE.items() for bound in BOUNDS},
+    **{f"threshold {threshold:g}": {"threshold": threshold} for threshold in THRESHOLDS},
+    **{f"threshold {threshold:g}, window {WINDOW}": {"threshold": threshold, "window": WINDOW}
+       for threshold in THRESHOLDS},
 }  # fmt: skip
 SMOKE = [ONE, "far apart, 4", "confidence, 4", "bound 1"]
 
@@ -142,6 +147,7 @@ def ways_to_time(model, llama, new: int) -> dict:
         "groups of 4": partial(groupwise, size=4),
         "confidence, 4": by_confidence,
         **{f"confidence, 4, window {window}": partial(by_confidence, window=window) for window in (8, 16, 32, 64)},
+        **{f"confidence, 4, shortlist {size}": partial(by_confidence, shortlist=size) for size in (16, 32)},
     }
 
 

@@ -52,6 +52,7 @@ def resample(
     threshold: float | None = None,
     apart: int = 1,
     window: int | None = None,
+    shortlist: int | None = None,
     known: Tensor | None = None,
     known_groups: Tensor | None = None,
     repetition_penalty: float = 1.0,
@@ -77,6 +78,8 @@ def resample(
         window: at each step only the first so many open positions, from the left, are asked: a step then costs the
             same for a long text as for a short one. In a text that grows to the right these are the ones near what is
             finished; of blanks the first is filled first, from both ends if it fits into the window.
+        shortlist: every open position is asked at the first step, and then, at each step, only the so many that scored
+            best when they were last asked. They are anywhere in the text.
         known: bool, (B, T), the tokens to start from; default: all that are not unknown. The rest is padding.
         known_groups: int64, (B, T), read where ``known``: the groups of known tokens; default: all given, one group.
             A causal model that is not adapted reads its context better in order: ``groups.left_to_right(T)``.
@@ -94,7 +97,7 @@ def resample(
     sampler = Sampler(temperature, top_k, top_p, repetition_penalty, banned, generator)
     return _resample(
         model, input_ids, unknown, sampler, lambda logits, seen, at: sampler(logits, seen),
-        limits=Limits(per_step, bound, threshold, apart, window), criterion=criterion, context=context,
+        limits=Limits(per_step, bound, threshold, apart, window, shortlist), criterion=criterion, context=context,
         use_cache=use_cache, known=known, known_groups=known_groups, stop=stop, runners_up=runners_up,
         considered=considered,
     )  # fmt: skip
@@ -114,6 +117,7 @@ def resample_log_likelihood(
     threshold: float | None = None,
     apart: int = 1,
     window: int | None = None,
+    shortlist: int | None = None,
     known: Tensor | None = None,
     known_groups: Tensor | None = None,
     repetition_penalty: float = 1.0,
@@ -131,8 +135,8 @@ def resample_log_likelihood(
     check(sequences, _start(unknown, known, known_groups), None, config.vocab_size, config.max_position_embeddings)
     return _resample(
         model, sequences, unknown, sampler, lambda logits, seen, at: sequences[at],
-        limits=Limits(per_step, bound, threshold, apart, window), criterion=criterion, context=context, known=known,
-        known_groups=known_groups,
+        limits=Limits(per_step, bound, threshold, apart, window, shortlist), criterion=criterion, context=context,
+        known=known, known_groups=known_groups,
     ).log_probs  # fmt: skip
 
 
@@ -170,10 +174,11 @@ def _resample(
     settings = {**vars(limits), "criterion": criterion, "context": context, "stop": stop, **sampler.settings()}
     trace = Trace.begin("resample", settings, filling.tokens, filling.known)
     order = _random_order(unknown, sampler.generator) if criterion == "random" else None  # drawn before any token
+    last = torch.full(unknown.shape, float("inf"), device=unknown.device)  # scores; inf where not asked yet
 
     while filling.open.any():
         # the open positions of a row share its highest group; those that stay open move on to the next
-        ask, group = limits.asked(filling.open), filling.next_group()
+        ask, group = limits.asked(filling.open, last), filling.next_group()
         seen = filling.context(filling.group_ids, ask, sampler)
         read = filling.group_ids
         if refreshed:  # what is finished is read as one group
@@ -185,6 +190,7 @@ def _resample(
         else:
             found = measured["confidence"] if criterion == "confidence" else -measured["entropy"]
         scores = _spread(found, ask, float("-inf"))
+        last = torch.where(ask, scores, last.to(scores.dtype))
         now = limits.choose(scores, {name: _spread(values, ask, 0.0) for name, values in measured.items()})
         chosen = now[ask]  # (M,)
         logits, seen = logits[chosen], None if seen is None else seen[chosen]

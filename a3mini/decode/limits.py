@@ -9,8 +9,11 @@ token alone, so for a set S of positions with the entropies H_i::
 ``bound`` keeps the right-hand side below a number of nats, however many tokens that are (entropy-bounded unmasking,
 Ben-Hamu et al. 2025, arXiv 2505.24857). This is the TC of the joint distribution whose marginals the model predicts;
 that the model may predict wrong ones is another matter. ``threshold`` is the rule of Fast-dLLM (Wu et al. 2025, arXiv
-2505.22618). ``apart`` keeps neighbours out of a set, for they tell most about each other. ``window`` bounds the work: a
-step asks that many positions, however long the text is. All of them combine in one way, see ``Limits``.
+2505.22618). ``apart`` keeps neighbours out of a set, for they tell most about each other.
+
+``window`` and ``shortlist`` bound the work: a step asks so many positions, however long the text is. Both are exact:
+which are asked is a function of what is finished, and what is filled was asked in the same step. All limits combine in
+one way, see ``Limits``.
 """
 
 from dataclasses import dataclass
@@ -37,6 +40,8 @@ class Limits:
             of the list. Where that leaves out all, the first is taken alone.
         apart: the positions i and j have |i - j| at least this.
         window: only the first so many open positions of a row, from the left, are asked at all. None: all of them.
+        shortlist: each of these is asked once; after that, at each step only the so many whose last score was best are
+            asked anew, and chosen from. None: all of them are.
 
     Raises:
         ValueError: a value outside its range, or two that contradict each other.
@@ -47,6 +52,7 @@ class Limits:
     threshold: float | None = None
     apart: int = 1
     window: int | None = None
+    shortlist: int | None = None
 
     def __post_init__(self):
         limited = [name for name in ("bound", "threshold") if getattr(self, name) is not None]
@@ -54,7 +60,7 @@ class Limits:
             groups.check_integer("per_step", self.per_step, 1)
         elif not limited:
             object.__setattr__(self, "per_step", 1)
-        bound, threshold, window = self.bound, self.threshold, self.window
+        bound, threshold = self.bound, self.threshold
         if bound is not None and (not _is_number(bound) or not 0 <= bound < float("inf")):
             raise ValueError(f"bound must be 0 or a positive number of nats, or None for no bound; got {bound!r}")
         if threshold is not None and (not _is_number(threshold) or not 0 < threshold <= 1):
@@ -64,16 +70,24 @@ class Limits:
             raise ValueError(
                 f"per_step=1 leaves {' and '.join(limited)} nothing to decide; give a larger one, or None: no limit"
             )
-        if window is not None:
-            groups.check_integer("window", window, 1)
-            if self.per_step is not None and self.per_step > window:
-                raise ValueError(
-                    f"per_step={self.per_step} positions cannot come from a window of {window}; change one of them"
-                )
+        for name, size in (("window", self.window), ("shortlist", self.shortlist)):
+            if size is not None:
+                groups.check_integer(name, size, 1)
+                if self.per_step is not None and self.per_step > size:
+                    raise ValueError(
+                        f"per_step={self.per_step} positions cannot come from a {name} of {size}; change one of them"
+                    )
 
-    def asked(self, open_: Tensor) -> Tensor:
-        """Which of the open positions, bool (B, T), are asked."""
-        return open_ if self.window is None else open_ & (open_.long().cumsum(-1) <= self.window)
+    def asked(self, open_: Tensor, last: Tensor) -> Tensor:
+        """Which of the open positions, bool (B, T), are asked; ``last``: their last scores, (B, T), inf where none."""
+        if self.window is not None:
+            open_ = open_ & (open_.long().cumsum(-1) <= self.window)
+        if self.shortlist is None:
+            return open_
+        never = open_ & last.isinf()
+        scores = _rounded(last).masked_fill(~open_ | never, float("-inf"))
+        best = scores.argsort(dim=-1, descending=True, stable=True)[:, : self.shortlist]  # the leftmost of equals
+        return never | (open_ & torch.zeros_like(open_).scatter(1, best, True))
 
     def measures(self, criterion: str) -> list[str]:
         """What has to be known of every position that is asked."""
@@ -91,16 +105,15 @@ class Limits:
         Positions that must have equal scores, as where nothing is seen, have them up to rounding only. So all numbers
         are compared after 6 decimals, or 12 in double precision.
         """
-        decimals = 12 if scores.dtype == torch.float64 else 6
-        scores = scores.round(decimals=decimals)
+        decimals, scores = _decimals(scores), _rounded(scores)
         position = torch.arange(scores.shape[1], device=scores.device)
         left = scores.isfinite()  # what may still be taken
         if self.threshold is not None:
-            sure = left & (measured["confidence"].round(decimals=decimals) >= round(self.threshold, decimals))
+            sure = left & (_rounded(measured["confidence"]) >= round(self.threshold, decimals))
             first = left & (position == scores.argmax(-1, keepdim=True))
             left = torch.where(sure.any(-1, keepdim=True), sure, first)
         if self.bound is not None:
-            entropy = measured["entropy"].round(decimals=decimals)
+            entropy = _rounded(measured["entropy"])
             total = largest = entropy.new_zeros(len(entropy), 1)
         chosen = torch.zeros_like(left)
         for _ in range(scores.shape[1] if self.per_step is None else min(self.per_step, scores.shape[1])):
@@ -113,8 +126,16 @@ class Limits:
                 total = total + entropy.gather(-1, best)
                 largest = torch.maximum(largest, entropy.gather(-1, best))
                 loss = total + entropy - torch.maximum(largest, entropy)  # at most, with one more position
-                left = left & (loss.round(decimals=decimals) <= round(self.bound, decimals))
+                left = left & (_rounded(loss) <= round(self.bound, decimals))
         return chosen
+
+
+def _decimals(values: Tensor) -> int:
+    return 12 if values.dtype == torch.float64 else 6
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return values.round(decimals=_decimals(values))
 
 
 def _is_number(value) -> bool:

@@ -50,10 +50,11 @@ def limits(draw) -> dict:
         "threshold": draw(st.sampled_from([None, None, 0.4, 0.8])),
         "apart": draw(st.sampled_from([None, 2, 3])),
         "window": draw(st.sampled_from([None, None, 1, 2, 4])),
+        "shortlist": draw(st.sampled_from([None, None, 1, 2, 3])),
     }
     found = {name: value for name, value in found.items() if value is not None}
     limited = "bound" in found or "threshold" in found
-    most = found.get("window", 3)
+    most = min(found.get("window", 3), found.get("shortlist", 3))
     if most > 1 or not limited:
         per_step = draw(st.integers(1 + limited, min(most, 3)) if not limited or draw(st.booleans()) else st.none())
         found |= {"per_step": per_step} if per_step else {}
@@ -67,14 +68,16 @@ def by_loop(model, row, unknown, known, criterion, context, order, banned, penal
     """Log-probability of one row (T,), nats: the definition, one full pass per step, plain Python."""
     per_step = limits.get("per_step", 1 if {"bound", "threshold"}.isdisjoint(limits) else 99)
     group_ids = [0 if is_known else -1 for is_known in known.tolist()]
-    open_, total, step = unknown.nonzero()[:, 0].tolist(), 0.0, 0
+    open_, total, step, last = unknown.nonzero()[:, 0].tolist(), 0.0, 0, {}
     while open_:
         step += 1
         for t in open_:
             group_ids[t] = step
         logits = model(row[None], torch.tensor([group_ids])).logits[0]
         scores, confidence, entropy = {}, {}, {}
-        for t in open_[: limits.get("window")]:
+        listed = open_[: limits.get("window")]
+        best = sorted((t for t in listed if t in last), key=lambda t: (-round(last[t], 12), t))
+        for t in {*(t for t in listed if t not in last), *best[: limits.get("shortlist")]}:
             allowed = logits[t].clone()
             for token in {row[s].item() for s in range(len(row)) if group_ids[s] >= 0 and s not in open_}:
                 allowed[token] = allowed[token] / penalty if allowed[token] > 0 else allowed[token] * penalty
@@ -82,6 +85,7 @@ def by_loop(model, row, unknown, known, criterion, context, order, banned, penal
             p = allowed.softmax(-1)
             confidence[t], entropy[t] = p.max().item(), -(p[p > 0] * p[p > 0].log()).sum().item()
             scores[t] = {"confidence": confidence[t], "entropy": -entropy[t], "random": order[t]}[criterion]
+        last |= scores
         taken = []
         for t in sorted(scores, key=lambda t: (-scores[t], t)):
             if max(confidence.values()) >= limits.get("threshold", 0) > confidence[t]:
@@ -161,8 +165,17 @@ LIMITS = [  # in which the number of positions at a time depends on what is fill
     {"threshold": 0.7},
     {"bound": 0.9, "threshold": 0.5, "apart": 2},
     {"bound": 0.6, "window": 2},
+    {"bound": 0.9, "shortlist": 2},
 ]
-FIXED = [{"apart": 2, "per_step": 2}, {"window": 1}, {"window": 2}, {"window": 2, "per_step": 2}, {"bound": 0.0}]
+FIXED = [
+    {"apart": 2, "per_step": 2},
+    {"window": 1},
+    {"window": 2},
+    {"window": 2, "per_step": 2},
+    {"bound": 0.0},
+    {"shortlist": 1},
+    {"shortlist": 2},
+]
 
 
 @pytest.mark.parametrize("limits", LIMITS + FIXED, ids=str)
@@ -330,7 +343,7 @@ def test_log_probs_are_those_of_the_result(context, batch, limits, criterion, or
         counts = filled.unique(return_counts=True)[1]
         most = done.trace.settings["per_step"] or 99
         assert (counts <= min(most, limits.get("window", 99))).all()
-        if {"bound", "threshold", "apart", "window"}.isdisjoint(limits):
+        if limits.keys() <= {"per_step"}:
             assert (counts[:-1] == most).all()
 
 
@@ -650,6 +663,8 @@ BAD = [
     ({"apart": None}, ValueError, "apart must be an integer, at least 1; got None"),
     ({"window": 0}, ValueError, "window must be an integer, at least 1; got 0"),
     ({"window": 2.0}, ValueError, "window must be an integer, at least 1; got 2.0"),
+    ({"shortlist": 0}, ValueError, "shortlist must be an integer, at least 1; got 0"),
+    ({"per_step": 5, "shortlist": 4}, ValueError, "per_step=5 positions cannot come from a shortlist of 4; change one"),
     ({"per_step": 5, "window": 4}, ValueError, "per_step=5 positions cannot come from a window of 4; change one"),
     ({"per_step": 1, "bound": 1.0}, ValueError, "per_step=1 leaves bound nothing to decide; give a larger one"),
     (

@@ -287,6 +287,61 @@ def test_a_wrong_window_would_be_seen(old, new, monkeypatch):
             test_a_window_asks_the_first_open_positions(monkeypatch)
 
 
+def check_the_shortlist() -> None:
+    """After the first step, the two open positions that scored best when they were last asked."""
+    model = laws.in_double(laws.strong_model(3))
+    ids = torch.arange(9)[None] % 11
+    open_, last = [2, 3, 4, 6, 7], {}
+    unknown = torch.isin(torch.arange(9), torch.tensor(open_))[None]
+    options = {"temperature": 0, "runners_up": 0}
+    with laws.counted_work(model) as work:
+        done = resample(model, ids, unknown, shortlist=2, **options)
+    for step in done.trace.steps[0]:
+        best = sorted(open_, key=lambda t: (-last.get(t, 1), t))[: 2 if last else 5]
+        assert step.considered["positions"] == sorted(best)
+        last |= dict(zip(step.considered["positions"], step.considered["scores"], strict=True))
+        assert step.positions == [max(best, key=last.get)]
+        open_.remove(step.positions[0])
+    assert not open_ and sum(work.queries.values()) == 5 + 2 * 3 + 1
+    every = resample(model, ids, unknown, **options)
+    wide = resample(model, ids, unknown, shortlist=4, **options)
+    assert torch.equal(wide.sequences, every.sequences) and torch.equal(wide.group_ids, every.group_ids)
+
+
+def test_a_shortlist_asks_those_that_were_best():
+    check_the_shortlist()
+
+
+def test_a_shortlist_in_a_window():
+    """What comes into the window is asked once, whatever else is."""
+    open_, inf = torch.tensor([[True, True, False, True, True, True]]), float("inf")
+    last = torch.tensor([[0.2, 0.9, 0.8, inf, 0.7, inf]])
+    expected = [[False, True, False, True, False, False]]
+    assert Limits(window=3, shortlist=1).asked(open_, last).tolist() == expected
+    assert Limits(window=4, shortlist=2).asked(open_, last).tolist() == [[False, True, False, True, True, False]]
+    ties = torch.tensor([[0.3, 0.3 + 6e-8, 0.3, 0.3, 0.3, 0.3]])
+    assert Limits(shortlist=1).asked(open_, ties).tolist() == [[True] + [False] * 5]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[:, : self.shortlist]", "[:, : self.shortlist + 1]"),
+        ("argsort(dim=-1, descending=True,", "argsort(dim=-1,"),
+        ("_rounded(last).masked_fill(~open_ | never", "_rounded(last).masked_fill(never"),
+    ],
+)
+def test_a_wrong_shortlist_would_be_seen(old, new, monkeypatch):
+    source = inspect.getsource(limits)
+    assert source.count(old) == 1, f"the mutant does not fit the code any more: {old}"
+    mutant = ModuleType("mutant")
+    exec(source.replace(old, new), mutant.__dict__)
+    monkeypatch.setattr("a3mini.decode.dynamic.Limits", mutant.Limits)
+    monkeypatch.setattr(Steps, "__call__", at_most(9, Steps.__call__))
+    with pytest.raises((AssertionError, IndexError)):
+        check_the_shortlist()
+
+
 def at_most(count: int, right):
     """``Steps.__call__`` that fails after ``count`` steps: a mutant may ask nobody for ever."""
     left = iter(range(count))
@@ -300,7 +355,7 @@ def at_most(count: int, right):
 
 def test_the_trace_keeps_the_limits():
     ids, unknown = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([[False, True, True, True]])
-    options = {"bound": 0.5, "threshold": 0.25, "apart": 2, "window": 3}
+    options = {"bound": 0.5, "threshold": 0.25, "apart": 2, "window": 3, "shortlist": 2}
     done = resample(MODEL, ids, unknown, **options)
     assert {name: done.trace.settings[name] for name in options} == options and done.trace.settings["per_step"] is None
     assert done.trace.from_json(done.trace.to_json()).settings == done.trace.settings
