@@ -11,7 +11,7 @@
 All return a ``Generation``, but for the two scores.
 
 In reading order: ``sampling`` (logits to a token), ``cache`` and ``steps`` (one step of any decoding), ``trace`` (what
-happened), ``groupwise``, ``dynamic``, ``infilling``, ``revision``, ``speculative``.
+happened), ``groupwise``, ``limits`` (how many at a time) and ``dynamic``, ``infilling``, ``revision``, ``speculative``.
 """
 
 from a3mini import lazy

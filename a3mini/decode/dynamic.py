@@ -11,6 +11,8 @@ are filled. There are two ways to read what is finished::
 Which positions are filled depends on distributions and the criterion alone, never on the tokens drawn in the same
 step. So the next positions are a function of what is finished, and either way defines a proper distribution: the
 product of the steps' probabilities sums to 1 over all results. ``resample_log_likelihood`` computes that product.
+
+``limits`` says how many positions are filled at a time, and which.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from a3mini import groups
 from a3mini.decode.groupwise import Filling, Generation, check_options
+from a3mini.decode.limits import Limits
 from a3mini.decode.sampling import Sampler
 from a3mini.decode.steps import Steps
 from a3mini.decode.trace import Trace
@@ -36,7 +39,7 @@ def resample(
     model: A3ForCausalLM,
     input_ids: Tensor,
     unknown: Tensor,
-    per_step: int = 1,
+    per_step: int | None = None,
     criterion: str = "confidence",
     context: str = "committed",
     temperature: float = 1.0,
@@ -45,6 +48,11 @@ def resample(
     generator: torch.Generator | None = None,
     use_cache: bool | None = None,
     *,
+    bound: float | None = None,
+    threshold: float | None = None,
+    apart: int = 1,
+    window: int | None = None,
+    shortlist: int | None = None,
     known: Tensor | None = None,
     known_groups: Tensor | None = None,
     repetition_penalty: float = 1.0,
@@ -59,12 +67,19 @@ def resample(
         model: an A3 model.
         input_ids: int64, (B, T). What stands at unknown positions does not matter.
         unknown: bool, (B, T), the positions to fill.
-        per_step: positions filled at each step.
+        per_step: positions filled at each step, at most. None: 1, or as many as ``bound`` and ``threshold`` allow.
         criterion: "confidence", highest probability of the likeliest token first; "entropy", lowest entropy first;
             "random". Distributions are taken at temperature 1, untruncated, after bans. Ties go to the left.
         context: "committed" or "refreshed"; see the top of this file.
         temperature, top_k, top_p, generator, repetition_penalty, banned: see ``sampling.Sampler``.
         use_cache: default: where it is exact, which is the context "committed".
+        bound, threshold, apart: which positions are filled together; see ``limits.Limits``. They are about the same
+            distributions as the criterion.
+        window: at each step only the first so many open positions, from the left, are asked: a step then costs the
+            same for a long text as for a short one. In a text that grows to the right these are the ones near what is
+            finished; of blanks the first is filled first, from both ends if it fits into the window.
+        shortlist: every open position is asked at the first step, and then, at each step, only the so many that scored
+            best when they were last asked. They are anywhere in the text.
         known: bool, (B, T), the tokens to start from; default: all that are not unknown. The rest is padding.
         known_groups: int64, (B, T), read where ``known``: the groups of known tokens; default: all given, one group.
             A causal model that is not adapted reads its context better in order: ``groups.left_to_right(T)``.
@@ -81,9 +96,10 @@ def resample(
     """
     sampler = Sampler(temperature, top_k, top_p, repetition_penalty, banned, generator)
     return _resample(
-        model, input_ids, unknown, sampler, lambda logits, seen, at: sampler(logits, seen), per_step=per_step,
-        criterion=criterion, context=context, use_cache=use_cache, known=known, known_groups=known_groups, stop=stop,
-        runners_up=runners_up, considered=considered,
+        model, input_ids, unknown, sampler, lambda logits, seen, at: sampler(logits, seen),
+        limits=Limits(per_step, bound, threshold, apart, window, shortlist), criterion=criterion, context=context,
+        use_cache=use_cache, known=known, known_groups=known_groups, stop=stop, runners_up=runners_up,
+        considered=considered,
     )  # fmt: skip
 
 
@@ -92,11 +108,16 @@ def resample_log_likelihood(
     model: A3ForCausalLM,
     sequences: Tensor,
     unknown: Tensor,
-    per_step: int = 1,
+    per_step: int | None = None,
     criterion: str = "confidence",
     context: str = "committed",
     generator: torch.Generator | None = None,
     *,
+    bound: float | None = None,
+    threshold: float | None = None,
+    apart: int = 1,
+    window: int | None = None,
+    shortlist: int | None = None,
     known: Tensor | None = None,
     known_groups: Tensor | None = None,
     repetition_penalty: float = 1.0,
@@ -113,8 +134,9 @@ def resample_log_likelihood(
     config = model.config  # here, unlike in resample, the tokens at unknown positions are read
     check(sequences, _start(unknown, known, known_groups), None, config.vocab_size, config.max_position_embeddings)
     return _resample(
-        model, sequences, unknown, sampler, lambda logits, seen, at: sequences[at], per_step=per_step,
-        criterion=criterion, context=context, known=known, known_groups=known_groups,
+        model, sequences, unknown, sampler, lambda logits, seen, at: sequences[at],
+        limits=Limits(per_step, bound, threshold, apart, window, shortlist), criterion=criterion, context=context,
+        known=known, known_groups=known_groups,
     ).log_probs  # fmt: skip
 
 
@@ -125,7 +147,7 @@ def _resample(
     sampler: Sampler,
     pick: Callable[[Tensor, Tensor | None, Tensor], Tensor],
     *,
-    per_step: int,
+    limits: Limits,
     criterion: str,
     context: str,
     known: Tensor | None,
@@ -138,7 +160,6 @@ def _resample(
     """``resample``; ``pick`` says which tokens (M,) go to the positions of its third argument, bool (B, T)."""
     sampler.check(model.config.vocab_size)
     check_options(model.config.vocab_size, stop, runners_up)
-    groups.check_integer("per_step", per_step, 1)
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}; got {criterion!r}")
     if context not in CONTEXTS:
@@ -150,21 +171,27 @@ def _resample(
         raise ValueError('context="refreshed" makes one group of everything; known_groups has no place in it')
     filling = Filling.of(model, input_ids, _start(unknown, known, known_groups), ~unknown)
     steps = Steps(model, filling.tokens.shape, not refreshed if use_cache is None else use_cache)
-    settings = {"per_step": per_step, "criterion": criterion, "context": context, "stop": stop, **sampler.settings()}
+    settings = {**vars(limits), "criterion": criterion, "context": context, "stop": stop, **sampler.settings()}
     trace = Trace.begin("resample", settings, filling.tokens, filling.known)
     order = _random_order(unknown, sampler.generator) if criterion == "random" else None  # drawn before any token
+    last = torch.full(unknown.shape, float("inf"), device=unknown.device)  # scores; inf where not asked yet
 
     while filling.open.any():
         # the open positions of a row share its highest group; those that stay open move on to the next
-        ask, group = filling.open, filling.next_group()
+        ask, group = limits.asked(filling.open, last), filling.next_group()
         seen = filling.context(filling.group_ids, ask, sampler)
         read = filling.group_ids
         if refreshed:  # what is finished is read as one group
             read = torch.where(filling.filled | filling.known, groups.GIVEN, read)
         logits = steps.logits(steps(filling.tokens, read, filling.ready(group, steps.fed), ask))
-        scores = torch.full(ask.shape, float("-inf"), dtype=logits.dtype, device=ask.device)
-        scores[ask] = order[ask].to(logits.dtype) if order is not None else _score(logits, seen, sampler, criterion)
-        now = _best(scores, per_step)
+        measured = _measured(logits, seen, sampler, limits.measures(criterion))
+        if criterion == "random":
+            found = order[ask].to(logits.dtype)
+        else:
+            found = measured["confidence"] if criterion == "confidence" else -measured["entropy"]
+        scores = _spread(found, ask, float("-inf"))
+        last = torch.where(ask, scores, last.to(scores.dtype))
+        now = limits.choose(scores, {name: _spread(values, ask, 0.0) for name, values in measured.items()})
         chosen = now[ask]  # (M,)
         logits, seen = logits[chosen], None if seen is None else seen[chosen]
         drawn, log_probs = pick(logits, seen, now), logits.log_softmax(-1)
@@ -209,23 +236,19 @@ def _random_order(unknown: Tensor, generator: torch.Generator | None) -> Tensor:
     return drawn.to(unknown.device)
 
 
-def _score(logits: Tensor, seen: Tensor | None, sampler: Sampler, criterion: str) -> Tensor:
-    """The criterion (M,) for logits (M, V), higher is better; a few rows at a time, for V is large."""
-    scores = []
-    for part in torch.arange(len(logits), device=logits.device).split(CHUNK):
+def _measured(logits: Tensor, seen: Tensor | None, sampler: Sampler, wanted: list[str]) -> dict[str, Tensor]:
+    """Numbers (M,) of the distributions of logits (M, V): "confidence", the probability of the likeliest token, and
+    "entropy", nats; a few rows at a time, for V is large."""
+    found = {name: [] for name in wanted}
+    for part in torch.arange(len(logits), device=logits.device).split(CHUNK) if wanted else ():
         log_probs = sampler.allowed(logits[part], None if seen is None else seen[part]).log_softmax(-1)
-        if criterion == "confidence":
-            scores.append(log_probs.amax(-1).exp())
-        else:
-            scores.append(-torch.special.entr(log_probs.exp()).sum(-1))
-    return torch.cat(scores)
+        if "confidence" in wanted:
+            found["confidence"].append(log_probs.amax(-1).exp())
+        if "entropy" in wanted:
+            found["entropy"].append(torch.special.entr(log_probs.exp()).sum(-1))
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _best(scores: Tensor, count: int) -> Tensor:
-    """bool, (B, T): the ``count`` highest finite scores of each row, the leftmost of equals first.
-
-    Positions that must have equal scores, as where nothing is seen, have them up to rounding only.
-    """
-    scores = scores.round(decimals=12 if scores.dtype == torch.float64 else 6)
-    best = scores.argsort(dim=-1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, best, True) & scores.isfinite()
+def _spread(values: Tensor, at: Tensor, elsewhere: float) -> Tensor:
+    """(B, T): the M ``values`` at the positions ``at`` (B, T)."""
+    return torch.full(at.shape, elsewhere, dtype=values.dtype, device=at.device).masked_scatter_(at, values)

@@ -15,8 +15,8 @@ Each step of a row is one of::
 
 with ``passes``, the number of forward passes that the row has had by then. ``log_probs`` are the model's own, in
 nats. ``runners_up`` lists, for every position, the likeliest other tokens as [token, log-probability]. A commit that
-chose its positions also has ``considered``: every open position with the score that it was chosen by. That grows with
-the square of the length; ``resample`` can leave it out.
+chose its positions also has ``considered``: every position that was asked, with the score that it was chosen by. That
+grows with the square of the length where all open ones are asked; ``resample`` can leave it out.
 """
 
 import json

@@ -42,32 +42,61 @@ def unknown_of(*positions: int, length: int = 8) -> torch.Tensor:
     return torch.isin(torch.arange(length), torch.tensor(positions))[None]
 
 
+@st.composite
+def limits(draw) -> dict:
+    """How many positions at a time; entropies of ``MODEL`` are about 0.1 to 2 nats."""
+    found = {
+        "bound": draw(st.sampled_from([None, None, 0.0, 0.4, 1.5])),
+        "threshold": draw(st.sampled_from([None, None, 0.4, 0.8])),
+        "apart": draw(st.sampled_from([None, 2, 3])),
+        "window": draw(st.sampled_from([None, None, 1, 2, 4])),
+        "shortlist": draw(st.sampled_from([None, None, 1, 2, 3])),
+    }
+    found = {name: value for name, value in found.items() if value is not None}
+    limited = "bound" in found or "threshold" in found
+    most = min(found.get("window", 3), found.get("shortlist", 3))
+    if most > 1 or not limited:
+        per_step = draw(st.integers(1 + limited, min(most, 3)) if not limited or draw(st.booleans()) else st.none())
+        found |= {"per_step": per_step} if per_step else {}
+    return found
+
+
 # The probability of an adaptive order
 
 
-def by_loop(model, row, unknown, known, per_step, criterion, context, order, banned, penalty) -> float:
+def by_loop(model, row, unknown, known, criterion, context, order, banned, penalty, limits) -> float:
     """Log-probability of one row (T,), nats: the definition, one full pass per step, plain Python."""
+    per_step = limits.get("per_step", 1 if {"bound", "threshold"}.isdisjoint(limits) else 99)
     group_ids = [0 if is_known else -1 for is_known in known.tolist()]
-    open_, total, step = unknown.nonzero()[:, 0].tolist(), 0.0, 0
+    open_, total, step, last = unknown.nonzero()[:, 0].tolist(), 0.0, 0, {}
     while open_:
         step += 1
         for t in open_:
             group_ids[t] = step
         logits = model(row[None], torch.tensor([group_ids])).logits[0]
-        scores = {}
-        for t in open_:
+        scores, confidence, entropy = {}, {}, {}
+        listed = open_[: limits.get("window")]
+        best = sorted((t for t in listed if t in last), key=lambda t: (-round(last[t], 12), t))
+        for t in {*(t for t in listed if t not in last), *best[: limits.get("shortlist")]}:
             allowed = logits[t].clone()
             for token in {row[s].item() for s in range(len(row)) if group_ids[s] >= 0 and s not in open_}:
                 allowed[token] = allowed[token] / penalty if allowed[token] > 0 else allowed[token] * penalty
             allowed[list(banned)] = -torch.inf
             p = allowed.softmax(-1)
-            if criterion == "confidence":
-                scores[t] = p.max().item()
-            elif criterion == "entropy":
-                scores[t] = (p[p > 0] * p[p > 0].log()).sum().item()
-            else:
-                scores[t] = order[t]
-        for t in sorted(open_, key=lambda t: (-scores[t], t))[:per_step]:
+            confidence[t], entropy[t] = p.max().item(), -(p[p > 0] * p[p > 0].log()).sum().item()
+            scores[t] = {"confidence": confidence[t], "entropy": -entropy[t], "random": order[t]}[criterion]
+        last |= scores
+        taken = []
+        for t in sorted(scores, key=lambda t: (-scores[t], t)):
+            if max(confidence.values()) >= limits.get("threshold", 0) > confidence[t]:
+                continue
+            nats = [entropy[s] for s in (*taken, t)]
+            near = any(abs(s - t) < limits.get("apart", 1) for s in taken)
+            dear = sum(nats) - max(nats) > limits.get("bound", 1e9)
+            alone = max(confidence.values()) < limits.get("threshold", 0)
+            if not taken or not (near or dear or alone or len(taken) >= per_step):
+                taken.append(t)
+        for t in taken:
             total += logits[t].log_softmax(-1)[row[t]].item()
             open_.remove(t)
             if context == "refreshed":
@@ -80,25 +109,26 @@ def by_loop(model, row, unknown, known, per_step, criterion, context, order, ban
 @settings(max_examples=12, deadline=None)
 @given(
     batch=laws.batches(rows=2, length=6, last_group=2, given=2),
-    per_step=st.integers(1, 3),
+    limits=limits(),
     banned=st.sampled_from([(), (1, 2)]),
     penalty=st.sampled_from([1.0, 4.0]),
     model=st.sampled_from([MODEL, WARM]),
 )
-def test_the_probability_against_a_loop(context, criterion, batch, per_step, banned, penalty, model):
+def test_the_probability_against_a_loop(context, criterion, batch, limits, banned, penalty, model):
     ids, group_ids, known = batch
     ids[:, :2] = torch.tensor([0, 1])
     unknown = (group_ids > 0) & ~known
     known = (group_ids >= 0) & ~unknown
-    options = {"per_step": per_step, "criterion": criterion, "context": context, "banned": banned}
+    options = {"criterion": criterion, "context": context, "banned": banned}
     found = resample_log_likelihood(
-        model, ids, unknown, **options, known=known, repetition_penalty=penalty, generator=generator()
+        model, ids, unknown, **options, **limits, known=known, repetition_penalty=penalty, generator=generator()
     )
     order = torch.rand(unknown.shape, generator=generator())
     assert (found[~unknown] == 0).all()
     with torch.no_grad():
         for b in range(len(ids)):
-            expected = by_loop(model, ids[b], unknown[b], known[b], **options, order=order[b].tolist(), penalty=penalty)
+            row = {"row": ids[b], "unknown": unknown[b], "known": known[b], "order": order[b].tolist()}
+            expected = by_loop(model, **row, **options, penalty=penalty, limits=limits)
             assert abs(found[b].sum().item() - expected) <= laws.EXACT
 
 
@@ -129,6 +159,33 @@ def test_law_3_with_a_warm_start(criterion, context):
         assert abs(found - 1) <= laws.EXACT
 
 
+LIMITS = [  # in which the number of positions at a time depends on what is filled
+    {"bound": 0.6},
+    {"bound": 0.9},
+    {"threshold": 0.7},
+    {"bound": 0.9, "threshold": 0.5, "apart": 2},
+    {"bound": 0.6, "window": 2},
+    {"bound": 0.9, "shortlist": 2},
+]
+FIXED = [
+    {"apart": 2, "per_step": 2},
+    {"window": 1},
+    {"window": 2},
+    {"window": 2, "per_step": 2},
+    {"bound": 0.0},
+    {"shortlist": 1},
+    {"shortlist": 2},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS + FIXED, ids=str)
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_law_3_with_limits(criterion, context, limits):
+    for model in (SMALL, SMALL_WARM):
+        assert abs(total(model=model, criterion=criterion, context=context, **limits) - 1) <= laws.EXACT
+
+
 IN_ORDER = torch.tensor([[0, 0, 1, 0, 0, 0]])  # known_groups
 
 
@@ -153,6 +210,17 @@ def test_in_these_tests_the_order_depends_on_what_is_filled(model, criterion, op
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_in_these_tests_the_number_depends_on_what_is_filled(limits, context, monkeypatch):
+    rows, right = laws.fillings(ROW, UNKNOWN, 3), Filling.write
+    monkeypatch.setattr(Filling, "write", lambda self, at, drawn, p: right(self, at, rows[at], p))
+    unknown, known = UNKNOWN.expand(27, -1), KNOWN.expand(27, -1)
+    options = {"criterion": "entropy", "context": context, "known": known, **limits}
+    numbers = [set(resample(model, rows, unknown, **options).trace.passes) for model in (SMALL, SMALL_WARM)]
+    assert max(map(len, numbers)) > 1
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
 def test_law_3_catches_a_choice_that_looks_at_the_drawn_token(context, monkeypatch):
     """The mutant fills first where the drawn token is likeliest: then the order depends on what is drawn."""
     now, rows = {}, laws.fillings(ROW, UNKNOWN, 3)
@@ -162,12 +230,17 @@ def test_law_3_catches_a_choice_that_looks_at_the_drawn_token(context, monkeypat
         now["drawn"] = rows[ask]
         return right(self, tokens, group_ids, new, ask)
 
-    def score(logits, seen, sampler, criterion):
-        return logits.log_softmax(-1).gather(-1, now["drawn"][:, None])[:, 0]
+    def measured(logits, seen, sampler, wanted, measured=dynamic._measured):
+        drawn = logits.log_softmax(-1).gather(-1, now["drawn"][:, None])[:, 0]
+        right = measured(logits, seen, sampler, wanted)
+        return right | {name: value for name, value in now["wrong"](drawn).items() if name in wanted}
 
     monkeypatch.setattr(Steps, "__call__", call)
-    monkeypatch.setattr(dynamic, "_score", score)
+    monkeypatch.setattr(dynamic, "_measured", measured)
+    now["wrong"] = lambda drawn: {"confidence": drawn.exp()}
     assert abs(total(context=context) - 1) > 0.01
+    now["wrong"] = lambda drawn: {"entropy": -drawn}  # here the number alone depends on what is drawn
+    assert abs(total(context=context, bound=0.5) - 1) > 0.001
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7])
@@ -235,10 +308,10 @@ def test_the_check_catches_other_distributions():
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     batch=laws.batches(given=2),
-    per_step=st.integers(1, 3),
+    limits=limits(),
     criterion=st.sampled_from(CRITERIA),
     ordered=st.booleans(),
     options=st.sampled_from(
@@ -246,13 +319,13 @@ def test_the_check_catches_other_distributions():
     ),
     model=st.sampled_from([MODEL, WARM]),
 )
-def test_log_probs_are_those_of_the_result(context, batch, per_step, criterion, ordered, options, model):
+def test_log_probs_are_those_of_the_result(context, batch, limits, criterion, ordered, options, model):
     """One pass scores what was committed in order; the replay scores either."""
     ids, group_ids, known = batch
     ids[:, :2] = torch.tensor([0, 1])
     unknown = (group_ids > 0) & ~known
     known = (group_ids >= 0) & ~unknown
-    how = {"per_step": per_step, "criterion": criterion, "context": context, "known": known}
+    how = {**limits, "criterion": criterion, "context": context, "known": known}
     if ordered and context == "committed":
         how["known_groups"] = group_ids.clamp(min=0)
     done = resample(model, ids, unknown, **how, **options, generator=generator())
@@ -268,7 +341,26 @@ def test_log_probs_are_those_of_the_result(context, batch, per_step, criterion, 
     for row, row_unknown in zip(done.group_ids, unknown, strict=True):
         filled = row[row_unknown & (row > 0)]
         counts = filled.unique(return_counts=True)[1]
-        assert (counts[:-1] == per_step).all() and (counts <= per_step).all()  # each is filled once
+        most = done.trace.settings["per_step"] or 99
+        assert (counts <= min(most, limits.get("window", 99))).all()
+        if limits.keys() <= {"per_step"}:
+            assert (counts[:-1] == most).all()
+
+
+@pytest.mark.parametrize("model", [MODEL, WARM], ids=QUERY_STARTS)
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=laws.batches(given=2), limits=limits(), criterion=st.sampled_from(CRITERIA), stop=st.sampled_from([None, 3])
+)
+def test_law_4_with_limits(model, batch, limits, criterion, stop):
+    """Step by step as one full pass, with the cache and without; and one pass scores the result."""
+    ids, group_ids, known = batch
+    ids[:, :2] = torch.tensor([0, 1])
+    unknown = (group_ids > 0) & ~known
+    options = {**limits, "criterion": criterion, "stop": stop, "known": (group_ids >= 0) & ~unknown}
+    laws.exact_steps(
+        model, lambda cached: resample(model, ids, unknown, **options, use_cache=cached, generator=generator())
+    )
 
 
 def test_refreshed_is_another_number_than_any_single_pass():
@@ -495,14 +587,14 @@ def test_greedy_draws_nothing():
 
 
 @settings(max_examples=30, deadline=None)
-@given(laws.batches(given=2), st.sampled_from(["confidence", "entropy"]), st.sampled_from(CONTEXTS), st.integers(1, 2))
-def test_each_row_of_a_batch_is_the_row_alone(batch, criterion, context, per_step):
+@given(laws.batches(given=2), st.sampled_from(["confidence", "entropy"]), st.sampled_from(CONTEXTS), limits())
+def test_each_row_of_a_batch_is_the_row_alone(batch, criterion, context, limits):
     ids, group_ids, known = batch
     ids[:, :2] = torch.tensor([0, 1])
     unknown = (group_ids > 0) & ~known
     known = (group_ids >= 0) & ~unknown
     copies = ids.clone(), unknown.clone(), known.clone()
-    options = {"per_step": per_step, "criterion": criterion, "context": context, "temperature": 0}
+    options = {**limits, "criterion": criterion, "context": context, "temperature": 0}
     together = resample(MODEL, ids, unknown, known=known, **options)
     assert torch.equal(ids, copies[0]) and torch.equal(unknown, copies[1]) and torch.equal(known, copies[2])
     for row in range(len(ids)):
@@ -558,6 +650,28 @@ def test_after_one_token_the_leftmost_comes_first(criterion, dtype):
 BAD = [
     ({"per_step": 0}, ValueError, "per_step must be an integer, at least 1; got 0"),
     ({"per_step": 1.5}, ValueError, "per_step must be an integer, at least 1; got 1.5"),
+    ({"bound": -0.1}, ValueError, "bound must be 0 or a positive number of nats, or None for no bound; got -0.1"),
+    ({"bound": float("inf")}, ValueError, "bound must be 0 or a positive number of nats, .* got inf"),
+    ({"bound": float("nan")}, ValueError, "bound must be 0 or a positive number of nats, .* got nan"),
+    ({"bound": "1"}, ValueError, "bound must be 0 or a positive number of nats, .* got '1'"),
+    ({"bound": True}, ValueError, "bound must be 0 or a positive number of nats, .* got True"),
+    ({"threshold": 0.0}, ValueError, "threshold must be above 0 and at most 1, or None for no threshold; got 0.0"),
+    ({"threshold": 1.1}, ValueError, "threshold must be above 0 and at most 1, .* got 1.1"),
+    ({"threshold": float("nan")}, ValueError, "threshold must be above 0 and at most 1, .* got nan"),
+    ({"threshold": "0.9"}, ValueError, "threshold must be above 0 and at most 1, .* got '0.9'"),
+    ({"apart": 0}, ValueError, "apart must be an integer, at least 1; got 0"),
+    ({"apart": None}, ValueError, "apart must be an integer, at least 1; got None"),
+    ({"window": 0}, ValueError, "window must be an integer, at least 1; got 0"),
+    ({"window": 2.0}, ValueError, "window must be an integer, at least 1; got 2.0"),
+    ({"shortlist": 0}, ValueError, "shortlist must be an integer, at least 1; got 0"),
+    ({"per_step": 5, "shortlist": 4}, ValueError, "per_step=5 positions cannot come from a shortlist of 4; change one"),
+    ({"per_step": 5, "window": 4}, ValueError, "per_step=5 positions cannot come from a window of 4; change one"),
+    ({"per_step": 1, "bound": 1.0}, ValueError, "per_step=1 leaves bound nothing to decide; give a larger one"),
+    (
+        {"per_step": 1, "bound": 1.0, "threshold": 0.9},
+        ValueError,
+        "per_step=1 leaves bound and threshold nothing to decide; give a larger one, or None: no limit",
+    ),
     ({"criterion": "beauty"}, ValueError, "criterion must be one of confidence, entropy, random; got 'beauty'"),
     ({"context": "fresh"}, ValueError, "context must be one of committed, refreshed; got 'fresh'"),
     (
