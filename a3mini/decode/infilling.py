@@ -103,7 +103,7 @@ def infill(
             (``model.config.known_order``).
         candidates: the lengths that "auto" tries, those from ``least`` to ``most``.
         banned: token ids that are never drawn; default: the tokenizer's special tokens, and numbers that stand for no
-            token. The token that ends a blank is drawn in no other place; if you ban it, blanks use up their room.
+            token; in blanks that the model ends, the end is not among them. If you ban it, they use up their room.
         use_cache, runners_up: see ``generate``.
         considered: see ``resample``; for the orders "confidence" and "entropy".
 
