@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import fields
 
 from a3mini import __version__, config_file, one_line
-from a3mini.train.config import PRECISIONS, SCHEDULES, TrainConfig
+from a3mini.train.config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
 CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "blanks", "spans")
@@ -68,6 +68,7 @@ TRAINING_HELP = {
     "schedule": "cosine, or wsd: warm-up, stable, decay; a wsd run can be prolonged before it decays",
     "decay_steps": "the last steps of wsd, in which the learning rate falls to 0; 0: a fifth of --steps",
     "ema_tokens": "half-life, in tokens, of a moving average of the trained weights; 0: none",
+    "optimizer": f"one of {', '.join(OPTIMIZERS)}; muon is faster where a model starts from scratch, not with LoRA",
     "weight_decay": "of matrices; norms, embeddings and biases have none",
     "clip_norm": "largest norm of the gradient",
     "seed": "of everything random in the training",
@@ -293,7 +294,7 @@ def _run_options(parser) -> None:
     _add(parser, "folder", None, "where the run goes; its model is in FOLDER/model")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "objective", "any-order", "any-order is A3; the others are its rivals", choices=OBJECTIVES)
-    _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large files")
+    _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large texts")
     _add(parser, "curriculum", "paper", f"{', '.join(CURRICULA)}, or a YAML or JSON file", metavar="NAME|FILE")
     ends = "the special token that ends a blank, in a curriculum with spare room; default: the model's own, or chosen"
     _add(parser, "empty-token", None, ends, metavar="TOKEN")
@@ -318,6 +319,7 @@ def _training_options(parser, without: tuple[str, ...]) -> None:
     special = {
         "precision": {"choices": PRECISIONS},
         "schedule": {"choices": SCHEDULES},
+        "optimizer": {"choices": OPTIMIZERS},
         "compile": {"type": _switch, "metavar": "auto|true|false"},
     }
     for field in fields(TrainConfig):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("cosine", "wsd")
 COMPILE = ("auto", True, False)
+OPTIMIZERS = ("adamw", "muon")
 WORKERS = 2
 
 
@@ -27,6 +28,8 @@ class TrainConfig:
         decay_steps: with "wsd", the last steps, in which the rate falls to 0; 0: a fifth of ``steps``.
         ema_tokens: half-life, in tokens, of the exponential moving average of the trained weights (``average``);
             0: none.
+        optimizer: "adamw"; or "muon" for the matrices of the layers and AdamW for the rest, which is faster for a model
+            that starts from scratch (``optimizers``). Not with LoRA.
         weight_decay: of matrices; norms, embeddings, biases and other vectors have none.
         clip_norm: the largest norm of the gradient.
         precision: "fp32", "bf16", "fp16" (mixed, weights stay float32), or "auto": what the device does best.
@@ -53,6 +56,7 @@ class TrainConfig:
     schedule: str = "cosine"
     decay_steps: int = 0
     ema_tokens: int = 0
+    optimizer: str = "adamw"
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     seed: int = 0
@@ -106,6 +110,10 @@ class TrainConfig:
             raise ValueError("learning_rate and clip_norm must be positive, and weight_decay not negative")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        if self.optimizer == "muon" and self.lora_rank:
+            raise ValueError(f"Muon trains whole matrices: with lora_rank={self.lora_rank} use optimizer='adamw'")
         if self.compile not in COMPILE:
             raise ValueError(f"compile must be one of {', '.join(map(str, COMPILE))}; got {self.compile!r}")
         if self.workers < -1:

@@ -36,6 +36,7 @@ from a3mini.train.data import Blocks, check_rows
 from a3mini.train.devices import best_precision, native_bf16
 from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
+from a3mini.train.optimizers import optimizer_for
 from a3mini.train.recipes import CONFIGURED, Recipe, for_model, read_by
 from a3mini.train.resume import WHOLE, as_it_began, held_run, identity, open_run, restore_state, run_id, save_state
 from a3mini.train.schedules import schedule_for
@@ -159,12 +160,7 @@ class _Run:
         self.base, self.recipe, self.config, self.accelerator = base, recipe, config, accelerator
         self.folder, self.evaluate = folder, evaluate
         self.compiled = Compiled(base, config.compile, accelerator.device)
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(trained, config.weight_decay),
-            lr=config.learning_rate,
-            betas=(0.9, 0.95),
-            fused=accelerator.device.type == "cuda",
-        )
+        optimizer = optimizer_for(trained, config, accelerator.device)
         self.model, self.optimizer = accelerator.prepare(trained, optimizer)
         # the schedule counts optimiser steps; accelerate's own wrapper would count processes too
         self.schedule = schedule_for(self.optimizer.optimizer, config)
@@ -338,16 +334,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     )
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError("FSDP version 1 is not covered: set fsdp_version: 2 in accelerate's configuration")
+    if accelerator.distributed_type == DistributedType.FSDP and config.optimizer == "muon":
+        raise ValueError("Muon needs whole matrices, and FSDP divides them: use optimizer='adamw', or no FSDP")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # its engine owns the step and the checkpoints
         raise ValueError("DeepSpeed is not covered: use FSDP, version 2, which divides the same things among the GPUs")
     return accelerator
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    decays = [weight.dim() >= 2 and id(weight) not in embeddings for weight in trained]
-    return [
-        {"params": [w for w, d in zip(trained, decays, strict=True) if d], "weight_decay": weight_decay},
-        {"params": [w for w, d in zip(trained, decays, strict=True) if not d], "weight_decay": 0.0},
-    ]

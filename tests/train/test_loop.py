@@ -124,6 +124,16 @@ def test_an_average_goes_on_where_it_was(tmp_path):
     assert distance(without.state_dict(), whole.state_dict()) > 1e-3
 
 
+def test_muon_goes_on_where_it_was(tmp_path):
+    changes = {"optimizer": "muon", "learning_rate": 3e-3}
+    whole = small_model(attention_dropout=0.1)
+    train(whole, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4, **changes), quiet=True)
+    assert distance(interrupted(tmp_path, **changes), whole.state_dict()) == 0
+    other = small_model(attention_dropout=0.1)
+    train(other, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4, learning_rate=3e-3), quiet=True)
+    assert distance(other.state_dict(), whole.state_dict()) > 1e-3
+
+
 def test_what_is_evaluated_and_kept_is_the_average():
     """By a plain sum over the weights after each step; the steps themselves are those of a training without it."""
     seen = {0: [], 100: []}
@@ -371,29 +381,14 @@ def test_the_callers_random_numbers_stay_as_they_were(changes):
 # What is trained
 
 
-def test_weight_decay_is_off_for_norms_embeddings_and_vectors():
-    model = small_model(attention_bias=True)
-    decayed, kept = train_file._parameter_groups(model, 0.1)
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0.0
-    assert {names[id(weight)].split(".")[-2] for weight in decayed["params"]} == {
-        *(f"{letter}_proj" for letter in "qkvo"), "gate_proj", "up_proj", "down_proj", "lm_head",
-    }  # fmt: skip
-    assert all(names[id(weight)].endswith("weight") for weight in decayed["params"])
-    assert {names[id(weight)].split(".")[-1] for weight in kept["params"]} == {"weight", "bias", "query_embedding"}
-    assert len(decayed["params"]) + len(kept["params"]) == len(names)
-    tied = small_model(tie_word_embeddings=True)
-    assert not any(weight is tied.lm_head.weight for weight in train_file._parameter_groups(tied, 0.1)[0]["params"])
-
-
 def test_lora_trains_additions_and_w_alone(monkeypatch):
     model, before = small_model(), small_model().state_dict()
     trained = []
-    right = train_file._parameter_groups
+    right = train_file.optimizer_for
     monkeypatch.setattr(
         train_file,
-        "_parameter_groups",
-        lambda m, decay: trained.extend(n for n, w in m.named_parameters() if w.requires_grad) or right(m, decay),
+        "optimizer_for",
+        lambda m, *how: trained.extend(n for n, w in m.named_parameters() if w.requires_grad) or right(m, *how),
     )
     train(model, RECIPE, BLOCKS, config(lora_rank=2), quiet=True)
     assert trained and all("lora_" in name or name.endswith("query_embedding") for name in trained)
