@@ -39,6 +39,7 @@ The same command started again goes on where it stopped.""",
 examples:
   a3mini adapt --source small --text andersen --lora-rank 32 --steps 200 --folder runs/smollm2
   a3mini adapt --source runs/ar/model --text andersen --curriculum spans --folder runs/spans
+  a3mini adapt --source small --text andersen --curriculum blanks --folder runs/blanks
   a3mini adapt --source HuggingFaceTB/SmolLM2-135M --text tinystories --limit 20000 --folder runs/stories
 
 The same command started again goes on where it stopped.""",
@@ -50,7 +51,7 @@ examples:
   a3mini evaluate --model compact --text andersen""",
     "infill": """
 examples:
-  a3mini infill --model smollm2-a3-warm --most 16 "Ben lost his hat. ____ He laughed."
+  a3mini infill --model runs/blanks/model --most 16 "Ben lost his hat. ____ He laughed."
   a3mini infill --model compact "And the king said, ____ and they were full of fear."
   a3mini infill --model compact --tokens-per-blank auto --order confidence --trace trace.json "He took ____ and bread."
   a3mini infill --model runs/first/model --temperature 0.7 --top-p 0.9 "Once there was a ____ who lived by the sea."
