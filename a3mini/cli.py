@@ -19,11 +19,12 @@ from a3mini import __version__, config_file, one_line
 from a3mini.train.config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig
 
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
-CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "spans")
+CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "blanks", "spans")
 TEXTS = ("andersen", "bible-bbe", "tinystories")
 ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy")
 QUERY_STARTS = ("vector", "previous")
 KNOWN_ORDERS = ("together", "left_to_right")
+BLANK_ORDERS = ("in_turn", "together")
 
 EXAMPLES = {
     "train": """
@@ -38,6 +39,7 @@ The same command started again goes on where it stopped.""",
 examples:
   a3mini adapt --source small --text andersen --lora-rank 32 --steps 200 --folder runs/smollm2
   a3mini adapt --source runs/ar/model --text andersen --curriculum spans --folder runs/spans
+  a3mini adapt --source small --text andersen --curriculum blanks --folder runs/blanks
   a3mini adapt --source HuggingFaceTB/SmolLM2-135M --text tinystories --limit 20000 --folder runs/stories
 
 The same command started again goes on where it stopped.""",
@@ -49,6 +51,7 @@ examples:
   a3mini evaluate --model compact --text andersen""",
     "infill": """
 examples:
+  a3mini infill --model runs/blanks/model --most 16 "Ben lost his hat. ____ He laughed."
   a3mini infill --model compact "And the king said, ____ and they were full of fear."
   a3mini infill --model compact --tokens-per-blank auto --order confidence --trace trace.json "He took ____ and bread."
   a3mini infill --model runs/first/model --temperature 0.7 --top-p 0.9 "Once there was a ____ who lived by the sea."
@@ -232,9 +235,14 @@ def _infill_options(parser) -> None:
     _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
     _add(parser, "source", None, SOURCE, metavar="MODEL")
     _add(parser, "blank", "____", "how a blank is written")
-    _add(parser, "tokens-per-blank", 8, "tokens for each blank; auto: the likeliest", type=_count, metavar="N|auto")
+    count = "tokens for each blank; auto: the likeliest number; default: the model ends each, or auto if it cannot"
+    _add(parser, "tokens-per-blank", None, count, type=_count, metavar="N|auto")
+    _add(parser, "most", None, "most tokens for a blank of unknown length (default: 24)", type=_whole, metavar="N")
+    _add(parser, "least", 1, "fewest tokens for it; 0: it may stay empty")
     _add(parser, "size", 1, "tokens predicted at a time")
     _add(parser, "order", "left_to_right", "of the missing tokens; the last two: the model chooses", choices=ORDERS)
+    turn = "several blanks one after another, or all at once (default: in_turn, where --order can)"
+    _add(parser, "blank-order", None, turn, choices=BLANK_ORDERS)
     known = "known tokens see all others, or those on their left (default: as in the model's training)"
     _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)
     _add(parser, "temperature", 1.0, "0 takes the likeliest tokens")
@@ -289,6 +297,8 @@ def _run_options(parser) -> None:
     _add(parser, "objective", "any-order", "any-order is A3; the others are its rivals", choices=OBJECTIVES)
     _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large texts")
     _add(parser, "curriculum", "paper", f"{', '.join(CURRICULA)}, or a YAML or JSON file", metavar="NAME|FILE")
+    ends = "the special token that ends a blank, in a curriculum with spare room; default: the model's own, or chosen"
+    _add(parser, "empty-token", None, ends, metavar="TOKEN")
 
 
 def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row") -> None:

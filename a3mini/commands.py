@@ -117,6 +117,13 @@ def _check_run(options: argparse.Namespace):
         is_file = Path(options.curriculum).suffix in (".yaml", ".yml", ".json")
         curriculum = Curriculum.load(options.curriculum) if is_file else Curriculum.preset(options.curriculum)
         recipe = AnyOrder(curriculum, options.known_order)  # None: as the model, or the adapter, says
+        if options.empty_token and not curriculum.has_room:
+            raise ValueError(
+                f"--empty-token ends blanks early, but in the curriculum {options.curriculum} they have no spare room; "
+                "take the curriculum blanks, or leave the option out"
+            )
+    elif options.empty_token:
+        raise ValueError(f"--empty-token is for --objective any-order; {options.objective} fills no blanks")
     elif options.query_start:
         raise ValueError(f"--query-start is for --objective any-order; {options.objective} has no query stream")
     elif options.known_order:
@@ -133,6 +140,11 @@ def _check_run(options: argparse.Namespace):
 
 def _run(options, argv, model, tokenizer, training, validation, config, recipe, folder) -> None:
     data.check_vocabulary(tokenizer, model.config.vocab_size)
+    if isinstance(recipe, AnyOrder) and recipe.curriculum.has_room:
+        own = adapter.read(options.adapter)[1] if getattr(options, "adapter", None) else vars(model.config)
+        if options.empty_token or own.get("empty_token_id") is None:  # else the model goes on with its own
+            embeddings = model.get_input_embeddings().weight
+            recipe.empty_token_id = data.empty_token(tokenizer, embeddings, options.empty_token)
     settle_length(options, model)
     blocks = packed.pack(training, tokenizer, options.length, cache(options))
     held_out = None

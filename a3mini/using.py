@@ -147,8 +147,8 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
         raise ValueError(f"{options.model} is {kind}; a3mini adapt makes an A3 model of an autoregressive one")
     model = model.to(_device())
     generator = torch.Generator(model.device).manual_seed(options.seed)
-    names = ("blank", "tokens_per_blank", "size", "order", "temperature", "known_order", "top_k", "top_p",
-             "repetition_penalty")  # fmt: skip
+    names = ("blank", "tokens_per_blank", "most", "least", "size", "order", "blank_order", "temperature",
+             "known_order", "top_k", "top_p", "repetition_penalty")  # fmt: skip
     how = {name: getattr(options, name) for name in names}
     with _passes_shown(model, options.quiet):
         # how every open position was scored is for the trace alone

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources, using
-from a3mini.decode import infilling
+from a3mini.decode import blanks, infilling
 from a3mini.train import Curriculum, TrainConfig, corpus, curriculum, data
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
@@ -418,7 +418,7 @@ def test_infill_has_the_options_of_decode_infill(made, capsys, tmp_path):
     """Every option reaches ``decode.infill``, and the trace says what it printed."""
     folder, file, text = made / "any-order" / "model", tmp_path / "trace.json", "Cat ____ on the ____."
     options = {"size": 2, "order": "entropy", "known_order": "left_to_right", "temperature": 0.8, "top_k": 9}
-    options |= {"top_p": 0.9, "repetition_penalty": 1.3, "tokens_per_blank": "auto"}
+    options |= {"top_p": 0.9, "repetition_penalty": 1.3, "tokens_per_blank": 5}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert cli.main(["infill", f"--model={folder}", "--seed=3", *arguments, f"--trace={file}", text]) == 0
     model, tokenizer = A3ForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
@@ -434,6 +434,55 @@ def test_infill_has_the_options_of_decode_infill(made, capsys, tmp_path):
             name
         )
         assert value != cli.parse(["infill"]).__dict__[name]
+
+
+def test_infill_lets_the_model_end_its_blanks(made, capsys, tmp_path):
+    """Where the model has a token for that; the options of such blanks reach ``decode.infill``, and each matters."""
+    folder, file, text = tmp_path / "model", tmp_path / "trace.json", "Cat ____ on the ____."
+    model = A3ForCausalLM.from_pretrained(made / "any-order" / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(made / "any-order" / "model")
+    model.config.empty_token_id = end = tokenizer.pad_token_id
+    with torch.no_grad():  # trained for four steps, it would never end a blank
+        model.model.norm.weight.mul_(3)
+        model.lm_head.weight[end] = model.lm_head.weight[5:].mean(0) * 4
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    options = {"most": 7, "least": 3, "blank_order": "together"}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = ["infill", f"--model={folder}", "--seed=3", f"--trace={file}"]
+    assert cli.main([*command, *arguments, text]) == 0
+    right = decode.infill(model, tokenizer, text, generator=torch.Generator().manual_seed(3), **options)
+    assert capsys.readouterr().out == f"{right}\n" and file.read_text() == right.trace.to_json(tokenizer) + "\n"
+    assert json.loads(file.read_text())["settings"]["end"] == end and "<pad>" not in right.text
+    for name in options:
+        rest = [argument for argument in arguments if not argument.startswith(f"--{name.replace('_', '-')}=")]
+        assert cli.main([*command, *rest, text]) == 0
+        assert file.read_text() != right.trace.to_json(tokenizer) + "\n", name
+    # a model that cannot: it tries lengths, up to the most
+    first = ["infill", f"--model={made / 'any-order' / 'model'}", "--seed=3", "--most=3"]
+    capsys.readouterr()
+    assert cli.main([*first, text]) == cli.main([*first, "--tokens-per-blank=auto", text]) == 0
+    once, again = capsys.readouterr().out.splitlines()
+    assert once == again
+
+
+def test_blanks_with_spare_room(made, tmp_path, capsys):
+    """A new model and an adapted one learn which token ends a blank, and keep it."""
+    ends = {}
+    for name, more in (("new", []), ("named", ["--empty-token=<pad>"])):
+        assert cli.main(train(made, "--curriculum=blanks", f"--folder={tmp_path / name}", "--steps=1", *more)) == 0
+        ends[name] = A3ForCausalLM.from_pretrained(tmp_path / name / "model").config.empty_token_id
+        assert runs.read_json(tmp_path / name / "run.json")["empty_token_id"] == ends[name]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new" / "model")
+    assert ends["new"] == ends["named"] == tokenizer.pad_token_id
+    adapt = ["adapt", f"--source={made / 'autoregressive' / 'model'}", f"--text={made / 'text.txt'}", *SHORT]
+    adapt += ["--steps=1", "--lora-rank=2", "--curriculum=blanks"]
+    assert cli.main([*adapt, f"--folder={tmp_path / 'first'}"]) == 0
+    assert cli.main([*adapt, f"--folder={tmp_path / 'first'}"]) == 0  # the same run
+    first = tmp_path / "first" / "adapter"
+    assert json.loads((first / adapter.RECORD).read_text())["empty_token_id"] == tokenizer.pad_token_id
+    assert cli.main([*adapt, f"--adapter={first}", f"--folder={tmp_path / 'second'}"]) == 0
+    assert A3ForCausalLM.from_pretrained(tmp_path / "second" / "model").config.empty_token_id == ends["new"]
 
 
 def test_infill_and_its_defaults_are_those_of_the_package():
@@ -502,6 +551,7 @@ def test_config_file_and_overrides(made, tmp_path):
 def test_the_names_are_those_of_the_package():
     """They stand in cli once more, so that help needs nothing of it."""
     assert cli.ORDERS == infilling.ORDERS and cli.KNOWN_ORDERS == groups.KNOWN_ORDERS
+    assert cli.BLANK_ORDERS == blanks.BLANK_ORDERS
     assert cli.QUERY_STARTS == rows.QUERY_STARTS
     assert list(cli.CURRICULA) == list(curriculum.PRESETS)
     assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB]
@@ -600,6 +650,22 @@ ERRORS = {
     "size": (["infill", "--model=MODEL", "a ____", "--size=0"], "size must be"),
     "no tokens": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=0"], "at least 1; got 0"),
     "tokens": (["infill", "--model=MODEL", "a ____", "--tokens-per-blank=all"], "'all', must be a number or \"auto\""),
+    "most": (["infill", "--model=MODEL", "a ____", "--most=0"], "most must be an integer, at least 1; got 0"),
+    "least": (["infill", "--model=MODEL", "a ____", "--least=-1"], "least must be an integer, at least 0"),
+    "most of a length": (["infill", "--model=MODEL", "a ____", "--most=4", "--tokens-per-blank=2"], "most=4 is for"),
+    "blank order": (["infill", "--model=MODEL", "a ____", "--blank-order=in_turn", "--order=random"], "blank to blank"),
+    "empty token without room": (
+        ["train", "--text=TEXT", "--folder=x", "--empty-token=<pad>"],
+        "--empty-token ends blanks early, but in the curriculum paper they have no spare room",
+    ),
+    "empty token of another objective": (
+        ["train", "--text=TEXT", "--folder=x", "--objective=diffusion", "--empty-token=<pad>"],
+        "--empty-token is for --objective any-order; diffusion fills no blanks",
+    ),
+    "empty token": (
+        ["train", "--text=TEXT", *TINY, "--length=16", "--folder=x", "--curriculum=blanks", "--empty-token=cat"],
+        "'cat' cannot end a blank: no special token that texts never have; ['<pad>'] can",
+    ),
     "order": (["infill", "--model=MODEL", "a ____", "--order=spiral"], "spiral"),
     "known order": (["infill", "--model=MODEL", "a ____", "--known-order=random"], "random"),
     "top k": (["infill", "--model=MODEL", "a ____", "--top-k=0"], "top_k must be"),

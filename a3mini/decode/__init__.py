@@ -3,15 +3,17 @@
     generate                  group after group, in an order that is fixed before
     resample                  in an order that the model chooses
     resample_log_likelihood   the exact score of such an order
-    infill                    the blanks of a text
+    infill                    the blanks of a text, which the model may end
+    infill_log_likelihood     the exact score of such blanks
     leave_one_out             how well each token fits all others
     revise                    reopen the tokens that fit worst
     speculative.generate      ``generate`` at single tokens, in fewer passes
 
-All return a ``Generation``, but for the two scores.
+All return a ``Generation``, but for the three scores.
 
 In reading order: ``sampling`` (logits to a token), ``cache`` and ``steps`` (one step of any decoding), ``trace`` (what
-happened), ``groupwise``, ``limits`` (how many at a time) and ``dynamic``, ``infilling``, ``revision``, ``speculative``.
+happened), ``blanks`` (of unknown length), ``groupwise``, ``limits`` (how many at a time) and ``dynamic``,
+``infilling``, ``revision``, ``speculative``.
 """
 
 from a3mini import lazy
@@ -21,8 +23,9 @@ __getattr__, __dir__, __all__ = lazy.names(
     ["speculative"],
     sampling=["Sampler"],
     trace=["Trace"],
+    blanks=["Rooms"],
     groupwise=["Generation", "generate"],
     dynamic=["resample", "resample_log_likelihood"],
-    infilling=["Infilling", "infill"],
+    infilling=["Infilling", "infill", "infill_log_likelihood"],
     revision=["Revision", "leave_one_out", "revise"],
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from a3mini import groups
+from a3mini.decode.blanks import Rooms
 from a3mini.decode.sampling import Sampler
 from a3mini.decode.steps import Steps
 from a3mini.decode.trace import Trace
@@ -29,7 +30,8 @@ class Generation:
         sequences: int64, (B, T).
         log_probs: (B, T), of the drawn tokens, nats: the model's own, whatever the temperature and truncation; 0 where
             nothing was drawn. They sum to ``objective.log_likelihood`` of ``sequences``, ``group_ids``, ``known``.
-        group_ids: int64, (B, T), the order that was used, numbered 1 .. K; -1 where an early end left no token.
+        group_ids: int64, (B, T), the order that was used, numbered 1 .. K; -1 where an early end, of the text or of a
+            blank, left no token.
         known: bool, (B, T), tokens that were there before.
         trace: what happened, step by step.
     """
@@ -123,10 +125,13 @@ class Filling:
             return torch.zeros_like(self.open)
         first_open = self.open.long().cumsum(-1).eq(0)  # True up to the first open position
         ended = (self.filled & (self.tokens == stop) & first_open).any(-1, keepdim=True)
-        dropped = self.open & ended
+        return self.drop(self.open & ended, stop)
+
+    def drop(self, dropped: Tensor, token: int) -> Tensor:
+        """The open positions ``dropped`` (B, T) become -1, never to be filled; ``token`` stands there, never read."""
         self.group_ids = self.group_ids.masked_fill(dropped, groups.PADDING)
         self.predicted = self.predicted & ~dropped
-        self.tokens = self.tokens.masked_fill(dropped, stop or 0)
+        self.tokens = self.tokens.masked_fill(dropped, token)
         return dropped
 
     def result(self, trace: Trace) -> Generation:
@@ -155,6 +160,7 @@ def generate(
     repetition_penalty: float = 1.0,
     banned: Sequence[int] = (),
     stop: int | None = None,
+    rooms: Rooms | None = None,
     runners_up: int = 3,
 ) -> Generation:
     """Draw the predicted positions, group after group; a group's tokens are drawn independently of each other.
@@ -171,24 +177,38 @@ def generate(
         use_cache: keep keys and values; the result is the same without, only slower.
         stop: the end-of-text token. Once it is drawn and everything before it is filled, the row ends: positions that
             were never drawn get the group id -1. What is drawn already stays.
+        rooms: blanks that the model may end before their room is used up: a drawn end stays, and what is behind it in
+            its room gets the group id -1. ``repetition_penalty`` takes no ends for tokens that are there already.
         runners_up: how many other likely tokens the trace keeps for every position.
 
     Raises:
-        TypeError, ValueError: as ``A3ForCausalLM.forward`` and ``Sampler``; nothing to predict.
+        TypeError, ValueError: as ``A3ForCausalLM.forward``, ``Sampler`` and ``Rooms.check``; nothing to predict.
     """
     sampler = Sampler(temperature, top_k, top_p, repetition_penalty, banned, generator).check(model.config.vocab_size)
     check_options(model.config.vocab_size, stop, runners_up)
     filling = Filling.of(model, input_ids, group_ids, known)
+    settings = {**sampler.settings(), "stop": stop}
+    if rooms is not None:
+        rooms.check(filling.group_ids, filling.predicted, model.config.vocab_size, sampler.banned)
+        settings |= {"end": rooms.end, "least": rooms.least}
     steps = Steps(model, filling.tokens.shape, use_cache)
-    trace = Trace.begin("generate", {**sampler.settings(), "stop": stop}, filling.tokens, filling.known)
+    trace = Trace.begin("generate", settings, filling.tokens, filling.known)
     while filling.open.any():
         group = filling.next_group()
         ask = filling.open & (filling.group_ids == group)
         context = filling.context(filling.group_ids, ask, sampler)
         hidden = steps(filling.tokens, filling.group_ids, filling.ready(group, steps.fed), ask)
         logits = steps.logits(hidden)
-        drawn, log_probs = sampler(logits, context), logits.log_softmax(-1)
+        log_probs = logits.log_softmax(-1)
+        if rooms is None:
+            drawn, dropped = sampler(logits, context), torch.zeros_like(ask)
+        else:
+            context = None if context is None else context.masked_fill(context == rooms.end, -1)
+            drawn = sampler(rooms.allowed(logits, ask), context)
+            # what is behind an end is padding, drawn in this step or not
+            dropped = filling.drop(filling.open & rooms.behind(ask, drawn), rooms.end)
+            drawn, log_probs, ask = drawn[~dropped[ask]], log_probs[~dropped[ask]], ask & ~dropped
         filling.write(ask, drawn, log_probs)
         trace.commit(ask, drawn, log_probs, steps.passes, filling.group_ids, runners_up)
-        trace.note("stop", filling.end_of_text(stop), steps.passes)
+        trace.note("stop", dropped | filling.end_of_text(stop), steps.passes)
     return filling.result(trace)

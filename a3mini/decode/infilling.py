@@ -1,13 +1,19 @@
-"""Filling the blanks of a text, given everything else."""
+"""Filling the blanks of a text, given everything else; and the probability of what stands in them.
+
+Where the model has learned a token that ends a blank (``config.empty_token_id``), nobody needs to say how long a blank
+is: ``blanks`` has how that works.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
+from a3mini.decode.blanks import Rooms, check_blank_order, in_blanks
 from a3mini.decode.dynamic import CRITERIA, resample
 from a3mini.decode.groupwise import Generation, generate
 from a3mini.model import A3ForCausalLM
@@ -16,6 +22,7 @@ from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no
 
 ORDERS = (*groups.INFILL_ORDERS, "confidence", "entropy")
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16)  # lengths that "auto" tries
+MOST = 24  # tokens of a blank whose length nobody says
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +32,12 @@ class Infilling(Generation):
     Attributes:
         text: the text with its blanks filled; ``str(infilling)`` is the same.
         blanks: what went into each blank.
+        ended: whether the model ended each blank; False where it used up its room, or where its length was said.
     """
 
     text: str
     blanks: tuple[str, ...]
+    ended: tuple[bool, ...]
 
     def __str__(self) -> str:
         return self.text
@@ -40,12 +49,15 @@ def infill(
     tokenizer,
     text: str,
     blank: str = "____",
-    tokens_per_blank: int | Sequence[int] | str = 8,
+    tokens_per_blank: int | Sequence[int] | str | None = None,
     size: int = 1,
     order: str = "left_to_right",
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
     *,
+    most: int | Sequence[int] | None = None,
+    least: int = 1,
+    blank_order: str | None = None,
     known_order: str | None = None,
     candidates: Sequence[int] = CANDIDATES,
     top_k: int | None = None,
@@ -67,21 +79,31 @@ def infill(
         model, tokenizer: an A3 model and its tokenizer.
         text: has one or more blanks; it may be nothing but blanks.
         blank: how a blank is written.
-        tokens_per_blank: how many tokens each blank gets: one number, or one for each blank, or "auto". "auto" goes
+        tokens_per_blank: how many tokens each blank gets. None: the model ends each blank, where it has a token for
+            that (``model.config.empty_token_id``) and the order is "left_to_right": in another order tokens could stand
+            behind the end before it is drawn. Else as "auto". A number, or one for each blank: so many. "auto": goes
             through the blanks from left to right, fills the whole text with each of ``candidates`` as the length of
             that blank, and keeps the length whose whole text has the highest left-to-right log-likelihood. The blanks
             behind it have the middle candidate's length until their turn comes. Longer texts have lower likelihoods,
             so it tends to be brief.
+        most: how many tokens a blank has at most where its length is not said: one number, or one for each blank. A
+            blank that the model ends gets so much room, and the text behind it stands behind the room, so ``most`` has
+            an influence on short fillings too. Default: 24, or as many as the model takes.
+        least: how many tokens it has at least. With 0 a blank may stay empty. ``log_probs`` are the model's own, that
+            may end sooner.
         size: tokens filled at a time.
         order: of the unknown tokens: "left_to_right"; "random"; "strided", ``size`` far-apart tokens of a blank at a
             time (``groups.infill``); or chosen by the model: "confidence", "entropy".
+        blank_order: "in_turn", blank after blank; or "together", a step fills the next ``size`` tokens of every blank,
+            which do not see each other. Default: in turn, where the order of the tokens is "left_to_right" or
+            "strided"; the others go from blank to blank as they like, and cannot be told otherwise.
         temperature, generator, top_k, top_p, repetition_penalty: see ``sampling.Sampler``.
         known_order: "together", known tokens are one group that all sees all; or "left_to_right", each sees those on
             its left, as in the model that A3 was adapted from. None: as in the model's training
             (``model.config.known_order``).
-        candidates: the lengths that "auto" tries.
+        candidates: the lengths that "auto" tries, those from ``least`` to ``most``.
         banned: token ids that are never drawn; default: the tokenizer's special tokens, and numbers that stand for no
-            token.
+            token; in blanks that the model ends, the end is not among them. If you ban it, they use up their room.
         use_cache, runners_up: see ``generate``.
         considered: see ``resample``; for the orders "confidence" and "entropy".
 
@@ -93,101 +115,235 @@ def infill(
         ValueError: no blank, no tokens for one, more tokens than the model takes, a text that is not Unicode, a
             tokenizer larger than the model's vocabulary, or as ``generate``.
     """
-    if not isinstance(text, str) or not isinstance(blank, str):
-        raise TypeError(f"text and blank must be strings, got {type(text).__name__} and {type(blank).__name__}")
-    if not blank:
-        raise ValueError('blank is the empty string; say how a blank is written, for example blank="____"')
-    if blank not in text:
-        raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
-    known_order = model.config.known_order if known_order is None else known_order
-    groups.check_known_order(known_order)
+    blank_order = check_blank_order(blank_order, order)
     groups.check_integer("size", size, 1)
-    vocab_size = model.config.vocab_size
-    check_vocabulary(tokenizer, vocab_size)
-    texts = text.split(blank)
-    # the space before a word belongs to the word's token: a filled blank brings its own
-    texts = [*(part.rstrip(" ") for part in texts[:-1]), texts[-1]]
-    parts = [*encode(tokenizer, texts[:1]), *(encode_behind(tokenizer, part) for part in texts[1:])]
-    start = start_token(tokenizer)
+    groups.check_integer("least", least, 0)
+    given = _Given.of(model, tokenizer, text, blank, known_order)
+    end = model.config.empty_token_id if tokens_per_blank is None and order == "left_to_right" else None
     if banned is None:  # special tokens, and numbers that stand for no token at all
         empty = {model.config.empty_token_id} - {None}
-        banned = sorted({*tokenizer.all_special_ids, start, *empty, *no_tokens(tokenizer, vocab_size)})
+        special = {*tokenizer.all_special_ids, given.start, *empty}
+        banned = sorted({*special, *no_tokens(tokenizer, model.config.vocab_size)} - {end})
     options = dict(
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=use_cache,
         repetition_penalty=repetition_penalty, banned=banned, runners_up=runners_up,
     )  # fmt: skip
 
     def fill(lengths: list[list[int]]) -> tuple[Generation, Tensor]:
-        """One row for each list of lengths; also bool (B, T), where the blanks are."""
-        rows = [_lay_out(parts, row, start) for row in lengths]
-        ids, unknown = (pad_sequence(column, batch_first=True).to(model.device) for column in zip(*rows, strict=True))
-        length = torch.tensor([len(row) for row, _ in rows], device=model.device)
-        padding = torch.arange(ids.shape[1], device=model.device) >= length[:, None]
-        return _fill(model, ids, unknown, padding, size, order, known_order, considered, options), unknown
+        """One row for each list of lengths; also int64 (B, T), the number of the blank that a position belongs to."""
+        ids, number, padding = given.rows(lengths)
+        if order in CRITERIA and order != "random":
+            how = {**options, "considered": considered, **given.known_groups(number, padding)}
+            return resample(model, ids, number > 0, size, order, **how), number
+        if order == "random" or (end is None and blank_order == "in_turn"):
+            group_ids = groups.infill(number > 0, size, order, padding, generator)
+        else:
+            group_ids = in_blanks(number, size, order, blank_order).masked_fill(padding, groups.PADDING)
+        rooms = None if end is None else Rooms(number, end, least)
+        return generate(model, ids, *groups.read_given(group_ids, given.known_order), rooms=rooms, **options), number
 
-    limit = model.config.max_position_embeddings
-    fixed = 1 + sum(map(len, parts))
-    lengths, automatic = _lengths(tokens_per_blank, len(parts) - 1, candidates, limit - fixed)
-    if fixed + sum(lengths) > limit:
-        raise ValueError(
-            f"text and blanks have {fixed + sum(lengths)} tokens, but the model takes {limit}; shorten the text"
-        )
-    if not automatic:
-        return _one(tokenizer, texts, *fill([lengths]), 0, fixed + sum(lengths), lengths)
+    if end is not None:
+        lengths = given.rooms(most, least)
+        return _one(tokenizer, given, *fill([lengths]), 0, lengths, end)
+    if tokens_per_blank is not None and not isinstance(tokens_per_blank, str):
+        if most is not None:
+            raise ValueError(f"most={most!r} is for blanks whose length is not said; leave out tokens_per_blank")
+        lengths = _one_for_each("tokens_per_blank", tokens_per_blank, given.blanks, least)
+        given.check_fit(lengths)
+        return _one(tokenizer, given, *fill([lengths]), 0, lengths)
+    allowed = given.candidates(tokens_per_blank, candidates, most, least)
+    lengths = given.start_lengths(allowed)
     for number, current in enumerate(lengths):
-        room = limit - fixed - sum(lengths) + current
-        tried = [[*lengths[:number], length, *lengths[number + 1 :]] for length in candidates if length <= room]
-        done, unknown = fill(tried)
+        room = given.room - sum(lengths) + current
+        tried = [[*lengths[:number], n, *lengths[number + 1 :]] for n in allowed[number] if n <= room]
+        done, numbers = fill(tried)
         best = int(_left_to_right(model, done).argmax())
         lengths = tried[best]
-    return _one(tokenizer, texts, done, unknown, best, fixed + sum(lengths), lengths)
+    return _one(tokenizer, given, done, numbers, best, lengths)
 
 
-def _lengths(wanted, blanks: int, candidates: Sequence[int], room: int) -> tuple[list[int], bool]:
-    """Tokens for each blank to begin with, and whether they are to be chosen."""
-    if isinstance(wanted, str):
-        if wanted != "auto":
+def infill_log_likelihood(
+    model: A3ForCausalLM,
+    tokenizer,
+    text: str,
+    blanks: Sequence[str | Sequence[int]],
+    blank: str = "____",
+    most: int | Sequence[int] | None = None,
+    size: int = 1,
+    *,
+    blank_order: str | None = None,
+    known_order: str | None = None,
+) -> Tensor:
+    """Log-probability of what stands in the blanks of a text, and of its ending there: blanks of unknown length.
+
+    It is that of the draws of ``infill`` at temperature 1, with nothing banned, from left to right. Its exponential,
+    summed over all tokens and all lengths from 0 up to the room, is 1. Gradients flow.
+
+    Args:
+        model: one whose ``config.empty_token_id`` is set.
+        tokenizer, text, blank, size, blank_order, known_order: see ``infill``.
+        blanks: what stands in each blank: a text, as ``Infilling.blanks`` has it, with the space before its first word;
+            or its token ids. A text may be written with other tokens than those that were drawn.
+        most: the room of each blank; see ``infill``. Another room puts the text behind the blank elsewhere, and so
+            the probabilities are others.
+
+    Returns:
+        (), in nats.
+
+    Raises:
+        TypeError, ValueError: as ``infill``; a model that ends no blanks; a blank too many, too few or too long.
+    """
+    blank_order = check_blank_order(blank_order, "left_to_right")
+    groups.check_integer("size", size, 1)
+    given = _Given.of(model, tokenizer, text, blank, known_order)
+    end = model.config.empty_token_id
+    if end is None:
+        raise ValueError(
+            "this model has no token that ends a blank (config.empty_token_id); score tokens of a known number with "
+            "objective.log_likelihood"
+        )
+    if isinstance(blanks, str) or len(blanks) != given.blanks:
+        raise ValueError(f"blanks must hold what stands in each of the {given.blanks} blanks; got {blanks!r}")
+    lengths = given.rooms(most, 0)
+    ids, number, _ = given.rows([lengths])
+    group_ids = in_blanks(number, size, blank_order=blank_order)
+    for n, (filled, room) in enumerate(zip(blanks, lengths, strict=True)):
+        if isinstance(filled, str):
+            behind = n or given.texts[0]
+            filled = encode_behind(tokenizer, filled) if behind else encode(tokenizer, [filled])[0]
+        tokens = list(filled)
+        if len(tokens) > room:
+            raise ValueError(f"blank {n + 1} holds {len(tokens)} tokens, but has room for {room}; raise most")
+        if end in tokens:
+            raise ValueError(f"blank {n + 1} holds the token {end}, which ends a blank and stands in none")
+        tokens = [*tokens, end][:room]
+        at = (number[0] == n + 1).nonzero()[:, 0]
+        ids[0, at[: len(tokens)]] = torch.tensor(tokens, device=ids.device)
+        group_ids[0, at[len(tokens) :]] = groups.PADDING
+    return objective.log_likelihood(model, ids, *groups.read_given(group_ids, given.known_order))[0]
+
+
+class _Given(NamedTuple):
+    """A text cut at its blanks."""
+
+    texts: list[str]  # as the user wrote them, around the blanks
+    parts: list[list[int]]  # their tokens
+    start: int  # the token before the text
+    limit: int  # how many tokens the model takes
+    known_order: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: A3ForCausalLM, tokenizer, text: str, blank: str, known_order: str | None) -> "_Given":
+        """Check a text and cut it."""
+        if not isinstance(text, str) or not isinstance(blank, str):
+            raise TypeError(f"text and blank must be strings, got {type(text).__name__} and {type(blank).__name__}")
+        if not blank:
+            raise ValueError('blank is the empty string; say how a blank is written, for example blank="____"')
+        if blank not in text:
+            raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
+        known_order = model.config.known_order if known_order is None else known_order
+        groups.check_known_order(known_order)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        texts = text.split(blank)
+        # the space before a word belongs to the word's token: a filled blank brings its own
+        texts = [*(part.rstrip(" ") for part in texts[:-1]), texts[-1]]
+        parts = [*encode(tokenizer, texts[:1]), *(encode_behind(tokenizer, part) for part in texts[1:])]
+        limit = model.config.max_position_embeddings
+        return cls(texts, parts, start_token(tokenizer), limit, known_order, model.device)
+
+    @property
+    def blanks(self) -> int:
+        return len(self.texts) - 1
+
+    @property
+    def fixed(self) -> int:
+        """Tokens that are there: the start token and the text's."""
+        return 1 + sum(map(len, self.parts))
+
+    @property
+    def room(self) -> int:
+        """Tokens that all blanks may have together."""
+        return self.limit - self.fixed
+
+    def check_fit(self, lengths: list[int], remedy: str = "shorten the text") -> None:
+        if sum(lengths) > self.room:
+            raise ValueError(
+                f"text and blanks have {self.fixed + sum(lengths)} tokens, but the model takes {self.limit}; {remedy}"
+            )
+
+    def rooms(self, most: int | Sequence[int] | None, least: int) -> list[int]:
+        """The room of each blank that the model may end."""
+        if most is None:
+            lengths = [max(1, least, min(MOST, self.room // self.blanks))] * self.blanks
+            self.check_fit(lengths)
+        else:
+            lengths = _one_for_each("most", most, self.blanks, least)
+            self.check_fit(lengths, "lower most or shorten the text")
+        return lengths
+
+    def candidates(self, wanted: str | None, candidates: Sequence[int], most, least: int) -> list[list[int]]:
+        """The lengths that "auto" tries for each blank."""
+        if wanted not in ("auto", None):
             raise ValueError(f'tokens_per_blank must be a number, one number for each blank, or "auto"; got {wanted!r}')
         if not isinstance(candidates, Sequence) or not candidates:
             raise ValueError(f"candidates must be lengths to try, for example (1, 2, 4, 8); got {candidates!r}")
         for length in candidates:
             groups.check_integer("each of candidates", length, 1)
-        smallest = min(candidates)
-        if smallest * blanks > room:
+        limits = _one_for_each("most", max(candidates) if most is None else most, self.blanks, 1)
+        found = [[length for length in candidates if least <= length <= limit] for limit in limits]
+        if not all(found):
+            raise ValueError(f"none of candidates={tuple(candidates)} is from least={least} to most={most}; change one")
+        return found
+
+    def start_lengths(self, allowed: list[list[int]]) -> list[int]:
+        """The lengths that "auto" begins with: the middle ones, or the smallest where these do not fit."""
+        smallest = [min(lengths) for lengths in allowed]
+        if sum(smallest) > self.room:
             raise ValueError(
-                f"{blanks} blanks of at least {smallest} tokens do not fit: besides the text, the model has room for "
-                f"{max(room, 0)} tokens; shorten the text"
+                f"{self.blanks} blanks of at least {max(smallest)} tokens do not fit: besides the text, the model has "
+                f"room for {max(self.room, 0)} tokens; shorten the text"
             )
-        middle = sorted(candidates)[len(candidates) // 2]
-        return [middle if middle * blanks <= room else smallest] * blanks, True
-    lengths = [wanted] * blanks if not isinstance(wanted, Sequence) else list(wanted)
-    if len(lengths) != blanks:
-        raise ValueError(f"tokens_per_blank has {len(lengths)} numbers, but the text has {blanks} blanks")
-    for length in lengths:
-        groups.check_integer("tokens_per_blank", length, 1)
-    return lengths, False
+        middle = [sorted(lengths)[len(lengths) // 2] for lengths in allowed]
+        return middle if sum(middle) <= self.room else smallest
+
+    def rows(self, lengths: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """A row for each list of blanks' lengths: its tokens, the number of each position's blank, and the padding.
+
+        Returns:
+            int64 (B, T), int64 (B, T) with 0 outside of blanks, and bool (B, T).
+        """
+        rows = [self._row(row) for row in lengths]
+        ids, number = (pad_sequence(column, batch_first=True).to(self.device) for column in zip(*rows, strict=True))
+        length = torch.tensor([len(row) for row, _ in rows], device=self.device)
+        return ids, number, torch.arange(ids.shape[1], device=self.device) >= length[:, None]
+
+    def _row(self, lengths: list[int]) -> tuple[Tensor, Tensor]:
+        ids, number = [self.start, *self.parts[0]], [0] * (1 + len(self.parts[0]))
+        for blank, (length, part) in enumerate(zip(lengths, self.parts[1:], strict=True), start=1):
+            ids += [self.start] * length + part
+            number += [blank] * length + [0] * len(part)
+        return torch.tensor(ids), torch.tensor(number)
+
+    def known_groups(self, number: Tensor, padding: Tensor) -> dict:
+        """How ``resample`` is told what is known, and in which order."""
+        position = torch.arange(number.shape[1], device=number.device).expand_as(number)
+        in_order = self.known_order == "left_to_right"
+        return {"known": (number == 0) & ~padding, "known_groups": position if in_order else None}
 
 
-def _lay_out(parts: list[list[int]], lengths: list[int], start: int) -> tuple[Tensor, Tensor]:
-    """One row: its tokens, and where the blanks are."""
-    ids, unknown = [start, *parts[0]], [False] * (1 + len(parts[0]))
-    for length, part in zip(lengths, parts[1:], strict=True):
-        ids += [start] * length + part
-        unknown += [True] * length + [False] * len(part)
-    return torch.tensor(ids), torch.tensor(unknown)
-
-
-def _fill(model, ids, unknown, padding, size, order, known_order, considered, options) -> Generation:
-    if order in CRITERIA and order != "random":
-        known = ~unknown & ~padding
-        position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        known_groups = position if known_order == "left_to_right" else None
-        options = {**options, "known": known, "known_groups": known_groups, "considered": considered}
-        return resample(model, ids, unknown, size, order, **options)
-    group_ids = groups.infill(unknown, size, order, padding, options["generator"])
-    return generate(model, ids, *groups.read_given(group_ids, known_order), **options)
+def _one_for_each(name: str, wanted: int | Sequence[int], blanks: int, least: int) -> list[int]:
+    """One number for each blank, at least ``least`` and at least 1."""
+    numbers = list(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted] * blanks
+    if len(numbers) != blanks:
+        raise ValueError(f"{name} has {len(numbers)} numbers, but the text has {blanks} blanks")
+    for number in numbers:
+        groups.check_integer(name, number, 1)
+        if number < least:
+            raise ValueError(f"{name} is {number}, but a blank has at least least={least} tokens; change one of them")
+    return numbers
 
 
 def _left_to_right(model: A3ForCausalLM, done: Generation) -> Tensor:
@@ -197,10 +353,17 @@ def _left_to_right(model: A3ForCausalLM, done: Generation) -> Tensor:
     return objective.log_likelihood(model, done.sequences, group_ids)
 
 
-def _one(tokenizer, texts: list[str], done: Generation, unknown: Tensor, row: int, length: int, lengths: list[int]):
-    """Row ``row`` without its padding; ``texts`` stand around the blanks."""
+def _one(
+    tokenizer, given: _Given, done: Generation, number: Tensor, row: int, lengths: list[int], end: int | None = None
+) -> Infilling:
+    """Row ``row`` without the padding behind it."""
+    length = given.fixed + sum(lengths)
     one = slice(row, row + 1)
-    filled = [ids.tolist() for ids in done.sequences[row, :length][unknown[row, :length]].split(lengths)]
+    ids, there = done.sequences[row, :length], done.group_ids[row, :length] > 0
+    filled = [ids[there & (number[row, :length] == n + 1)].tolist() for n in range(given.blanks)]
+    ended = tuple(end is not None and end in tokens for tokens in filled)
+    filled = [tokens[:-1] if over else tokens for tokens, over in zip(filled, ended, strict=True)]
+    texts = given.texts
     return Infilling(
         sequences=done.sequences[one, :length],
         log_probs=done.log_probs[one, :length],
@@ -209,6 +372,7 @@ def _one(tokenizer, texts: list[str], done: Generation, unknown: Tensor, row: in
         trace=done.trace.row(row, length),
         text=_put_together(tokenizer, texts, filled),
         blanks=tuple((decode_behind if n or texts[0] else decode)(tokenizer, ids) for n, ids in enumerate(filled)),
+        ended=ended,
     )
 
 

@@ -11,7 +11,8 @@ Each step of a row is one of::
     commit   tokens are written                 positions, tokens, log_probs, runners_up, group
     reject   tokens were proposed and not kept  positions, tokens, in the order of the draft
     reopen   tokens are taken out again         positions, tokens
-    stop     the text ended before these        positions
+    stop     the text ended before these, or    positions
+             a blank did: they hold nothing
 
 with ``passes``, the number of forward passes that the row has had by then. ``log_probs`` are the model's own, in
 nats. ``runners_up`` lists, for every position, the likeliest other tokens as [token, log-probability]. A commit that

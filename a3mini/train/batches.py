@@ -138,7 +138,7 @@ class Batches(Dataset):
         batches = []
         for part in self.examples.divided(rows):
             own = self.blocks.rows(rows[part])
-            own = own if self.unit else own.trimmed()
+            own = own if self.unit or getattr(self.recipe, "whole_rows", False) else own.trimmed()
             batches.append(self.recipe.batch(own, progress, examples[part], self.config.seed, self.unit))
         return Step(int(self.blocks.lengths[rows].sum()), batches)
 

@@ -18,11 +18,13 @@ A grouping draws ``group_ids`` for one row. Its kinds::
     "strided"    far-apart tokens at a time, each stream from left to right; the size is the number of streams (ours)
     "span"       one contiguous blank of random length, both sides given, filled in groups from left to right
     "sentence"   the same with one whole sentence as the blank (a span where the row has no whole sentence)
+
+A part of a stage can give blanks spare room (``Part.room``), from which a model learns to end them: ``spare_room``.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -33,6 +35,7 @@ from torch import Tensor
 from a3mini import groups, runs
 
 KINDS = ("blocks", "shuffled", "strided", "span", "sentence")
+BLANKS = ("span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
 CHOICES = 4  # of an example's random numbers, those that choose its grouping and its blank; then one for each position
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of SplitMix64
@@ -84,12 +87,15 @@ class Part:
         sizes: group sizes.
         weight: how often the part is drawn, relative to the stage's other parts.
         grow: True: the sizes take equal parts of the stage in turn. False: each example draws one of them.
+        room: for "span" and "sentence": up to so many positions more than its tokens need has a blank; see
+            ``spare_room``. 0: exactly as many as it needs.
     """
 
     kind: str
     sizes: tuple[int, ...] = (1,)
     weight: float = 1.0
     grow: bool = False
+    room: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "sizes", tuple(self.sizes))  # files hold lists
@@ -100,6 +106,10 @@ class Part:
         _check_positive("weight", self.weight)
         if not isinstance(self.grow, bool):
             raise ValueError(f"grow must be true or false, got {self.grow!r}")
+        if not isinstance(self.room, int) or isinstance(self.room, bool) or self.room < 0:
+            raise ValueError(f"room must be an integer of at least 0, got {self.room!r}")
+        if self.room and self.kind not in BLANKS:
+            raise ValueError(f"room is for the blanks of {' and '.join(BLANKS)}; a part of kind {self.kind!r} has none")
 
 
 @dataclass(frozen=True)
@@ -132,9 +142,7 @@ class Stage:
         Returns:
             int64, (B,) each: the place of the kind in ``KINDS``, and the size.
         """
-        weights = torch.tensor([part.weight for part in self.parts], dtype=torch.float64)
-        ends = weights.cumsum(0) / weights.sum()
-        part = torch.bucketize(numbers[:, 0].contiguous(), ends[:-1], right=True)  # (B,)
+        part = self._part(numbers)
         kinds, sizes = torch.empty_like(part), torch.empty_like(part)
         for number, one in enumerate(self.parts):
             at = torch.full_like(numbers[:, 1], progress + ROUNDING) if one.grow else numbers[:, 1]
@@ -142,6 +150,16 @@ class Stage:
             kinds = torch.where(part == number, KINDS.index(one.kind), kinds)
             sizes = torch.where(part == number, drawn, sizes)
         return kinds, sizes
+
+    def room(self, numbers: Tensor) -> Tensor:
+        """How much spare room the blank of each of some examples may get, int64 (B,); ``numbers`` as for ``choose``."""
+        return torch.tensor([part.room for part in self.parts])[self._part(numbers)]
+
+    def _part(self, numbers: Tensor) -> Tensor:
+        """Which part each example draws, int64 (B,)."""
+        weights = torch.tensor([part.weight for part in self.parts], dtype=torch.float64)
+        ends = weights.cumsum(0) / weights.sum()
+        return torch.bucketize(numbers[:, 0].contiguous(), ends[:-1], right=True)
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,7 @@ class Curriculum:
         "no_stage2" left to right, then permuted groups
         "spans"     the three stages, with spans and sentence blanks mixed into the last (ours)
         "mixed"     one stage of what a model is used for: blanks, random order, far-apart tokens, left to right (ours)
+        "blanks"    the same, and half of the blanks have spare room: the model learns to end them (ours)
 
         Raises:
             ValueError: another name.
@@ -178,6 +197,11 @@ class Curriculum:
         if name not in PRESETS:
             raise ValueError(f"there is no curriculum {name!r}; there are {', '.join(PRESETS)}")
         return cls(tuple(PRESETS[name]), name)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether some of its blanks have spare room, so that a token is needed that ends them."""
+        return any(part.room for stage in self.stages for part in stage.parts)
 
     @property
     def boundaries(self) -> list[float]:
@@ -217,7 +241,10 @@ class Curriculum:
         return draw_rows(*stage.choose(inside, numbers), lengths, sentence_ends, numbers)
 
     def to_dict(self) -> dict:
-        return {"name": self.name, "stages": json.loads(json.dumps([asdict(stage) for stage in self.stages]))}
+        stages = json.loads(json.dumps([asdict(stage) for stage in self.stages]))
+        for part in (part for stage in stages for part in stage["parts"] if not part["room"]):
+            del part["room"]  # a record without it is that of a run from before there was room
+        return {"name": self.name, "stages": stages}
 
     def save(self, path: str | Path) -> None:
         """Write YAML or JSON, by the name's ending."""
@@ -368,5 +395,6 @@ PRESETS = {
     "stage3": (_THREE,),
     "no_stage2": (_ONE, Stage("permuted groups", 4, (_PERMUTED,))),
     "mixed": (Stage("everything at once", 1, _MIXED),),
+    "blanks": (Stage("everything at once", 1, tuple(replace(p, room=24) if p.kind in BLANKS else p for p in _MIXED)),),
     "spans": (_ONE, _TWO, Stage("permuted groups, spans and sentences", 3, _STRUCTURED)),
 }

@@ -134,6 +134,38 @@ def start_token(tokenizer) -> int:
     return token if known else special_ids(tokenizer)[0]
 
 
+def empty_token(tokenizer, embeddings: Tensor, wanted: str | None = None) -> int:
+    """A token that can end a blank (``config.empty_token_id``): a special one that stands in no row.
+
+    Special tokens that a pretraining never met share one embedding but for rounding, and a model whose embeddings are
+    frozen cannot tell them apart. So the one is taken whose embedding is farthest from all others.
+
+    Args:
+        tokenizer: of the model.
+        embeddings: (V, D), of the model's tokens.
+        wanted: the token by its text; None: choose.
+
+    Raises:
+        ValueError: ``wanted`` is no such token, or there is none.
+    """
+    special = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
+    _, eos, _ = special_ids(tokenizer)
+    spare = sorted(special - {start_token(tokenizer), eos, tokenizer.unk_token_id})
+    texts = tokenizer.convert_ids_to_tokens(spare)
+    if not spare:
+        raise ValueError("the tokenizer has no special token to spare that could end a blank; add one to it")
+    if wanted is not None:
+        if wanted not in texts:
+            raise ValueError(f"{wanted!r} cannot end a blank: no special token that texts never have; {texts} can")
+        return spare[texts.index(wanted)]
+    rows = embeddings.detach().float()
+    exactly = "donot_use_mm_for_euclid_dist"
+    apart = (
+        torch.cdist(rows[spare], rows, compute_mode=exactly).topk(2, largest=False).values[:, 1]
+    )  # the nearest is the token itself
+    return spare[int(apart.argmax())]
+
+
 def check_vocabulary(tokenizer, vocab_size: int) -> None:
     """Every id of the tokenizer must fit into the model.
 

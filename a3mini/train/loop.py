@@ -37,7 +37,7 @@ from a3mini.train.devices import best_precision, native_bf16
 from a3mini.train.interrupt import Interrupted, Stop, undone_on_error
 from a3mini.train.lora import add_lora, additions
 from a3mini.train.optimizers import optimizer_for
-from a3mini.train.recipes import Recipe, for_model, read_by
+from a3mini.train.recipes import CONFIGURED, Recipe, for_model, read_by
 from a3mini.train.resume import WHOLE, as_it_began, held_run, identity, open_run, restore_state, run_id, save_state
 from a3mini.train.schedules import schedule_for
 from a3mini.train.step import Watch, loss_and_gradient
@@ -303,8 +303,8 @@ class _Run:
             done = {key: before.get(key, 0) + value for key, value in done.items()}
             about = {"kind": settings["recipe"], "source": source, "rank": config.lora_rank, **done}
             about["run"] = run_id(who)
-            about |= {key: value for key, value in settings.items() if key == "known_order"}
             about |= {key: value for key, value in before.items() if key == "empty_token_id"}
+            about |= {key: value for key, value in settings.items() if key in CONFIGURED}
             about |= {"query_start": self.base.config.query_start} if hasattr(self.base.config, "query_start") else {}
             named = dict(additions(weights.items()))
             adapter.save(self.folder / "adapter", named, config.lora_scale, who["weights"], about)

@@ -34,10 +34,16 @@ from a3mini.pretrained import own_config
 from a3mini.rows import IGNORED_LABEL
 from a3mini.train.curriculum import CHOICES, Curriculum, uniform
 from a3mini.train.data import Blocks
+from a3mini.train.spare_room import draw_spare, make_room
 
 SMALLEST_RATIO = 1e-3  # of masking; bounds the weight 1/t
 GOLDEN = 0.6180339887498949  # neighbouring examples get ratios that cover (0, 1] evenly
 LONGEST = 2**20  # no row is longer
+CONFIGURED = ("known_order", "empty_token_id")  # what a model's config keeps of its training
+NO_END = (
+    "blanks of this curriculum have spare room, but no token is known that ends them; give AnyOrder an empty_token_id, "
+    "or the model's config"
+)
 
 
 class Batch(NamedTuple):
@@ -49,7 +55,10 @@ class Batch(NamedTuple):
 
 
 class Recipe(Protocol):
-    """How a kind of model is trained."""
+    """How a kind of model is trained.
+
+    ``whole_rows``, if a recipe has it and it is True, says that rows must keep all their columns, padding or not.
+    """
 
     def settings(self) -> dict:
         """What defines the recipe, for the run's record."""
@@ -76,26 +85,55 @@ class AnyOrder:
         known_order: how given tokens read each other: "together", all see all; or "left_to_right", each sees those on
             its left, as in the model that A3 is adapted from (``groups.given_in_order``). None: in a training, as the
             model's config says (``for_model``); outside of one, "together".
+        empty_token_id: the token that ends a blank, where the curriculum gives blanks spare room; else it is not used.
+            None: in a training, as the model's config says.
     """
 
-    def __init__(self, curriculum: Curriculum, known_order: str | None = None):
+    def __init__(self, curriculum: Curriculum, known_order: str | None = None, empty_token_id: int | None = None):
         if known_order is not None:
             groups.check_known_order(known_order)
-        self.curriculum, self.known_order = curriculum, known_order
+        if empty_token_id is not None:
+            groups.check_integer("empty_token_id", empty_token_id, 0)
+        self.curriculum, self.known_order, self.empty_token_id = curriculum, known_order, empty_token_id
+
+    @property
+    def whole_rows(self) -> bool:
+        """Spare room moves tokens to the right: where a row is cut must not depend on the rows beside it."""
+        return self.curriculum.has_room
 
     def settings(self) -> dict:
         known_order = self.known_order or A3Config.known_order
-        return {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": known_order}
+        found = {"recipe": "any order", "curriculum": self.curriculum.to_dict(), "known_order": known_order}
+        return found | ({"empty_token_id": self.empty_token_id} if self.curriculum.has_room else {})
 
     def group_ids(self, rows: Blocks, progress: float, examples: Tensor, seed: int) -> Tensor:
-        """The groups that some examples draw, int64, (B, T), before given tokens are put in order."""
+        """The groups that some examples draw, int64, (B, T), before given tokens are in order and blanks have room."""
         numbers = uniform(seed, torch.as_tensor(examples), rows.input_ids.shape[1] + CHOICES)
         return self.curriculum.draw(progress, rows.lengths, rows.sentence_ends, numbers)
 
+    def with_room(
+        self, rows: Blocks, drawn: Tensor, progress: float, examples: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and groups, int64 (B, T) each, once blanks have their spare room; ``drawn``, (B, T), is ``group_ids``.
+
+        Raises:
+            ValueError: no token is known that ends a blank.
+        """
+        if not self.curriculum.has_room:
+            return rows.input_ids, drawn
+        if self.empty_token_id is None:
+            raise ValueError(NO_END)
+        examples = torch.as_tensor(examples)
+        stage, inside = self.curriculum.stage_at(progress)
+        numbers = uniform(seed, examples, CHOICES)
+        spare = draw_spare(stage.room(numbers), examples, seed)
+        return make_room(rows.input_ids, drawn, stage.choose(inside, numbers)[1], spare, self.empty_token_id)
+
     def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
         drawn = self.group_ids(rows, progress, examples, seed)
+        ids, drawn = self.with_room(rows, drawn, progress, examples, seed)
         group_ids, known = groups.read_given(drawn, self.known_order or A3Config.known_order)
-        plan = flat.plan(rows.input_ids, group_ids, labels_for(rows.input_ids, group_ids, known), unit)
+        plan = flat.plan(ids, group_ids, labels_for(ids, group_ids, known), unit)
         return Batch({"plan": plan}, (plan.labels != IGNORED_LABEL).float(), int((drawn > 0).sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
@@ -103,32 +141,51 @@ class AnyOrder:
 
 
 def for_model(recipe: Recipe, model: nn.Module, start: str | Path | None = None) -> Recipe:
-    """The recipe as it trains this model: where ``AnyOrder`` leaves ``known_order`` open, the model's config says it.
+    """The recipe as it trains this model: where ``AnyOrder`` leaves something open, the model's config says it.
 
     Args:
         recipe: is left as it is.
         model: what is trained.
         start: an adapter to go on from, whose record goes before the config.
+
+    Raises:
+        ValueError: blanks are to have spare room, and nobody says which token ends them; or it is not the model's.
     """
-    if not isinstance(recipe, AnyOrder) or recipe.known_order is not None:
+    if not isinstance(recipe, AnyOrder):
         return recipe
     recipe, before = copy.copy(recipe), adapter.read(start)[1] if start is not None else {}
-    recipe.known_order = before.get("known_order", getattr(model.config, "known_order", A3Config.known_order))
+    if recipe.known_order is None:
+        recipe.known_order = before.get("known_order", getattr(model.config, "known_order", A3Config.known_order))
+    if recipe.curriculum.has_room:
+        own = before.get("empty_token_id", getattr(model.config, "empty_token_id", None))
+        if recipe.empty_token_id is None:
+            recipe.empty_token_id = own
+        if recipe.empty_token_id is None:
+            raise ValueError(NO_END)
+        if own not in (None, recipe.empty_token_id):
+            raise ValueError(
+                f"empty_token_id={recipe.empty_token_id}, but the model has learned to end blanks with token {own}; "
+                "leave it out to go on with that"
+            )
+        if recipe.empty_token_id >= model.config.vocab_size:
+            raise ValueError(f"empty_token_id={recipe.empty_token_id} is outside the model's {model.config.vocab_size}")
     return recipe
 
 
 @contextmanager
 def read_by(recipe: Recipe, model: nn.Module) -> Iterator[None]:
-    """The model's config says how the recipe reads given tokens; as it was before, if the training is cut short."""
-    config, before = model.config, vars(model.config).get("known_order")
-    if order := recipe.settings().get("known_order"):
-        config.known_order = order
+    """The model's config says what the recipe settled (``CONFIGURED``); as before, if the training is cut short."""
+    config, settings = model.config, recipe.settings()
+    told = {name: settings[name] for name in CONFIGURED if settings.get(name) is not None}
+    before = {name: vars(config)[name] for name in told if name in vars(config)}
+    for name, value in told.items():
+        setattr(config, name, value)
     try:
         yield
     except BaseException:
-        vars(config).pop("known_order", None)
-        if before is not None:
-            config.known_order = before
+        for name in told:
+            vars(config).pop(name, None)
+        vars(config).update(before)
         raise
 
 

@@ -469,7 +469,6 @@ BAD = {
     "no tokens": ({"tokens_per_blank": 0}, ValueError, "tokens_per_blank must be an integer, at least 1; got 0"),
     "half a token": ({"tokens_per_blank": 1.5}, ValueError, "tokens_per_blank must be an integer"),
     "a switch": ({"tokens_per_blank": True}, ValueError, "tokens_per_blank must be an integer"),
-    "nothing": ({"tokens_per_blank": None}, ValueError, "tokens_per_blank must be an integer"),
     "no tokens for one": ({"tokens_per_blank": [2, 0]}, ValueError, "tokens_per_blank must be an integer"),
     "too many lengths": ({"tokens_per_blank": [1, 2, 3]}, ValueError, "has 3 numbers, but the text has 2 blanks"),
     "no lengths": ({"tokens_per_blank": []}, ValueError, "has 0 numbers, but the text has 2 blanks"),

@@ -20,7 +20,8 @@ class Replay:
     """The batches of a training run, once more.
 
     All that is random in a step comes from the seed and the numbers of its examples, and ``train`` and this class use
-    the same functions. So these are the rows and the groups that the training saw, not new draws.
+    the same functions. So these are the rows and the groups that the training saw, not new draws. Only the spare room
+    of blanks (``Part.room``) is left out.
 
     Args:
         curriculum, blocks, config: those of the run, which was trained with ``AnyOrder(curriculum)``.

@@ -1,4 +1,4 @@
-// The decoding player: traces of decodings, replayed on one timeline. a3mini/trace.py says what a trace has.
+// The decoding player: traces of decodings, replayed on one timeline. a3mini/decode/trace.py says what a trace has.
 import { button, choice, follow, frame, h, plural, put, roving, select, shown, slider, svg } from "./base.js";
 
 const UNITS = { pass: ["forward pass", "forward passes"], step: ["step", "steps"], token: ["token", "tokens"] };
@@ -145,6 +145,9 @@ const SCORES = {
   random: "random numbers",
 };
 
+/** Whether its model ended blanks, and not whole texts. */
+const endsBlanks = ({ settings }) => settings.end !== undefined;
+
 /** What happened in a tick: [[action, sentence], ...]; `quoted` shows tokens. */
 function explain(run, { parts, drafts }, quoted) {
   const all = (action, list) => parts.filter((part) => part.action === action).flatMap((part) => part[list]);
@@ -195,7 +198,10 @@ function explain(run, { parts, drafts }, quoted) {
       `All ${plural(considered.length, "open position")} were asked. By ${criterion} (${SCORES[criterion]}) the first are: ${named}.`,
     ]);
   }
-  if (ended.length) found.push(["stop", `The text has ended. Never filled: ${places(ended)}.`]);
+  if (ended.length) {
+    const left = endsBlanks(run) ? "The blank has ended. What is left of its room holds nothing" : "The text has ended. Never filled";
+    found.push(["stop", `${left}: ${places(ended)}.`]);
+  }
   return found;
 }
 
@@ -339,7 +345,9 @@ function render({ model, el }) {
       Object.assign(panel.dataset, { passes: now.passes, filled: now.filled, nats: now.nats });
       head.setAttribute("aria-pressed", run === watched());
       figures.textContent = `${passes(now.passes)} · ${written(run, now)} · ${decimal(now.nats, 1)} nats`;
-      reading.textContent = now.cells.map((cell) => cell && (texts[cell.token] ?? " _")).join("");
+      // what holds nothing is no hole to be filled
+      const read = (cell) => (cell && cell.state !== "ended" ? (texts[cell.token] ?? " _") : "");
+      reading.textContent = now.cells.map(read).join("");
       const [fresh, gone] = [new Set(), new Map()];
       for (const { action, positions, tokens } of now.parts) {
         if (action === "commit") positions.forEach((i) => fresh.add(i));
@@ -367,7 +375,7 @@ function render({ model, el }) {
       chip.style.setProperty("--bar", Math.max(0, bar));
       const words = [
         cell.token === null ? null : quoted([cell.token]),
-        { ended: "after the end of the text", draft: `draft ${quoted([draft])}, to be verified` }[state] ??
+        { ended: `after the end of the ${endsBlanks(run) ? "blank" : "text"}`, draft: `draft ${quoted([draft])}, to be verified` }[state] ??
           state,
         cell.passes && `pass ${cell.passes}, ${percent(bar)}`,
         gone && `${gone[0] === "reject" ? "rejected" : "taken out"} ${quoted([gone[1]])}`,
@@ -437,7 +445,7 @@ function render({ model, el }) {
           `${quoted([step.tokens[n]])}, probability ${percent(Math.exp(step.log_probs[n]))}${scored(step)}`,
         reject: (step, n) => `${quoted([step.tokens[n]])} proposed, not kept`,
         reopen: (step, n) => `${quoted([step.tokens[n]])} taken out`,
-        stop: () => "the text ended before this position",
+        stop: () => `the ${endsBlanks(run) ? "blank" : "text"} ended before this position`,
       };
       const past = now.past.filter((step) => step.positions.includes(position));
       const items = past.map((step) =>
@@ -527,6 +535,7 @@ function legend(runs) {
   const chip = (state, bar, ...face) =>
     h("span", { class: "a3-chip", "data-state": state, style: `--bar: ${bar}` }, face);
   const chosen = runs.some(({ strategy }) => strategy === "resample");
+  const ends = [...new Set(runs.map((run) => (endsBlanks(run) ? "blank" : "text")))].sort().reverse();
   const rows = [
     [chip("given", 0, "word"), "there at the start"],
     [chip("filled", 0.6, "word"), "filled; the bar is its probability"],
@@ -536,7 +545,7 @@ function legend(runs) {
     drafted && [chip("draft", 0, "word?"), "a draft, to be verified"],
     has("reject") && [chip("open", 0, h("del", {}, "✗word")), "reject: proposed, not kept"],
     has("reopen") && [chip("open", 0, h("del", {}, "↺word")), "reopen: taken out again"],
-    has("stop") && [chip("ended", 0, "■"), "stop: behind the end of the text"],
+    has("stop") && [chip("ended", 0, "■"), `stop: behind the end of the ${ends.join(" or of a ")}`],
   ];
   return h(
     "details",

@@ -1,5 +1,6 @@
 """The decoding player: at every step it shows what the package's own replay has."""
 
+import itertools
 import json
 import math
 
@@ -37,6 +38,17 @@ def traces(seed: int = 0) -> dict[str, Trace]:
         )
         if any(step.action == "stop" for step in trace.steps[0])
     )
+    number = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 2]])  # two blanks, the first of which ends early
+    blanks = next(
+        done.trace
+        for done in (
+            decode.generate(
+                MODEL, IDS, decode.blanks.in_blanks(number, 2), rooms=decode.Rooms(number, end), generator=seeded(n)
+            )
+            for n, end in itertools.product(range(9), range(V))
+        )
+        if (done.group_ids[0, 5:7] < 0).all() and done.group_ids[0, 4] > 0
+    )
     return {
         "groups": decode.generate(MODEL, IDS, fours, **options).trace,
         "confidence": decode.resample(MODEL, IDS, UNKNOWN, 2, **options).trace,
@@ -44,6 +56,7 @@ def traces(seed: int = 0) -> dict[str, Trace]:
         "speculative": speculative.generate(MODEL, IDS, ones, draft=4, **options).trace,
         "revise": decode.revise(MODEL, IDS, groups.left_to_right(T)[None], rounds=5).trace,
         "stop": stop,
+        "blanks": blanks,
     }
 
 
@@ -352,7 +365,9 @@ def test_it_says_which_tokens_are_drawn_together(open_explorer, group_ids, order
 
 
 def test_only_a_fixed_order_has_a_name():
-    assert [trace.get("order") for trace in player().traces] == ["neighbours", None, None, None, None, "other"]
+    assert [trace.get("order") for trace in player().traces] == [
+        "neighbours", None, None, None, None, "other", "neighbours",
+    ]  # fmt: skip
 
 
 def changed(**changes) -> str:
@@ -383,3 +398,28 @@ def test_it_wants_traces_by_name():
         DecodingPlayer(TRACES["groups"], WORDS, source="")
     with pytest.raises(TypeError, match="'it' must be a Trace or its JSON; got int"):
         DecodingPlayer({"it": 3}, WORDS, source="")
+
+
+def test_what_is_left_of_a_blanks_room_is_no_hole(open_explorer):
+    """It is marked, told as the end of a blank, and read by nobody; a text that ends is told as before."""
+    page = open_explorer(player(names=["blanks", "stop"], unit="step")).page
+    trace = TRACES["blanks"]
+    stop = next(number for number, step in enumerate(trace.steps[0]) if step.action == "stop")
+    before, done = (page.locator("section[data-way=blanks] .a3-hidden"), len(trace.steps[0]))
+    seek(page, 0)
+    assert before.text_content().count(" _") == 5  # the room of both blanks
+    seek(page, stop + 1)
+    left = trace.steps[0][stop].positions
+    states = panel(page, "blanks")["states"]
+    assert [at for at, state in states.items() if state == "ended"] == [str(at) for at in left]
+    assert before.text_content().count(" _") == 1  # the second blank
+    assert "The blank has ended. What is left of its room holds nothing" in page.locator(".a3-detail").text_content()
+    chip = page.locator(f"section[data-way=blanks] .a3-chip[data-position='{left[0]}']")
+    assert "after the end of the blank" in chip.get_attribute("aria-label")
+    seek(page, done)
+    assert " _" not in before.text_content() and trace.replay()[0, left].tolist() == [-1] * len(left)
+    chip.focus()
+    assert "the blank ended before this position" in page.locator(".a3-detail").text_content()
+    assert "stop: behind the end of the text or of a blank" in page.locator(".a3-legend").text_content()
+    last = page.locator("section[data-way=stop] .a3-chip[data-state=ended]").first
+    assert "after the end of the text" in last.get_attribute("aria-label")
