@@ -6,12 +6,14 @@
     infill                    the blanks of a text
     leave_one_out             how well each token fits all others
     revise                    reopen the tokens that fit worst
+    revise_text               the same for a text, in words
+    rewrite                   other ways to write a stretch of a text, ranked
     speculative.generate      ``generate`` at single tokens, in fewer passes
 
-All return a ``Generation``, but for the two scores.
+All return a ``Generation``, but for the two scores and ``rewrite``.
 
 In reading order: ``sampling`` (logits to a token), ``cache`` and ``steps`` (one step of any decoding), ``trace`` (what
-happened), ``groupwise``, ``dynamic``, ``infilling``, ``revision``, ``speculative``.
+happened), ``groupwise``, ``dynamic``, ``infilling``, ``revision``, ``rewriting``, ``speculative``.
 """
 
 from a3mini import lazy
@@ -24,5 +26,6 @@ __getattr__, __dir__, __all__ = lazy.names(
     groupwise=["Generation", "generate"],
     dynamic=["resample", "resample_log_likelihood"],
     infilling=["Infilling", "infill"],
-    revision=["Revision", "leave_one_out", "revise"],
+    revision=["Change", "Revision", "leave_one_out", "revise"],
+    rewriting=["Alternative", "RevisedText", "revise_text", "rewrite"],
 )
