@@ -11,6 +11,7 @@ What each change gained is the difference, so the gains of a row add up to what 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -129,6 +130,7 @@ def revise(
     generator: torch.Generator | None = None,
     *,
     keep_worse: bool = False,
+    least_gain: float = 0.0,
     known_order: str | None = None,
     repetition_penalty: float = 1.0,
     banned: Sequence[int] = (),
@@ -139,7 +141,11 @@ def revise(
 
     In each round every row reopens the ``reopen`` tokens with the lowest log-probability given all others, among those
     not tried since its last improvement, and fills them from left to right given all the rest. The new row stays if
-    its log-likelihood under ``group_ids`` is higher. A row ends when every token was tried and nothing improved.
+    its log-likelihood under ``group_ids`` is higher, by more than ``least_gain``. A row ends when every token was tried
+    and nothing improved.
+
+    With a ``least_gain`` of 0 a text becomes ever likelier, and in the end another: to the model every text that it did
+    not write has likelier ones beside it. Some nats leave alone what is merely unusual.
 
     Args:
         model: an A3 model.
@@ -150,14 +156,18 @@ def revise(
         rounds: at most so many.
         temperature, top_k, top_p, generator, repetition_penalty, banned: see ``sampling.Sampler``.
         keep_worse: keep each new row even if it is worse, for ``rounds`` rounds.
+        least_gain: nats that a change must gain at least, unless ``keep_worse``.
         known_order: how the tokens that are not reopened see each other, as in ``infill``; None: as in the model's
             training.
         runners_up: see ``generate``.
         batch_size: rows of ``leave_one_out`` at a time.
 
     Raises:
-        TypeError, ValueError: as ``generate``; ``reopen`` or ``rounds`` below 1; another ``known_order``.
+        TypeError, ValueError: as ``generate``; ``reopen`` or ``rounds`` below 1, ``least_gain`` below 0; another
+            ``known_order``.
     """
+    if not isinstance(least_gain, Real) or not 0 <= least_gain < float("inf"):
+        raise ValueError(f"least_gain must be nats, 0 or more; got {least_gain!r}")
     known_order = model.config.known_order if known_order is None else known_order
     groups.check_known_order(known_order)
     for name, value in (("reopen", reopen), ("rounds", rounds), ("batch_size", batch_size)):
@@ -168,8 +178,8 @@ def revise(
     check(input_ids, group_ids, None, config.vocab_size, config.max_position_embeddings)  # every token will be read
     filling = Filling.of(model, input_ids, group_ids, known)
     tokens, predicted, yardstick = input_ids.clone(), filling.predicted, filling.group_ids
-    settings = {"reopen": reopen, "rounds": rounds, "keep_worse": keep_worse, "known_order": known_order}
-    settings |= sampler.settings()
+    settings = {"reopen": reopen, "rounds": rounds, "keep_worse": keep_worse, "least_gain": least_gain}
+    settings |= {"known_order": known_order, **sampler.settings()}
     trace = Trace.begin("revise", settings, tokens, yardstick >= 0)
     passes = torch.ones(len(tokens), dtype=torch.int64, device=tokens.device)
 
@@ -203,7 +213,7 @@ def revise(
         found = score(active, new.sequences)
         changed = (new.sequences != tokens[active]).any(-1)
         gain = found.sum(-1) - log_probs[active].sum(-1)
-        better = changed & (gain > 0)
+        better = changed & (gain > least_gain)
         accepted = changed if keep_worse else better
         kept, dropped = active[accepted], active[changed & ~accepted]
         proposed = tokens.clone()

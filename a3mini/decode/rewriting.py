@@ -179,10 +179,14 @@ def revise_text(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     *,
+    least_gain: float = 4.0,
     banned: Sequence[int] | None = None,
     **options,
 ) -> RevisedText:
     """``revise`` for a text: its tokens behind a start token, measured from left to right.
+
+    A change must gain 4 nats unless you say otherwise: the new text is then 55 times as likely. With 0 the text is soon
+    another one; see ``revise``. What stands last has nothing behind it that it must fit.
 
     A text of which nothing was changed comes back as it was given; another as its tokenizer reads it: one that lowers
     case gives it back in lower case.
@@ -190,7 +194,7 @@ def revise_text(
     Args:
         model, tokenizer: an A3 model and its tokenizer.
         text: any text.
-        reopen, rounds, temperature, generator: see ``revise``.
+        reopen, rounds, temperature, generator, least_gain: see ``revise``.
         banned: see ``infill``.
         options: the others of ``revise``.
 
@@ -209,7 +213,7 @@ def revise_text(
         raise ValueError(f"the text has {len(ids)} tokens, but the model takes {limit}; shorten the text")
     rows = torch.tensor([ids], device=model.device), groups.left_to_right(len(ids))[None].to(model.device)
     done = revise(
-        model, *rows, None, reopen, rounds, temperature, generator=generator,
+        model, *rows, None, reopen, rounds, temperature, generator=generator, least_gain=least_gain,
         banned=never_drawn(model, tokenizer) if banned is None else banned, **options,
     )  # fmt: skip
     revised = decode(tokenizer, done.sequences[0, 1:].tolist()) if done.changes[0] else text

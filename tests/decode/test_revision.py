@@ -275,6 +275,23 @@ def test_keep_worse_may_be_worse():
     assert (better.after >= better.before).all() and (better.after > better.before).any()
 
 
+@pytest.mark.parametrize("least", [0.5, 2.0])
+def test_a_change_must_gain_enough(least):
+    """And every position at which a refilling would gain as much has been refilled."""
+    group_ids = groups.left_to_right(LENGTH)[None].expand(20, -1)
+    free, out = (revise(MODEL, tokens(20), group_ids, rounds=50, least_gain=nats) for nats in (0.0, least))
+    assert any(change.gain <= least for row in free.changes for change in row)
+    assert any(out.changes) and all(change.gain > least for row in out.changes for change in row)
+    for t in range(1, LENGTH):
+        alone = torch.zeros_like(group_ids).index_fill(1, torch.tensor([t]), 1)
+        refilled = decode.generate(MODEL, out.sequences, alone, temperature=0).sequences
+        assert (score(refilled, group_ids) <= out.after + least + laws.EXACT).all()
+    assert out.trace.settings["least_gain"] == least
+    worse = {"keep_worse": True, "rounds": 3}
+    kept, same_ = (revise(MODEL, tokens(20), group_ids, **worse, least_gain=nats) for nats in (0.0, least))
+    assert torch.equal(kept.sequences, same_.sequences)
+
+
 def test_another_yardstick_would_make_rows_worse(monkeypatch):
     """A mutant: "better" as the sum over tokens of the log-probability given all others, which is no likelihood."""
     group_ids = groups.left_to_right(LENGTH)[None].expand(60, -1)
@@ -428,6 +445,9 @@ BAD = {
     "reopen": ({"reopen": 0}, ValueError, "reopen must be an integer, at least 1; got 0"),
     "half a token": ({"reopen": 1.5}, ValueError, "reopen must be an integer"),
     "rounds": ({"rounds": 0}, ValueError, "rounds must be an integer, at least 1; got 0"),
+    "a loss": ({"least_gain": -1.0}, ValueError, "least_gain must be nats, 0 or more; got -1.0"),
+    "no number of nats": ({"least_gain": "4"}, ValueError, "least_gain must be nats"),
+    "nats without end": ({"least_gain": float("nan")}, ValueError, "least_gain must be nats"),
     "known order": ({"known_order": "random"}, ValueError, "known_order must be one of together, left_to_right"),
     "batch": ({"batch_size": 0}, ValueError, "batch_size must be an integer, at least 1"),
     "temperature": ({"temperature": -1.0}, ValueError, "temperature"),
