@@ -9,16 +9,20 @@ from itertools import cycle, islice
 from numbers import Integral
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
-from a3mini.decode.infilling import ORDERS, _fill, _lay_out, _put_together
+from a3mini.decode.dynamic import resample
+from a3mini.decode.groupwise import Generation, generate
+from a3mini.decode.infilling import ORDERS
 from a3mini.decode.revision import Revision, revise
 from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
-from a3mini.train.tokens import decode, encode, encode_behind, no_tokens
+from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no_tokens
 
 RANKS = ("nats", "nats_per_token")
+KNOWN, UNKNOWN = 1, 2  # kinds of a position
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def rewrite(
     groups.check_known_order(known_order)
     check_vocabulary(tokenizer, model.config.vocab_size)
     first, limit = start_token(tokenizer), model.config.max_position_embeddings
-    space = " " if text[:start].endswith(" ") else ""  # a word's token brings it
+    space = " " if start > 1 and text[start - 1] == " " else ""  # a word's token brings it
     around = [text[: start - len(space)], text[end:]]
     parts = [*encode(tokenizer, around[:1]), encode_behind(tokenizer, around[1])]
     room, whole = limit - 1 - sum(map(len, parts)), 1 + len(encode(tokenizer, [text])[0])
@@ -122,14 +126,12 @@ def rewrite(
     )  # fmt: skip
 
     def draw(rows: list[int]) -> list[str]:
-        """What fills the stretch, for each of some lengths, with what brings the space before it."""
-        laid = [_lay_out(parts, [length], first) for length in rows]
-        ids, unknown = (pad_sequence(column, batch_first=True).to(model.device) for column in zip(*laid, strict=True))
-        length = torch.tensor([len(row) for row, _ in laid], device=model.device)
-        padding = torch.arange(ids.shape[1], device=model.device) >= length[:, None]
-        done = _fill(model, ids, unknown, padding, size, order, known_order, False, options).sequences
-        texts = [_put_together(tokenizer, around, [row[open_].tolist()]) for row, open_ in zip(done, unknown)]  # noqa: B905
-        return [text[len(around[0]) : len(text) - len(around[1])] for text in texts]
+        """What fills the stretch, for each of some lengths, with the space that a word brings."""
+        laid = [_lay_out([first, *parts[0]], length, parts[1]) for length in rows]
+        ids, kind = (pad_sequence(columns, batch_first=True).to(model.device) for columns in zip(*laid, strict=True))
+        done = _fill(model, ids, kind == UNKNOWN, kind == 0, size, order, known_order, options)
+        drawn = [row[open_].tolist() for row, open_ in zip(done.sequences, kind == UNKNOWN, strict=True)]
+        return [(decode_behind if around[0] else decode)(tokenizer, tokens) for tokens in drawn]
 
     certain = temperature == 0 and order != "random"  # each length has one filling
     left = min(tries * n, len(lengths)) if certain else tries * n
@@ -280,6 +282,24 @@ def _lengths(wanted: int | Sequence[int] | str, old: int, room: int) -> list[int
                 f"{max(room, 0)} tokens; ask for fewer or shorten the text"
             )
     return lengths
+
+
+def _lay_out(before: list[int], length: int, behind: list[int]) -> tuple[Tensor, Tensor]:
+    """One row: its tokens, and of which kind each is; padding will be 0."""
+    ids = before + before[:1] * length + behind
+    kinds = [KNOWN] * len(before) + [UNKNOWN] * length + [KNOWN] * len(behind)
+    return torch.tensor(ids), torch.tensor(kinds)
+
+
+def _fill(model, ids, unknown, padding, size, order, known_order, options) -> Generation:
+    """Fill the unknown positions (B, T) as ``infill`` does."""
+    if order in groups.INFILL_ORDERS:
+        group_ids = groups.infill(unknown, size, order, padding, options["generator"])
+        return generate(model, ids, *groups.read_given(group_ids, known_order), **options)
+    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    known_groups = position if known_order == "left_to_right" else None
+    known = {"known": ~unknown & ~padding, "known_groups": known_groups}
+    return resample(model, ids, unknown, size, order, considered=False, **known, **options)
 
 
 def _scores(model: A3ForCausalLM, texts: list[list[int]], first: int, batch_size: int) -> list[float]:

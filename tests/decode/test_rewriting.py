@@ -196,7 +196,7 @@ def spied(monkeypatch) -> list[int]:
     """How many tokens each row got that was drawn."""
     lengths = []
     real = rewriting._lay_out
-    monkeypatch.setattr(rewriting, "_lay_out", lambda *a: lengths.extend(a[1]) or real(*a))
+    monkeypatch.setattr(rewriting, "_lay_out", lambda *a: lengths.append(a[1]) or real(*a))
     return lengths
 
 
@@ -284,6 +284,8 @@ def test_spaces_at_the_ends_are_left_alone():
         check_list(made, "The cat sat", 4, 7, 4)
         assert made == rewrite("The cat sat", "cat")
     check_list(rewrite("aa b", "b"), "aa b", 3, 4, 4)
+    made = rewrite(" dog ran", "dog", loving(" cat"), tokens_per_blank=1)  # what begins a text has no space to bring
+    assert {one.text for one in made} == {" dog ran", "  cat ran"}
     check_list(rewrite("c\n cat\t\n", "\n cat\t"), "c\n cat\t\n", 3, 6, 4)
 
 
@@ -369,7 +371,7 @@ def test_a_text_is_revised_as_its_tokens():
         "keep_worse": True,
         "known_order": "left_to_right",
     }
-    for options in ({}, {"reopen": 2, "rounds": 3}, more):
+    for options in ({"least_gain": 0.0}, {"reopen": 2, "rounds": 3, "least_gain": 0.5}, {"least_gain": 4.0, **more}):
         out = decode.revise_text(MODEL, TOKENIZER, TEXT, generator=generator(), **options)
         right = decode.revise(MODEL, ids, order, generator=generator(), banned=sorted(SPECIAL), **options)
         assert torch.equal(out.sequences, right.sequences) and out.trace == right.trace
@@ -378,7 +380,7 @@ def test_a_text_is_revised_as_its_tokens():
         assert list(out.lines) == right.report(TOKENIZER)
         assert not set(out.sequences[0, 1:].tolist()) & set(SPECIAL)
     free = decode.revise_text(MODEL, TOKENIZER, TEXT, banned=())
-    assert free.trace.settings["banned"] == []
+    assert free.trace.settings["banned"] == [] and free.trace.settings["least_gain"] == 4.0
 
 
 @pytest.mark.parametrize("name", MADE)
