@@ -56,6 +56,23 @@ class Visibility(NamedTuple):
         return self._replace(bias=bias if bias.device.type == "cpu" else bias.repeat(1, 1, shared, 1))
 
 
+class Causal(NamedTuple):
+    """Row i of each stream sees the first i + 1 columns (``flat``): there are fast kernels for that, and no mask."""
+
+    streams: int  # 2, or 1 where only query rows are asked
+    empty: None = None  # each row sees a column
+
+    def rows(self, start: int) -> "Causal":
+        return self._replace(streams=1) if start else self
+
+    @staticmethod
+    def runs(device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether a kernel takes it, and key heads that serve several query heads, without copies."""
+        if device.type != "cuda":
+            return device.type == "cpu"
+        return dtype in (torch.float16, torch.bfloat16) and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class Texts(NamedTuple):
     """The same for a line of rows of many texts (``flat``): a text sees itself alone.
 
@@ -63,7 +80,8 @@ class Texts(NamedTuple):
     what only fills up; so putting rows there, putting them back, and both backward passes only pick rows, and add none.
     """
 
-    inside: Visibility  # of the rectangle: (B, N, C) for B texts
+    inside: Visibility | Causal  # of the rectangle: (B, N, C) for B texts
+    causal: bool  # whether the second would do
     rows_of: Tensor  # (B, N) int64, which row of the line stands at each place
     back: Tensor  # (L,) int64, at which of the B * N places each row of the line stands
     content: tuple[Tensor, Tensor]  # the same for the content rows: (B, C) and (L_C,)
@@ -76,7 +94,7 @@ class Texts(NamedTuple):
         inside = inside._replace(mask=inside.mask | filling)
         back = plan.back[:line]
         content = plan.rows[:, :width], back.div(both, rounding_mode="floor") * width + back % both
-        return cls(inside, plan.rows, plan.back, content)
+        return cls(inside, plan.causal, plan.rows, plan.back, content)
 
     def rows(self, start: int) -> "Texts":
         if not start:
@@ -87,7 +105,8 @@ class Texts(NamedTuple):
         return self._replace(inside=self.inside.rows(width), rows_of=self.rows_of[:, width:] - start, back=back)
 
     def ready(self, kernel: str, dtype: torch.dtype, shared: int) -> "Texts":
-        return self._replace(inside=self.inside.ready(kernel, dtype, shared))
+        causal = self.causal and kernel != "eager" and Causal.runs(self.rows_of.device, dtype)
+        return self._replace(inside=Causal(2) if causal else self.inside.ready(kernel, dtype, shared))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, kernel: str, dropout: float) -> Tensor:
         """As ``attend``: query (1, H, L, E), key and value (1, H_kv, L_C, E), all rows of the line; (1, H, L, E)."""
@@ -122,7 +141,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Visibility | Texts | flex.Blocks,
+    visible: Visibility | Causal | Texts | flex.Blocks,
     kernel: str,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor | None]:
@@ -131,7 +150,8 @@ def attend(
     Args:
         query: (B, H, N, E).
         key, value: (B, H_kv, C, E); each head of these serves H / H_kv consecutive query heads.
-        visible: a ``Visibility``, or ``Texts``; or ``flex.Blocks``, for the kernel that leaves out what is not visible.
+        visible: a ``Visibility``, ``Causal`` or ``Texts``; or ``flex.Blocks``, for the kernel that leaves out what is
+            not visible.
         kernel: "eager" writes the formula out and also returns the weights; any other is fused.
 
     Returns:
@@ -144,6 +164,8 @@ def attend(
     weights = None
     if isinstance(visible, flex.Blocks):
         output = flex.attend(query, key, value, visible)
+    elif isinstance(visible, Causal):
+        output = _causal(query, key, value, visible.streams, dropout)
     elif kernel != "eager":
         output = _fused(query, key, value, visible, dropout)
     else:
@@ -170,6 +192,14 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Visibility, dropo
     rows = query.unflatten(1, (-1, shared)).transpose(2, 3).flatten(2, 3)  # (B, H_kv, N * H / H_kv, E)
     output = F.scaled_dot_product_attention(rows, key, value, bias.flatten(1, 2)[:, None], dropout)
     return output.unflatten(2, (-1, shared)).transpose(2, 3).flatten(1, 2)
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, streams: int, dropout: float) -> Tensor:
+    """Causal attention of each stream to the same columns: to the kernel, the streams are more query heads."""
+    heads = query.unflatten(2, (streams, -1)).flatten(1, 2)  # (B, H * streams, C, E)
+    shared = heads.shape[1] != key.shape[1]
+    output = F.scaled_dot_product_attention(heads, key, value, None, dropout, is_causal=True, enable_gqa=shared)
+    return output.unflatten(1, (-1, streams)).flatten(2, 3)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -350,7 +350,7 @@ def _run_options(parser) -> None:
     _add(parser, "folder", None, "where the run goes; its model is in FOLDER/model")
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "objective", "any-order", "any-order is A3; the others are its rivals", choices=OBJECTIVES)
-    _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large files")
+    _add(parser, "cache", True, "keep rows of tokens in the cache folder (A3MINI_CACHE), and stream large texts")
     _add(parser, "curriculum", "paper", f"{', '.join(CURRICULA)}, or a YAML or JSON file", metavar="NAME|FILE")
 
 

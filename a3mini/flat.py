@@ -44,6 +44,7 @@ class FlatPlan(NamedTuple):
     groups: Tensor  # (B, c + q) int64, the group of each row; PADDING where it only fills up
     empty: Tensor | None  # (B, c + q, 1) bool, True where a real row may see nothing; None if there is no such row
     width: int  # c
+    causal: bool  # whether in each text row i of either stream sees the first i + 1 content rows; then q = c
     real: Tensor  # () int64, how many of the C + Q rows are real
 
     @property
@@ -52,17 +53,18 @@ class FlatPlan(NamedTuple):
         return self.positions.shape[1]
 
     @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """B, c, q, C and Q, on which all that is computed depends."""
+    def shape(self) -> tuple[int, int, int, int, int, bool]:
+        """B, c, q, C, Q and ``causal``, on which all that is computed depends."""
         texts, both = self.rows.shape
-        return texts, self.width, both - self.width, self.content_ids.shape[1], len(self.labels)
+        return texts, self.width, both - self.width, self.content_ids.shape[1], len(self.labels), self.causal
 
 
 def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) -> FlatPlan:
     """Plan a pass that predicts ``labels``.
 
     Rows that nothing needs do not exist, as in ``rows.Plan``: query rows where there is no label, content rows that no
-    query can see. Each text's rows stand in the order of generation.
+    query can see. Each text's rows stand in the order of generation. Where all texts are generated token by token, that
+    makes attention causal: see ``_one_by_one``.
 
     Args:
         input_ids, group_ids: int64, (B, T); see ``A3ForCausalLM.forward``. They must have been checked.
@@ -78,6 +80,9 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) ->
     last = group_ids.masked_fill(~counted, 0).amax(-1, keepdim=True)
     content = _Stream.of((group_ids >= 0) & (group_ids < last), group_ids, unit)
     query = _Stream.of(counted, group_ids, unit)
+    places = _one_by_one(content, query, group_ids)
+    if places is not None:
+        query = query._replace(column=places, width=content.width)
     if unit:  # a text more, at least: the rectangle needs a place that no row takes
         texts = _up(batch + 1, 2 ** max(0, batch.bit_length() - 4))
     else:
@@ -99,6 +104,7 @@ def plan(input_ids: Tensor, group_ids: Tensor, labels: Tensor, unit: int = 0) ->
         groups=rectangle,
         empty=empty if empty.any() else None,
         width=content.width,
+        causal=places is not None,
         real=content.count.sum() + query.count.sum(),
     )
 
@@ -167,3 +173,20 @@ class _Stream(NamedTuple):
 
 def _up(number: int, step: int) -> int:
     return -(-number // step) * step
+
+
+def _one_by_one(content: _Stream, query: _Stream, group_ids: Tensor) -> Tensor | None:
+    """Where query rows stand in the rectangle so that both streams are causal, int64, (R,); None: they cannot be.
+
+    Sorted rows of one token a group see all content up to themselves: content row i the columns 0 .. i. A query row
+    that sees n columns does so too if it is put at place n - 1. So no two may see equally many, and each must see one.
+    """
+    batch = len(group_ids)
+    columns = content.rectangle(group_ids, NOBODY, batch)
+    if not (columns[:, 1:] > columns[:, :-1])[columns[:, 1:] < NOBODY].all():
+        return None
+    seen = torch.searchsorted(columns, query.rectangle(group_ids, 0, batch))[query.text, query.column]
+    same_text = query.text[1:] == query.text[:-1]
+    if not ((seen > 0).all() and (~same_text | (seen[1:] > seen[:-1])).all()):
+        return None
+    return seen - 1

@@ -65,7 +65,8 @@ def documents(options: argparse.Namespace) -> tuple[Iterable[Story], Iterable[St
     on_hub = [name for name in named if sources.is_hub_id(name)]
     if on_hub and not sources.hub_answers():  # datasets itself would try for half a minute
         raise OSError(f'cannot read {on_hub[0]}: {sources.SILENT}. Offline: "andersen" or "bible-bbe", or a file')
-    large = cache(options) and _size(options.text) > STREAMED
+    whole_hub_set = options.limit is None and any(corpus.hub_name(text) in on_hub for text in options.text)
+    large = cache(options) and (whole_hub_set or _size(options.text) > STREAMED)
     if options.validation_text:
         held_out = corpus.documents(*options.validation_text, **how)
         if large:

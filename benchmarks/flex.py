@@ -1,8 +1,10 @@
 """How many blocks of the mask does FlexAttention leave out, with rows by position and in the order of generation?
 
 The shares come from the block masks that the model would use, one row of text, both streams, all layers but the last;
-no GPU is needed for them. Times are of attention alone, forward and backward, with the heads of SmolLM2-135M in
-bfloat16, the median of some rounds in which the kernels take turns: on a CUDA GPU only, null elsewhere.
+no GPU is needed for them. Times are of attention alone, forward and backward, with the heads of SmolLM2-135M, the
+median of some rounds in which the kernels take turns: in bfloat16 on a CUDA GPU; in float32 on a CPU, where
+FlexAttention cannot be trained, and up to LONGEST_ON_CPU tokens. "causal" is the default kernel without a mask, which
+needs one token a group.
 
     python benchmarks/flex.py
 """
@@ -18,15 +20,13 @@ from timing import turns
 from torch import Tensor
 
 from a3mini import flex, groups, masks
-from a3mini.attention import Visibility, attend
+from a3mini.attention import Causal, Visibility, attend
 from a3mini.rows import Slots
 
 HEADS, KEY_HEADS, HEAD_DIM = 9, 3, 64
-LONGEST_MASK = 8192  # the default kernel writes its mask out
+LONGEST_MASK, LONGEST_ON_CPU = 8192, 2048  # the default kernel writes its mask out
 ORDERS = {"by position": False, "in order": True}  # how rows stand: in the order of generation?
-KINDS = ("sdpa", *(f"flex, {name}" for name in ORDERS))
-
-
+KINDS = ("sdpa", "causal", *(f"flex, {name}" for name in ORDERS))
 GROUPINGS = {
     "left to right": groups.left_to_right,
     "blocks of 4": partial(groups.blocks, size=4),
@@ -59,30 +59,36 @@ def shares(group_ids: Tensor, in_order: bool) -> dict[str, float]:
 
 def attention(content: Tensor, query: Tensor, kernel: str) -> Callable[[int], None]:
     """A forward and backward pass of a kernel over these rows, random numbers in them."""
-    visible = flex.Blocks.of(content, query)
+    columns, dtype = content.shape[1], torch.bfloat16 if content.is_cuda else torch.float32
     if kernel == "sdpa":
         own, others = masks.may_attend(content, content, True), masks.may_attend(query, content, False)
-        visible = Visibility.of(torch.cat((own, others), dim=1))
-    columns = content.shape[1]
+        visible = Visibility.of(torch.cat((own, others), dim=1)).ready(kernel, dtype, HEADS // KEY_HEADS)
+    else:
+        visible = Causal(2) if kernel == "causal" else flex.Blocks.of(content, query)
     shapes = (HEADS, columns + query.shape[1]), (KEY_HEADS, columns), (KEY_HEADS, columns)
-    options = {"device": content.device, "dtype": torch.bfloat16, "requires_grad": True}
+    options = {"device": content.device, "dtype": dtype, "requires_grad": True}
     q, k, v = (torch.randn(1, *shape, HEAD_DIM, **options) for shape in shapes)
     return lambda _: attend(q, k, v, visible, kernel)[0].sum().backward()
 
 
 def times(group_ids: Tensor, rounds: int) -> dict[str, float | None]:
     """Milliseconds of attention, forward and backward, by kernel."""
-    rows = {name: [one.cuda() for one in slots(group_ids, in_order)] for name, in_order in ORDERS.items()}
-    steps = {f"flex, {name}": attention(*one, flex.KERNEL) for name, one in rows.items()}
-    if len(group_ids) <= LONGEST_MASK:
-        steps["sdpa"] = attention(*rows["by position"], "sdpa")
-    seconds = turns(steps, rounds)
+    gpu, steps = torch.cuda.is_available(), {}
+    device = "cuda" if gpu else "cpu"
+    rows = {name: [one.to(device) for one in slots(group_ids, in_order)] for name, in_order in ORDERS.items()}
+    if gpu:
+        steps |= {f"flex, {name}": attention(*one, flex.KERNEL) for name, one in rows.items()}
+    if len(group_ids) <= (LONGEST_MASK if gpu else LONGEST_ON_CPU):
+        steps["sdpa"] = attention(*rows["in order"], "sdpa")
+    if len(group_ids.unique()) == len(group_ids) and (gpu or len(group_ids) <= LONGEST_ON_CPU):
+        steps["causal"] = attention(*rows["in order"], "causal")
+    seconds = turns(steps, rounds) if steps else {}
     return {kind: round(1e3 * statistics.median(seconds[kind]), 3) if kind in seconds else None for kind in KINDS}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192, 32768])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192, 32768])
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     rows = []
@@ -90,7 +96,7 @@ def main() -> None:
         for length in options.lengths:
             group_ids = make(length, generator=torch.Generator().manual_seed(0))
             found = {order: shares(group_ids, in_order) for order, in_order in ORDERS.items()}
-            found["ms"] = times(group_ids, options.rounds) if torch.cuda.is_available() else dict.fromkeys(KINDS)
+            found["ms"] = times(group_ids, options.rounds)
             rows.append({"grouping": name, "length": length, **found})
             print(rows[-1], flush=True)
     record("flex", seed=0, block=flex.BLOCK, rounds=options.rounds, rows=rows)

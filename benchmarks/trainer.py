@@ -162,10 +162,10 @@ def counts(trees: dict[str, Tree], files: dict[int, str], steps: int, smoke: boo
     return {"steps": steps, "rows": rows, "waits": waits}
 
 
-def times(trees: dict[str, Tree], file: str, smoke: bool, shapes: list[str]) -> dict:
-    """Seconds and bytes of a step; the trees take turns, and who begins changes."""
+def times(trees: dict[str, Tree], file: str, smoke: bool, wanted: list[str]) -> dict:
+    """Seconds and bytes of a step of the ``wanted`` models; the trees take turns, and who begins changes."""
     shapes = {"compact": TINY, "SmolLM2-135M": TINY} if smoke else {"compact": COMPACT, "SmolLM2-135M": SMOLLM2}
-    cases = dict(list(CASES.items())[1::2]) if smoke else {n: c for n, c in CASES.items() if c[0] in shapes}
+    cases = dict(list(CASES.items())[1::2]) if smoke else {n: c for n, c in CASES.items() if c[0] in wanted}
     found = {}
     for name, (shape, recipe, lora, batch, rounds) in cases.items():
         settings = {"batch_size": 2 if smoke else batch}

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from hub_rows import Rows
 from places import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -97,6 +98,24 @@ def test_rows_are_kept_and_large_files_streamed(made, tmp_path, monkeypatch):
         cli.main(train(made, f"--folder={tmp_path / 'w'}", "--steps=1", "--validation-text", str(made / "text.txt")))
         == 2
     )
+
+
+def test_a_whole_hub_set_is_streamed(tmp_path, monkeypatch):
+    """Nobody knows how large it is; with --limit it is read into memory. The same run each time."""
+    monkeypatch.setenv("A3MINI_CACHE", str(tmp_path / "cache"))
+    there = SimpleNamespace(load_dataset=lambda name, **_: Rows(400, []))
+    monkeypatch.setitem(sys.modules, "datasets", there)
+    monkeypatch.setattr(corpus, "revision_of", lambda name: "a commit")
+    monkeypatch.setattr(sources, "hub_answers", lambda: True)
+    streamed, right, runs_made = [], using.Stream, []
+    monkeypatch.setattr(using, "Stream", lambda *args, **how: streamed.append(args) or right(*args, **how))
+    for name, more, wanted in (("whole", [], 1), ("limited", ["--limit=400"], 0), ("no cache", ["--no-cache"], 0)):
+        streamed.clear()
+        command = ["train", "--text=owner/name", *TINY, *SHORT, "--steps=1", f"--folder={tmp_path / name}", *more]
+        assert cli.main(command) == 0
+        assert len(streamed) == wanted, name
+        runs_made.append(runs.read_json(tmp_path / name / "run.json")["run"])
+    assert len(set(runs_made)) == 1
 
 
 def test_the_same_command_goes_on(made, tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_by_blocks(start):
 @sizes
 def test_every_real_row_stands_in_the_line_once(how):
     plan = flat.plan(IDS, GROUPS, LABELS, SIZES[how])
-    texts, content, queries, line, asked = plan.shape
+    texts, content, queries, line, asked, _ = plan.shape
     assert (plan.computed, plan.rows.shape) == (line + asked, (texts, content + queries))
     expected_content = [
         (b, t) for b in range(len(GROUPS)) for t in range(T)
@@ -123,6 +123,60 @@ def test_labels_that_do_not_count_have_no_row():
     assert (plan.labels != IGNORED_LABEL).sum() == (labels != IGNORED_LABEL).sum() < (LABELS != IGNORED_LABEL).sum()
     right = dense(MODELS["vector"]).masked_fill(labels == IGNORED_LABEL, 0)
     same(by_line(MODELS["vector"], "exact", labels), right)
+
+
+ONE_BY_ONE = torch.stack(
+    [
+        groups.left_to_right(T),
+        groups.shuffled(T, 1, generator=torch.Generator().manual_seed(3)),
+        torch.tensor([0, 5, 1, 8, 2, -1, -1, -1, -1]),
+        torch.tensor([-1, 7, 2, 0, 3, 9, -1, 12, 6]),
+    ]
+)
+PARTLY = LABELS[:4].clone().masked_fill(torch.tensor([2, 4, 9, 1])[:, None] == ONE_BY_ONE, IGNORED_LABEL)
+
+
+@starts
+@sizes
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("labels", [IDS[:4], PARTLY], ids=["all", "some"])
+def test_one_by_one_is_causal_forward_and_backward(start, how, kernel, labels, monkeypatch):
+    """Without a mask; equal to all logits, and to the same plan with a mask."""
+    model, called = copy.deepcopy(MODELS[start]), []
+    model.set_attn_implementation(kernel)
+    right = attention._causal
+    monkeypatch.setattr(attention, "_causal", lambda *arguments: called.append(1) or right(*arguments))
+    plan = flat.plan(IDS[:4], ONE_BY_ONE, labels, SIZES[how])
+    assert plan.causal and plan.shape[-1] and plan.shape[1] == plan.shape[2]
+    found, masked = model(plan=plan), model(plan=plan._replace(causal=False))
+    assert len(called) == (0 if kernel == "eager" else model.config.num_hidden_layers)
+    same(found.log_probs, masked.log_probs)
+    dense = model(IDS[:4], ONE_BY_ONE).logits.log_softmax(-1).gather(-1, IDS[:4, :, None]).flatten()
+    real = plan.labels != IGNORED_LABEL
+    same(found.log_probs[real], dense[plan.places[real]])
+    assert real.sum() == ((ONE_BY_ONE > 0) & (labels != IGNORED_LABEL)).sum()
+    expected = gradients(model, masked.loss)
+    for name, gradient in gradients(model, found.loss).items():
+        same(gradient, expected[name]), name
+
+
+def sees_a_prefix(group_ids: list[int]) -> bool:
+    """By loops: the n-th content row of a text sees n tokens, and query rows see different numbers of tokens, not 0."""
+    last = max(group_ids)
+    content = sorted(g for g in group_ids if 0 <= g < last)
+    seen = [sum(0 <= h < g for h in group_ids) for g in group_ids if g > 0]
+    in_order = all(sum(0 <= h <= g for h in group_ids) == n for n, g in enumerate(content, start=1))
+    return in_order and len(set(seen)) == len(seen) and 0 not in seen
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 9), min_size=5, max_size=5, unique_by=lambda g: g), min_size=1, max_size=3),
+       st.lists(st.integers(-1, 9), min_size=5, max_size=5))  # fmt: skip
+def test_causal_is_what_sees_a_prefix(rows, more):
+    rows = [*rows, more] if more[0] % 2 else rows
+    group_ids = torch.tensor(rows)
+    plan = flat.plan(group_ids.clamp(min=0), group_ids, group_ids.clamp(min=0))
+    assert plan.causal == all(map(sees_a_prefix, rows))
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,16 +273,47 @@ MUTANTS = {
     "positions by column": ("return cls(text, order[text, column], column", "return cls(text, column, column"),
     "empty rows are forgotten": ("empty=empty if empty.any() else None", "empty=None"),
 }
+CAUSAL_MUTANTS = {
+    "a query row sees its own token": ("return seen - 1", "return seen.clamp(max=columns.shape[1] - 1)"),
+    "content in parallel": ("columns[:, 1:] > columns", "columns[:, 1:] >= columns"),
+    "queries in parallel": ("seen[1:] > seen", "seen[1:] >= seen"),
+    "nothing to see": ("(seen > 0).all()", "True"),
+}
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mistake_in_the_plan_is_caught(mutant, monkeypatch):
+def put_in_place(mutant: tuple[str, str], monkeypatch) -> None:
     source = inspect.getsource(flat)
-    old, new = MUTANTS[mutant]
+    old, new = mutant
     assert source.count(old) == 1, f"the mutant does not fit the code any more: {old}"
     wrong = ModuleType("mutant")
     exec(source.replace(old, new), wrong.__dict__)
     monkeypatch.setattr(flat, "plan", wrong.plan)
+
+
+@pytest.mark.parametrize("mutant", CAUSAL_MUTANTS)
+def test_a_mistake_in_causal_plans_is_caught(mutant, monkeypatch):
+    put_in_place(CAUSAL_MUTANTS[mutant], monkeypatch)
+    with pytest.raises((AssertionError, RuntimeError, IndexError)):
+        test_one_by_one_is_causal_forward_and_backward("vector", "exact", "sdpa", LABELS[:4], monkeypatch)
+        test_causal_is_what_sees_a_prefix()
+
+
+def test_a_causal_kernel_that_mixes_streams_up_is_caught(monkeypatch):
+    right = attention._causal
+
+    def wrong(query, key, value, streams, dropout):
+        if streams == 2:  # query heads by stream, then by head
+            query = query.unflatten(2, (2, -1)).transpose(1, 2).flatten(1, 2).unflatten(1, (-1, 2)).flatten(2, 3)
+        return right(query, key, value, streams, dropout)
+
+    monkeypatch.setattr(attention, "_causal", wrong)
+    with pytest.raises(AssertionError):
+        test_one_by_one_is_causal_forward_and_backward("vector", "exact", "sdpa", LABELS[:4], monkeypatch)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mistake_in_the_plan_is_caught(mutant, monkeypatch):
+    put_in_place(MUTANTS[mutant], monkeypatch)
     with pytest.raises((AssertionError, RuntimeError, IndexError)):
         for how in SIZES:
             test_every_real_row_stands_in_the_line_once(how)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from a3mini import groups
 from a3mini.attention import at_least_float32
 from a3mini.decode.sampling import Sampler
+from a3mini.head import rows_at_a_time
 from a3mini.train.curriculum import generator_for
 from a3mini.train.recipes import MaskedDiffusionModel, shifted_log_probs
 
@@ -28,8 +29,9 @@ def autoregressive_log_likelihood(model: PreTrainedModel, input_ids: Tensor, gro
 
     Autoregression cannot condition on the right: for a blank this is P(blank | left side).
     """
-    log_probs = shifted_log_probs(model(input_ids=input_ids, use_cache=False).logits, input_ids)
-    return log_probs * (groups.check(group_ids) > 0)
+    rows = max(1, rows_at_a_time(model.config.vocab_size) // input_ids.shape[1])  # all their logits are made
+    parts = [shifted_log_probs(model(input_ids=ids, use_cache=False).logits, ids) for ids in input_ids.split(rows)]
+    return torch.cat(parts) * (groups.check(group_ids) > 0)
 
 
 def diffusion_log_likelihood(
@@ -59,8 +61,7 @@ def diffusion_log_likelihood(
 def diffusion_step(model: MaskedDiffusionModel, input_ids: Tensor, group_ids: Tensor, group: Tensor) -> Tensor:
     """Log-probability (B, T) of the tokens of group ``group`` (B,) given those before it; 0 elsewhere."""
     group = group[:, None]
-    log_probs = shifted_log_probs(_denoise(model, input_ids, group_ids >= group, group_ids), input_ids)
-    return log_probs * (group_ids == group)
+    return _scores(model, input_ids, group_ids >= group, group_ids, group_ids == group)
 
 
 def diffusion_bound(
@@ -85,8 +86,8 @@ def diffusion_bound(
         size = torch.minimum(1 + (((start + draw) / draws) * total).long(), total)  # n
         masked = group_ids > (total - size)[:, None]
         for part in torch.arange(len(input_ids)).split(batch_size):
-            scores = shifted_log_probs(_denoise(model, input_ids[part], masked[part], group_ids[part]), input_ids[part])
-            bound[part] -= (scores * masked[part]).sum(-1) * total[part] / size[part] / draws
+            scores = _scores(model, input_ids[part], masked[part], group_ids[part], masked[part])
+            bound[part] -= scores.sum(-1) * total[part] / size[part] / draws
     return bound
 
 
@@ -95,10 +96,20 @@ def bound_score(model: MaskedDiffusionModel, input_ids: Tensor, group_ids: Tenso
     return -diffusion_bound(model, input_ids, group_ids, draws=8, seed=0)[:, None]
 
 
-def _denoise(model: MaskedDiffusionModel, input_ids: Tensor, masked: Tensor, group_ids: Tensor) -> Tensor:
-    """Logits with the later tokens masked and padding invisible to all."""
+def _scores(
+    model: MaskedDiffusionModel, input_ids: Tensor, masked: Tensor, group_ids: Tensor, wanted: Tensor
+) -> Tensor:
+    """Log-probability (B, T) of the ``wanted`` tokens, bool (B, T), but for the first of a row; 0 elsewhere."""
+    wanted = wanted & (torch.arange(input_ids.shape[1], device=wanted.device) > 0)
+    places = wanted.flatten().nonzero()[:, 0] - 1  # the output before a token predicts it
+    scores = _denoise(model, input_ids, masked, group_ids, places, input_ids[wanted])
+    return scores.new_zeros(wanted.shape).masked_scatter(wanted, scores)
+
+
+def _denoise(model: MaskedDiffusionModel, input_ids: Tensor, masked: Tensor, group_ids: Tensor, *labels) -> Tensor:
+    """Logits, or the scores of ``labels``, with the later tokens masked and padding invisible to all."""
     real = group_ids >= 0
-    return model(input_ids, masked & real, real[:, None].expand(-1, input_ids.shape[1], -1))
+    return model(input_ids, masked & real, real[:, None].expand(-1, input_ids.shape[1], -1), *labels)
 
 
 @torch.no_grad()

@@ -4,16 +4,16 @@ In reading order: ``curriculum`` (which groups a step sees), ``corpus``, ``token
 tokens), ``words``, ``stream`` and ``packed`` (the same for much text: fast, one document at a time, on the disk),
 ``recipes`` (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a
 run), ``batches`` (what each step sees, made ahead), ``schedules`` (the learning rate), ``average`` (of the weights on
-the way), ``lora`` (low-rank additions), ``memory`` and ``devices`` (what fits where), ``compiling``, ``step`` (on the
-device), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short), ``loop``, which uses them all, and
-``timing`` (how long it will take).
+the way), ``lora`` (low-rank additions), ``memory``, ``kernels`` and ``devices`` (what fits where, and is fast),
+``compiling``, ``step`` (on the device), ``resume`` (a run's folder), ``interrupt`` (a training that is cut short),
+``loop``, which uses them all, and ``timing`` (how long it will take).
 """
 
 from a3mini import lazy
 
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,
-    ["corpus", "data", "devices", "memory", "packed"],
+    ["corpus", "data", "devices", "kernels", "memory", "packed"],
     curriculum=["Curriculum", "Grouping", "Part", "Stage", "generator_for", "uniform"],
     data=["Blocks"],
     recipes=["AnyOrder", "Autoregressive", "MaskedDiffusion", "MaskedDiffusionModel"],

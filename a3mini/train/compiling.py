@@ -14,11 +14,13 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from a3mini.head import Head
+
 SHAPES = 64  # for how many shapes a layer is compiled before that is given up
 
 
 class Compiled:
-    """The compiled parts of a model: its layers, and its head if it is A3's.
+    """The compiled parts of a model: its layers, and its head if that is ours.
 
     Args:
         model: with the layers of a Llama, LoRA's included.
@@ -30,7 +32,7 @@ class Compiled:
         self.model, self.also_in_evaluation = model, choice is True
         self.parts = list(model.model.layers)
         self.few_shapes = hasattr(model, "few_shapes")
-        if self.few_shapes:
+        if isinstance(model.lm_head, Head):
             self.parts.append(model.lm_head)
         self.on = pays(device) if choice == "auto" else choice
 

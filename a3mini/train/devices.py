@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig
 
 from a3mini import flex
-from a3mini.train import memory
+from a3mini.train import kernels, memory
 
 USABLE = 0.85  # of the memory; the rest is for the driver, for kernels' workspaces and for gaps between arrays
 ENOUGH = 2048  # tokens at a time that keep a GPU busy; with fewer, most of its time is spent on starting kernels
@@ -99,7 +99,7 @@ def best_precision(device: str, capability: tuple[int, int] = (0, 0), native_bf1
 
 
 def best_kernel(device: Device, config: LlamaConfig, length: int, query_share: float = 1.0) -> str:
-    """The attention kernel: FlexAttention where the default one's masks, which grow with T^2, take too much.
+    """The attention kernel by memory alone: FlexAttention where the default one's masks, of T^2 numbers, take too much.
 
     FlexAttention is compiled for CUDA, and well supported from Ampere on (capability 8.0).
     """
@@ -121,6 +121,7 @@ def plan(
     query_share: float = 1.0,
     trainable: str | None = None,
     lora_rank: int = 32,
+    measured: dict[str, float] | None = None,
 ) -> Plan:
     """How to compute a step of ``batch_size`` rows of ``length`` tokens in the memory of a device.
 
@@ -135,6 +136,8 @@ def plan(
         query_share: the share of the tokens that is predicted.
         trainable: "full" or "lora", if the choice is not to be made here.
         lora_rank: of the low-rank additions.
+        measured: seconds of each kernel on this device, as ``kernels.measure`` gives them; the fastest is taken. None:
+            ``best_kernel``.
 
     Raises:
         ValueError: not even one row fits; a number or a name that makes no sense.
@@ -144,7 +147,7 @@ def plan(
     if trainable not in (None, memory.FULL, memory.LORA):
         raise ValueError(f"trainable must be one of {memory.FULL}, {memory.LORA}, or None; got {trainable!r}")
     precision = best_precision(device.kind, device.capability, device.native_bf16)
-    kernel = best_kernel(device, config, length, query_share)
+    kernel = kernels.fastest(measured) if measured else best_kernel(device, config, length, query_share)
     sizes = [rows for rows in range(batch_size, 0, -1) if batch_size % rows == 0]
     ways = [(memory.FULL, False), (memory.LORA, False), (memory.LORA, True)]
     if trainable is not None:
@@ -152,7 +155,7 @@ def plan(
     best = smallest = None
     for kind, checkpointing in ways:
         for rows in sizes:
-            found = _estimate(device, config, rows, length, query_share, kind, checkpointing, lora_rank)
+            found = _estimate(device, config, rows, length, query_share, kind, checkpointing, lora_rank, kernel)
             smallest = found
             if found.total <= USABLE * device.memory:
                 if best is None or rows > best.micro_batch_size:
@@ -171,7 +174,9 @@ def plan(
     return best
 
 
-def _estimate(device, config, rows, length, query_share, kind, checkpointing, lora_rank=32) -> memory.Estimate:
+def _estimate(
+    device, config, rows, length, query_share, kind, checkpointing, lora_rank=32, kernel=None
+) -> memory.Estimate:
     """What a step takes on a device, in its precision and with its kernel."""
     return memory.estimate(
         config,
@@ -182,7 +187,7 @@ def _estimate(device, config, rows, length, query_share, kind, checkpointing, lo
         kind,
         checkpointing=checkpointing,
         lora_rank=lora_rank,
-        kernel=best_kernel(device, config, length, query_share),
+        kernel=kernel or best_kernel(device, config, length, query_share),
         device="cpu" if device.kind == "cpu" else "cuda",
     )
 

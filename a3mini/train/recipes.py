@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from a3mini import adapter, flat, groups
+from a3mini import adapter, flat, groups, head
 from a3mini.attention import at_least_float32
+from a3mini.head import Head
 from a3mini.model import A3Config
 from a3mini.objective import labels_for
 from a3mini.pretrained import own_config
@@ -156,6 +157,8 @@ class MaskedDiffusionModel(LlamaForCausalLM):
     def __init__(self, config: LlamaConfig):
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+        self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
 
     @classmethod
     def from_autoregressive(cls, source: LlamaForCausalLM) -> "MaskedDiffusionModel":
@@ -177,17 +180,28 @@ class MaskedDiffusionModel(LlamaForCausalLM):
             model.mask_embedding.copy_(model.get_input_embeddings().weight.mean(0))
         return model.eval()
 
-    def forward(self, input_ids: Tensor, masked: Tensor, visible: Tensor) -> Tensor:
-        """Logits (B, T, V), shifted: those at position t - 1 predict the token at t.
+    def forward(
+        self,
+        input_ids: Tensor,
+        masked: Tensor,
+        visible: Tensor,
+        places: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Shifted logits (B, T, V), those at t - 1 predict the token at t; or the log-probabilities of labels.
 
         Args:
             input_ids: int64, (B, T).
             masked: bool, (B, T), True where the token is replaced by the mask's vector.
             visible: bool, (B, T, T), True = row may attend to column.
+            places, labels: int64, (M,) each: what M of the B * T positions predict. Then only their logits are
+                computed, some at a time, and what returns are the labels' log-probabilities (M,); see ``head``.
         """
         embedded = torch.where(masked[..., None], self.mask_embedding, self.get_input_embeddings()(input_ids))
         hidden = self.model(inputs_embeds=embedded, attention_mask=visible[:, None], use_cache=False).last_hidden_state
-        return self.lm_head(hidden)
+        if places is None:
+            return self.lm_head(hidden)
+        return head.log_probs(hidden.flatten(0, 1).index_select(0, places), self.lm_head, labels)
 
 
 class MaskedDiffusion:
@@ -220,11 +234,19 @@ class MaskedDiffusion:
             each = (examples[:, None] * LONGEST + torch.arange(length)).flatten()
             open_right = (uniform(seed + 1, each, length) < opened).view(batch, length, length)
             visible = visible & (torch.ones(length, length, dtype=torch.bool).tril() | open_right)
-        inputs = {"input_ids": rows.input_ids, "masked": masked, "visible": visible.contiguous()}
-        return Batch(inputs, (masked / ratio).float(), int(real[:, 1:].sum()))
+        places, weights = masked.flatten().nonzero()[:, 0], (masked / ratio).float()[masked]
+        more = -len(places) % unit if unit else 0
+        inputs = {
+            "input_ids": rows.input_ids,
+            "masked": masked,
+            "visible": visible.contiguous(),
+            "places": F.pad(places - 1, (0, more)),  # the shift; the first of a row is never masked
+            "labels": F.pad(rows.input_ids[masked], (0, more), value=IGNORED_LABEL),
+        }
+        return Batch(inputs, F.pad(weights, (0, more)), int(real[:, 1:].sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
-        return shifted_log_probs(model(**inputs), inputs["input_ids"])
+        return model(**inputs)
 
 
 def shifted_log_probs(logits: Tensor, input_ids: Tensor) -> Tensor:

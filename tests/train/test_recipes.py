@@ -11,7 +11,7 @@ from laws import same
 from a3mini import groups
 from a3mini.evaluate import autoregressive_log_likelihood, diffusion_bound, diffusion_log_likelihood, diffusion_sample
 from a3mini.train import Autoregressive, Blocks, MaskedDiffusion, MaskedDiffusionModel
-from a3mini.train.recipes import shifted_log_probs
+from a3mini.train.recipes import Batch, shifted_log_probs
 
 V = 4
 LLAMA = laws.strong_llama(vocab_size=V, hidden_size=16, num_attention_heads=2, num_key_value_heads=1)
@@ -70,9 +70,27 @@ def check_causal_and_shifted(recipe: MaskedDiffusion) -> None:
     nothing = torch.zeros(2, 9, dtype=torch.bool)
     logits = DIFFUSION(rows.input_ids, nothing, visible)
     same(logits, LLAMA(rows.input_ids).logits)
-    log_probs = recipe.log_probs(DIFFUSION, {"input_ids": rows.input_ids, "masked": nothing, "visible": visible})
-    same(log_probs, shifted_log_probs(LLAMA(rows.input_ids).logits, rows.input_ids))
-    assert (log_probs[:, 0] == 0).all()
+
+
+def dense(batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    """What a batch of masked diffusion has for each masked token, at its position: (B, T), 0 elsewhere."""
+    masked = batch.inputs["masked"]
+    return torch.zeros(masked.shape).masked_scatter(masked, values[: masked.sum()].float())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("unit", [0, 5])
+def test_only_masked_tokens_are_scored(unit):
+    """As all logits of the rows have it; what only fills up counts nothing."""
+    rows, recipe = rows_of([9, 4, 2, 7]), MaskedDiffusion(0.2)
+    batch = recipe.batch(rows, 0.1, torch.arange(4), 0, unit)
+    masked = batch.inputs["masked"]
+    logits = DIFFUSION(rows.input_ids, masked, batch.inputs["visible"])
+    found = recipe.log_probs(DIFFUSION, batch.inputs)
+    same(dense(batch, found), (shifted_log_probs(logits, rows.input_ids) * masked).float(), tolerance=1e-6)
+    count = int(masked.sum())
+    assert len(found) == len(batch.weights) == (-(-count // unit) * unit if unit else count)
+    assert (batch.weights[:count] > 0).all() and not batch.weights[count:].any() and not found[count:].any()
 
 
 @torch.no_grad()
@@ -101,7 +119,7 @@ def test_padding_is_never_seen(progress):
     rows, recipe = rows_of(lengths), MaskedDiffusion(0.2)
     batch = batch_of(recipe, rows, progress)
     behind = torch.arange(9) >= torch.tensor(lengths)[:, None]
-    assert not batch.inputs["masked"][behind].any() and (batch.weights[behind] == 0).all()
+    assert not batch.inputs["masked"][behind].any()
     other = rows._replace(input_ids=torch.where(behind, (rows.input_ids + 1) % V, rows.input_ids))
     changed = batch_of(recipe, other, progress)
     weighted = [b.weights * recipe.log_probs(DIFFUSION, b.inputs) for b in (batch, changed)]
@@ -133,7 +151,8 @@ def test_a_batch_depends_on_seed_and_example_alone():
         for name in ("input_ids", "masked"):
             assert torch.equal(alone.inputs[name][0], together.inputs[name][n, :length])
         assert torch.equal(alone.inputs["visible"][0], together.inputs["visible"][n, :length, :length])
-        assert torch.equal(alone.weights[0], together.weights[n, :length])
+        weights = dense(together, together.weights)[n, :length]
+        assert torch.equal(dense(alone, alone.weights)[0], weights)
     other = batch_of(recipe, rows, 0.2, seed=1, examples=list(range(10, 16)))
     assert not torch.equal(other.inputs["masked"], together.inputs["masked"])
 
@@ -158,8 +177,9 @@ def check_unbiased(weighting) -> None:
     rows = Blocks(ids.repeat(count, 1), torch.full((count,), 5), torch.arange(count), torch.zeros(count, 5) > 0)
     batch = batch_of(MaskedDiffusion(0.0), rows)
     weights = weighting(batch)
-    assert weights[:, 0].abs().max() == 0
-    same(weights[:, 1:].mean(0), torch.ones(4), tolerance=0.1)  # every token counts once
+    at = dense(batch, weights)
+    assert at[:, 0].abs().max() == 0
+    same(at[:, 1:].mean(0), torch.ones(4), tolerance=0.1)  # every token counts once
     with torch.no_grad():
         nats = -(weights * MaskedDiffusion().log_probs(DIFFUSION, batch.inputs)).sum() / count
     expected = exact_bound(ids)

@@ -75,6 +75,17 @@ ITEMS = (
         smoke_needs=TRAINING,
     ),
     Item(
+        "flex",
+        "which attention kernel is fastest, at which length?",
+        command="{python} benchmarks/flex.py",
+        most=60,
+        least=30,
+        writes=("flex.json",),
+        needs=TRAINING,
+        smoke="{python} benchmarks/flex.py --lengths 128 --rounds 1",
+        smoke_needs=TRAINING,
+    ),
+    Item(
         "long",
         "what does a warm SmolLM2 become in all the time there is?",
         command=LAB_RUN + " --arms long --batch 128 --seconds {seconds}",

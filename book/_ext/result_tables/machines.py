@@ -94,6 +94,18 @@ def query_init(query_init: dict) -> str:
     return table(columns, rows, f"{about}\n\n{source(query_init)}")
 
 
+def packing(packing: dict) -> str:
+    peaks = "; ".join(f"{row['megabytes']} MB of text: {row['peak_mb']:.0f} MB" for row in packing["memory"])
+    about = "{megabytes:.1f} MB of text, rows of {length} tokens, rounds after the warm-up: {rounds}.".format(**packing)
+    return table(
+        "way: {name} | MB per second: {wall_mb_s:.1f} | MB per second of CPU: {cpu_mb_s:.1f} "
+        "| the latter over the plain loop: {over_plain:.1f}",
+        packing["rows"],
+        f"Memory at its peak, beside what the process had, of `packed.pack` on the disk: {peaks or 'not measured'}.",
+        source(packing, about),
+    )
+
+
 def notebook_times(notebook_times: dict) -> str:
     seconds = {f"`{name}`": f"{seconds:.0f}" for name, seconds in notebook_times["seconds"].items()}
     return pairs("notebook", "seconds", seconds, source(notebook_times))
@@ -141,7 +153,8 @@ def scaling_flex(flex: dict) -> str:
         line[f"T = {row['length']:,}"] = f"{row[what]['skipped']:.0%}"
     below, times = source(flex, "Blocks of {block} × {block}."), "Times: **not measured**, on no GPU yet."
     if timed := [row for row in flex["rows"] if any(row["ms"].values())]:
-        times = table("grouping: {grouping} | T: {length:,} | " + across("$, ms: {ms[$]}", timed[0]["ms"]), timed)
+        kinds = [kind for kind in timed[0]["ms"] if any(row["ms"][kind] for row in timed)]
+        times = table("grouping: {grouping} | T: {length:,} | " + across("$, ms: {ms[$]}", kinds), timed)
     columns = "grouping: {grouping} | rows stand: {what} | " + across("$: {$}", list(line)[2:])
     return table(columns, rows.values(), f"{times}\n\n{below}")
 
