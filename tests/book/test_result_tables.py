@@ -137,6 +137,23 @@ def test_a_mean_comes_with_its_interval(value, spec, text):
     assert common.fill(f"{{a[b c]:{spec}}} {{a[d]:{spec}}}", {"a": {"b c": value}}) == f"{text} "
 
 
+def test_alternatives_and_changes_are_listed():
+    def way(words, gain, original=False):
+        return {"words": words, "score": -9.5 + gain, "gain": gain, "tokens": 5, "original": original}
+
+    text = {"before": "A ", "behind": ".", "alternatives": [way("dog*", 1.25), way("cat", 0, True), way("fox", -2)]}
+    rows = [{"text": "A cat sat.", "lines": ['"sat" -> "ran"  +5.0 nats']}, {"text": "I.", "lines": []}]
+    counts = dict.fromkeys(("first", "changed", "mended", "restored", "elsewhere", "intact_changed", "gain"), 1)
+    one = {
+        "model": "tiny", "rewriting": {"texts": [text]},
+        "revising": {"0": {**counts, "rows": []}, "4": {**counts, "rows": rows}},
+    }  # fmt: skip
+    samples, changes = (SHOWN[name]({"models": {"m": one}}) for name in ("rewriting_samples", "revising_samples"))
+    assert samples.startswith("A **cat**.\n- m: ")
+    assert "- m: dog\\* (+1.2) · *as it was* (−9.5 nats) · fox (−2.0)" in samples
+    assert '- m: "sat" → "ran" +5.0 nats' in changes and "*I.*\n- m: nothing" in changes
+
+
 def test_certain_differences_are_bold():
     """Both intervals have to leave out zero."""
     pair = {"first": "a3_paper", "second": "ar"}

@@ -22,7 +22,8 @@ def rewriting_samples(rewriting: dict) -> str:
     names, parts = list(rewriting["models"]), []
     for number, text in enumerate(rewriting["models"][names[0]]["rewriting"]["texts"]):
         original = next(one["words"] for one in text["alternatives"] if one["original"])
-        parts.append(f"*{plain(text['before'])}* **{plain(original)}**{plain(text['behind'])}")
+        space = " " if text["behind"].startswith(" ") else ""  # ``plain`` takes it away
+        parts.append(f"{plain(text['before'])} **{plain(original)}**{space}{plain(text['behind'])}")
         for name in names:
             made = rewriting["models"][name]["rewriting"]["texts"][number]["alternatives"]
             cells = [
