@@ -10,7 +10,7 @@ were, where there is nothing to mend. The words are one token each in both token
 
 All texts were made up for this file, once, before any model had seen them.
 
-    python benchmarks/rewriting.py              about ten minutes on one core
+    python benchmarks/rewriting.py              about twelve minutes on one core
     python benchmarks/rewriting.py --smoke      two texts of each kind, the compact model alone; writes nothing
 """
 
