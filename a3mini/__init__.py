@@ -6,7 +6,8 @@ How it is kept and loaded: runs, adapter, sources, unpacked, pretrained; ``model
 
 The rooms, each of which uses only what stands before it:
 ``train`` (needs the extra ``train``), ``decode``, ``evaluate``, and ``notebook``, for notebooks and pages alone.
-The command ``a3mini``: cli, config_file, one_line, loading, using (evaluate and infill), commands (train and adapt).
+The command ``a3mini``: cli, config_file, one_line, loading, using (evaluate, infill,
+rewrite, revise), commands (train and adapt).
 """
 
 from a3mini import lazy

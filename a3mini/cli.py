@@ -1,4 +1,6 @@
-"""The command line: train, adapt, evaluate and infill, thin layers over the package; ``commands`` does the work.
+"""The command line: train, adapt, evaluate, infill, rewrite and revise, thin layers over the package.
+
+``commands`` and ``using`` do the work.
 
 Every long option may also stand in a YAML or JSON file, under the same name, that ``--config`` names; what the
 command line says goes before it. What a user can get wrong ends in one line on stderr and exit code 2.
@@ -25,6 +27,7 @@ ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy")
 QUERY_STARTS = ("vector", "previous")
 KNOWN_ORDERS = ("together", "left_to_right")
 BLANK_ORDERS = ("in_turn", "together")
+RANKS = ("nats", "nats_per_token")
 
 EXAMPLES = {
     "train": """
@@ -56,6 +59,14 @@ examples:
   a3mini infill --model compact --tokens-per-blank auto --order confidence --trace trace.json "He took ____ and bread."
   a3mini infill --model runs/first/model --temperature 0.7 --top-p 0.9 "Once there was a ____ who lived by the sea."
   echo "She ____ the door, and ____." | a3mini infill --model runs/first/model --tokens-per-blank 4 --size 2""",
+    "rewrite": """
+examples:
+  a3mini rewrite --model compact --span "full of fear" "And the king said, Come, and they were full of fear."
+  echo "Anna saw a bird in the garden." | a3mini rewrite --model smollm2-a3-warm --n 8 --span "a bird" --json -""",
+    "revise": """
+examples:
+  a3mini revise --model compact "And he said to them, Have no horse, for I am with you."
+  echo "The king gave her a ring of three." | a3mini revise --model compact --least-gain 2 --json changes.json""",
 }
 
 TRAINING_HELP = {
@@ -256,6 +267,51 @@ def _infill_options(parser) -> None:
     _add(parser, "quiet", False, "no progress bar")
 
 
+def _rewrite_options(parser) -> None:
+    parser.add_argument("whole", nargs="?", metavar="TEXT", help="the text; default: standard input")
+    _any_order_options(parser)
+    _add(parser, "span", None, "the words to replace, which stand in the text once", metavar="WORDS")
+    _add(parser, "n", 4, "how many alternatives")
+    near = "tokens of an alternative; near: about as many as the words have now"
+    _add(parser, "tokens-per-blank", "near", near, type=_near, metavar="N|near")
+    _add(parser, "rank", "nats", "by the log-likelihood of the whole text, or by its mean over tokens", choices=RANKS)
+    _add(parser, "size", 1, "tokens predicted at a time")
+    _add(parser, "order", "left_to_right", "of the new tokens; the last two: the model chooses", choices=ORDERS)
+    _add(parser, "temperature", 1.0, "0 takes the likeliest tokens")
+    _add(parser, "top-p", 0.9, "draw from the likeliest tokens that have this probability")
+    _draw_options(parser)
+    _add(parser, "json", None, "write the alternatives as JSON to this file; -: to standard output", metavar="FILE")
+    _add(parser, "quiet", False, "no progress bar")
+
+
+def _revise_options(parser) -> None:
+    parser.add_argument("whole", nargs="?", metavar="TEXT", help="the text; default: standard input")
+    _any_order_options(parser)
+    _add(parser, "reopen", 1, "tokens reopened at a time")
+    _add(parser, "rounds", 20, "at most so many")
+    _add(parser, "least-gain", 4.0, "nats that a change must gain at least")
+    _add(parser, "temperature", 0.0, "0 takes the likeliest tokens")
+    _add(parser, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
+    _draw_options(parser)
+    _add(parser, "json", None, "write text and changes as JSON to this file; -: to standard output", metavar="FILE")
+    _add(parser, "quiet", False, "no progress bar, and no list of the changes")
+
+
+def _any_order_options(parser) -> None:
+    """Which model rewrites or revises, and how it reads."""
+    _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
+    _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
+    _add(parser, "source", None, SOURCE, metavar="MODEL")
+    known = "known tokens see all others, or those on their left (default: as in the model's training)"
+    _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)
+
+
+def _draw_options(parser) -> None:
+    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=_whole, metavar="N")
+    _add(parser, "repetition-penalty", 1.0, "above 1, tokens that are there already become less likely")
+    _add(parser, "seed", 0, "of the draws")
+
+
 def _whole(text: str) -> int:
     """A number of 64 bits: no tensor takes a larger one."""
     try:
@@ -273,6 +329,14 @@ def _count(text: str) -> int | str:
         return text if text == "auto" else _whole(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f'invalid value: {text!r:.40}, must be a number or "auto"') from None
+
+
+def _near(text: str) -> int | str:
+    """A number, or "near"."""
+    try:
+        return text if text == "near" else _whole(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f'invalid value: {text!r:.40}, must be a number or "near"') from None
 
 
 def _add(group, name: str, default, what: str, **settings) -> None:
@@ -335,4 +399,6 @@ COMMANDS = {
     "adapt": ("Adapt a pretrained autoregressive model to any order.", _adapt_options),
     "evaluate": ("Loss of a model on held-out text under each grouping.", _evaluate_options),
     "infill": ("Fill the blanks of a text.", _infill_options),
+    "rewrite": ("Other ways to write some words of a text, ranked.", _rewrite_options),
+    "revise": ("Find and mend what fits worst in a text.", _revise_options),
 }

@@ -9,6 +9,8 @@ SMALLER = {  # what to do when the memory is not enough
     "adapt": "use a smaller --batch-size or --micro-batch-size, or --lora-rank",
     "evaluate": "use a smaller --batch-size or --length",
     "infill": "use a shorter text, a smaller model, or fewer --tokens-per-blank",
+    "rewrite": "use a shorter text, a smaller model, or fewer alternatives (--n)",
+    "revise": "use a shorter text or a smaller model",
 }
 
 

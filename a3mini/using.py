@@ -1,4 +1,4 @@
-"""What the commands evaluate and infill do, once ``cli`` has read their options; they need no extra."""
+"""What the commands evaluate, infill, rewrite and revise do, once ``cli`` has read the options; they need no extra."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace, argv: list[str]) -> None:
         ValueError, OSError, ImportError: as what it calls.
     """
     logging.disable_progress_bar()  # of reading a model
-    {"evaluate": _evaluate, "infill": _infill}[options.command](options, argv)
+    work = {"evaluate": _evaluate, "infill": _infill, "rewrite": _rewrite, "revise": _revise}
+    work[options.command](options, argv)
 
 
 def need(options: argparse.Namespace, *names: str) -> None:
@@ -142,11 +144,7 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
     if options.blank not in text:
         raise ValueError(f"there is no blank in the text; write {options.blank!r} where something is missing")
     _check_outputs(options, "json", "trace")
-    model, tokenizer, kind = load(options.model, None, options.source)
-    if kind != "any-order":
-        raise ValueError(f"{options.model} is {kind}; a3mini adapt makes an A3 model of an autoregressive one")
-    model = model.to(_device())
-    generator = torch.Generator(model.device).manual_seed(options.seed)
+    model, tokenizer, generator = _any_order(options)
     names = ("blank", "tokens_per_blank", "most", "least", "size", "order", "blank_order", "temperature",
              "known_order", "top_k", "top_p", "repetition_penalty")  # fmt: skip
     how = {name: getattr(options, name) for name in names}
@@ -164,6 +162,53 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
         finally:
             if options.trace:
                 _write(options.trace, filled.trace.to_json(tokenizer) + "\n")
+
+
+def _rewrite(options: argparse.Namespace, argv: list[str]) -> None:
+    need(options, "model", "span")
+    text = sys.stdin.read().rstrip("\n") if options.whole is None else options.whole
+    _check_outputs(options, "json")
+    model, tokenizer, generator = _any_order(options)
+    names = ("n", "tokens_per_blank", "rank", "size", "order", "temperature", "known_order", "top_k", "top_p",
+             "repetition_penalty")  # fmt: skip
+    how = {name: getattr(options, name) for name in names}
+    with _passes_shown(model, options.quiet):
+        made = decode.rewrite(model, tokenizer, text, options.span, generator=generator, **how)
+    if options.json:
+        _write(options.json, {"alternatives": [asdict(one) for one in made], **_about(options, argv)})
+    if options.json != STANDARD:
+        for one in made:
+            print(f"{one.gain:+8.1f} nats  {one}" + "  (as it was)" * one.original)
+
+
+def _revise(options: argparse.Namespace, argv: list[str]) -> None:
+    need(options, "model")
+    text = sys.stdin.read().rstrip("\n") if options.whole is None else options.whole
+    _check_outputs(options, "json")
+    model, tokenizer, generator = _any_order(options)
+    names = ("reopen", "rounds", "least_gain", "temperature", "known_order", "top_k", "top_p", "repetition_penalty")
+    how = {name: getattr(options, name) for name in names}
+    with _passes_shown(model, options.quiet):
+        revised = decode.revise_text(model, tokenizer, text, generator=generator, **how)
+    if options.json != STANDARD:
+        print(revised, flush=True)
+    if not options.quiet:
+        print(*(revised.lines or ["nothing was changed"]), sep="\n", file=sys.stderr)
+    if options.json:
+        changes = [
+            {**asdict(change), "words": line} for change, line in zip(revised.changes[0], revised.lines, strict=True)
+        ]
+        found = {"text": revised.text, "before": revised.before.item(), "after": revised.after.item()}
+        _write(options.json, {**found, "changes": changes, **_about(options, argv)})
+
+
+def _any_order(options: argparse.Namespace):
+    """The A3 model that ``options`` name, on its device, its tokenizer, and where draws come from."""
+    model, tokenizer, kind = load(options.model, None, options.source)
+    if kind != "any-order":
+        raise ValueError(f"{options.model} is {kind}; a3mini adapt makes an A3 model of an autoregressive one")
+    model = model.to(_device())
+    return model, tokenizer, torch.Generator(model.device).manual_seed(options.seed)
 
 
 def _check_outputs(options: argparse.Namespace, *names: str) -> None:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources, using
-from a3mini.decode import blanks, infilling
+from a3mini.decode import blanks, infilling, rewriting
 from a3mini.train import Curriculum, TrainConfig, corpus, curriculum, data
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
@@ -504,6 +504,20 @@ def test_infill_and_its_defaults_are_those_of_the_package():
     }
 
 
+def test_rewrite_and_revise_and_their_defaults_are_those_of_the_package():
+    own = {"model", "tokenizer", "text", "generator", "banned"}
+    for command, functions, left_out in (
+        ("rewrite", [decode.rewrite], {"tries", "batch_size", "span"}),
+        ("revise", [decode.revise_text, decode.revise], {"options", "input_ids", "group_ids", "known", "keep_worse",
+                                                         "runners_up", "batch_size"}),
+    ):  # fmt: skip
+        defaults, parameters = vars(cli.parse([command])), {}
+        for function in reversed(functions):
+            parameters |= inspect.signature(function).parameters
+        for name in parameters.keys() - own - left_out:
+            assert defaults[name] == parameters[name].default, name
+
+
 def test_infill_with_the_compact_model(capsys, tmp_path):
     command = ["infill", "--model=compact", "--tokens-per-blank=auto", "--temperature=0"]
     (tmp_path / "options.yaml").write_text("model: compact\ntokens-per-blank: auto\ntemperature: 0\n")
@@ -552,6 +566,7 @@ def test_the_names_are_those_of_the_package():
     """They stand in cli once more, so that help needs nothing of it."""
     assert cli.ORDERS == infilling.ORDERS and cli.KNOWN_ORDERS == groups.KNOWN_ORDERS
     assert cli.BLANK_ORDERS == blanks.BLANK_ORDERS
+    assert cli.RANKS == rewriting.RANKS
     assert cli.QUERY_STARTS == rows.QUERY_STARTS
     assert list(cli.CURRICULA) == list(curriculum.PRESETS)
     assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB]
@@ -715,7 +730,7 @@ def test_an_unreachable_hub_names_what_works_offline(made, monkeypatch, capsys, 
     assert tried == "a3mini: looking for no-one/no-model on the hub" and "does not answer" in error
 
 
-@pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_help_shows_examples_that_parse(command, capsys):
     assert cli.main([command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -723,7 +738,7 @@ def test_help_shows_examples_that_parse(command, capsys):
     for line in cli.EXAMPLES[command].replace("run.yaml", os.devnull).splitlines():
         if line.startswith(f"  a3mini {command}") and "--config" not in line:
             arguments = line.replace('"', "").split()[1:]
-            cli.parse(arguments if command != "infill" else arguments[:3])
+            cli.parse(arguments if command in ("train", "adapt", "evaluate") else arguments[:3])
 
 
 def test_the_shell_completes(monkeypatch):
@@ -772,7 +787,7 @@ def test_our_own_errors_keep_their_traceback(monkeypatch):
     ],
     ids=["CPU", "Python", "GPU", "recursion", "module", "reader"],
 )  # fmt: skip
-@pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "infill"])
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_errors_from_anywhere_are_one_line(monkeypatch, capsys, command, error, message):
     def wrong(*_):
         raise error

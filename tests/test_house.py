@@ -60,6 +60,8 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "matplotlib", "peft"
         "from a3mini.cli import main; main(['--help'])",
         "from a3mini.cli import main; main(['train', '--help'])",
         "from a3mini.cli import main; main(['infill', '--help'])",
+        "from a3mini.cli import main; main(['rewrite', '--help'])",
+        "from a3mini.cli import main; main(['revise', '--help'])",
         "from a3mini.cli import main; main(['evaluate', '--txt=andersen'])",
         "from a3mini import train, decode, evaluate, notebook",
     ],

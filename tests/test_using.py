@@ -1,5 +1,6 @@
 """using.py and loading.py: where results go, what is said on the way, and lengths that fit the model."""
 
+import dataclasses
 import io
 import json
 import os
@@ -38,6 +39,76 @@ def evaluate(made, *more: str) -> list[str]:
 
 def infill(made, *more: str) -> list[str]:
     return ["infill", f"--model={made / 'model'}", "--tokens-per-blank=2", *more, ASK]
+
+
+# Rewriting and revising
+
+
+def test_rewrite_has_the_options_of_decode_rewrite(made, capsys, monkeypatch):
+    model, tokenizer = A3ForCausalLM.from_pretrained(made / "model").eval(), using.sources.tokenizer(made / "model")
+    options = {"n": 3, "tokens_per_blank": 2, "rank": "nats_per_token", "size": 2, "order": "random", "top_k": 8}
+    options |= {"temperature": 0.1, "known_order": "left_to_right", "top_p": 0.5, "repetition_penalty": 1.3}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = ["rewrite", f"--model={made / 'model'}", "--span=sat", "--seed=3", "Cat 1 (sat on"]
+    right = decode.rewrite(
+        model, tokenizer, command[-1], "sat", generator=torch.Generator().manual_seed(3), **options
+    )  # fmt: skip
+    seen, real = [], decode.rewrite
+    monkeypatch.setattr(
+        decode, "rewrite", lambda *args, generator, **how: seen.append(how) or real(*args, generator=generator, **how)
+    )
+    assert cli.main([*command, *arguments]) == 0
+    shown = "".join(f"{one.gain:+8.1f} nats  {one}{'  (as it was)' * one.original}\n" for one in right)
+    assert capsys.readouterr().out == shown and len(right) > 1 and shown.count("(as it was)") == 1
+    assert cli.main([*command, *arguments, "--json=-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["alternatives"] == [dataclasses.asdict(one) for one in right]
+    assert seen == [options, options]  # not only those that this model happens to notice
+
+
+def test_revise(made, tmp_path, capsys, monkeypatch):
+    model, tokenizer = A3ForCausalLM.from_pretrained(made / "model").eval(), using.sources.tokenizer(made / "model")
+    options = {"reopen": 2, "rounds": 6, "least_gain": 0.02, "temperature": 0.5, "known_order": "left_to_right"}
+    options |= {"top_k": 9, "top_p": 0.9, "repetition_penalty": 1.2}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    text, generator = "Cat 1 on on mat", torch.Generator().manual_seed(3)
+    right = decode.revise_text(model, tokenizer, text, generator=generator, **options)
+    assert right.lines
+    file = tmp_path / "changes.json"
+    command = ["revise", f"--model={made / 'model'}", "--seed=3", *arguments]
+    assert cli.main([*command, f"--json={file}", text]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{right}\n" and printed.err.splitlines()[-len(right.lines) :] == list(right.lines)
+    found = json.loads(file.read_text())
+    assert found["text"] == right.text and found["after"] == right.after.item() > found["before"]
+    assert [change["words"] for change in found["changes"]] == list(right.lines)
+    assert [change["gain"] for change in found["changes"]] == [change.gain for change in right.changes[0]]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text + "\n"))
+    assert cli.main([*command, "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{right}\n" and not printed.err
+    assert cli.main([*command, "--least-gain=99", text]) == 0
+    assert capsys.readouterr() == (f"{text}\n", "nothing was changed\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["rewrite", "a b"], "--model is needed"),
+        (["rewrite", "--model=MODEL", "a b"], "--span is needed"),
+        (["rewrite", "--model=MODEL", "--span=c", "a b"], "the span 'c' is not in the text"),
+        (["rewrite", "--model=MODEL", "--span=a", "a a"], "in the text 2 times"),
+        (["rewrite", "--model=MODEL", "--span=b", "--n=0", "a b"], "n must be an integer, at least 1"),
+        (["rewrite", "--model=MODEL", "--span=b", "--tokens-per-blank=x", "a b"], 'must be a number or "near"'),
+        (["rewrite", "--model=MODEL", "--span=b", "--json=none/x", "a b"], "no folder none"),
+        (["revise", "a b"], "--model is needed"),
+        (["revise", "--model=MODEL", ""], "the text is empty"),
+        (["revise", "--model=MODEL", "--least-gain=-1", "a b"], "least_gain must be nats, 0 or more"),
+    ],
+)
+def test_what_cannot_be_rewritten_or_revised(made, capsys, arguments, message):
+    assert cli.main([one.replace("MODEL", str(made / "model")) for one in arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 # Lengths

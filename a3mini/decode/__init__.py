@@ -7,13 +7,15 @@
     infill_log_likelihood     the exact score of such blanks
     leave_one_out             how well each token fits all others
     revise                    reopen the tokens that fit worst
+    revise_text               the same for a text, in words
+    rewrite                   other ways to write a stretch of a text, ranked
     speculative.generate      ``generate`` at single tokens, in fewer passes
 
-All return a ``Generation``, but for the three scores.
+All return a ``Generation``, but for the three scores and ``rewrite``.
 
 In reading order: ``sampling`` (logits to a token), ``cache`` and ``steps`` (one step of any decoding), ``trace`` (what
 happened), ``blanks`` (of unknown length), ``groupwise``, ``limits`` (how many at a time) and ``dynamic``,
-``infilling``, ``revision``, ``speculative``.
+``infilling``, ``revision``, ``rewriting``, ``speculative``.
 """
 
 from a3mini import lazy
@@ -27,5 +29,6 @@ __getattr__, __dir__, __all__ = lazy.names(
     groupwise=["Generation", "generate"],
     dynamic=["resample", "resample_log_likelihood"],
     infilling=["Infilling", "infill", "infill_log_likelihood"],
-    revision=["Revision", "leave_one_out", "revise"],
+    revision=["Change", "Revision", "leave_one_out", "revise"],
+    rewriting=["Alternative", "RevisedText", "revise_text", "rewrite"],
 )

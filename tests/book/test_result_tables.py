@@ -109,7 +109,7 @@ def test_a_table_is_made_from_what_is_stored(name):
     """A cell whose key is misspelt would be empty in every row."""
     text = common.made(SHOWN[name], RESULTS)
     assert "Not measured yet" not in text and "{" not in text
-    if name not in ("tasks_samples", "quality_orders_samples"):  # a list, and more than one table
+    if not name.endswith("_samples"):  # a list, and more than one table
         assert len(grid(text)) > 2 and not empty_columns(text)
 
 
@@ -135,6 +135,22 @@ def test_an_empty_column_is_noticed():
 def test_a_mean_comes_with_its_interval(value, spec, text):
     assert common.fill(f"{{x:{spec}}}", {"x": value}) == text
     assert common.fill(f"{{a[b c]:{spec}}} {{a[d]:{spec}}}", {"a": {"b c": value}}) == f"{text} "
+
+
+def test_alternatives_and_changes_are_listed():
+    def way(words, gain, original=False):
+        return {"words": words, "score": -9.5 + gain, "gain": gain, "tokens": 5, "original": original}
+
+    text = {"before": "A ", "behind": ".", "alternatives": [way("dog*", 1.25), way("cat", 0, True), way("fox", -2)]}
+    rows = [{"text": "A cat sat.", "lines": ['"sat" -> "ran"  +5.0 nats']}, {"text": "I.", "lines": []}]
+    one = {
+        "model": "tiny", "rewriting": {"texts": [text]},
+        "revising": {"0": {"rows": []}, "4": {"rows": rows}},
+    }  # fmt: skip
+    samples, changes = (SHOWN[name]({"models": {"m": one}}) for name in ("rewriting_samples", "revising_samples"))
+    assert samples.startswith("A **cat**.\n- m: ")
+    assert "- m: dog\\* (+1.2) · *as it was* (−9.5 nats) · fox (−2.0)" in samples
+    assert '- m: "sat" → "ran" +5.0 nats' in changes and "*I.*\n- m: nothing" in changes
 
 
 def test_certain_differences_are_bold():

@@ -164,6 +164,33 @@ def test_every_revision(order, chosen, keep_worse, seed, model):
     assert torch.equal(out.trace.replay()[there], out.sequences[there])
     for row, steps in enumerate(out.trace.steps):
         check_history(steps, ids[row].clone(), group_ids[row], known[row], chosen, keep_worse, measure)
+    check_changes(out, ids, group_ids, known, keep_worse, measure)
+
+
+def check_changes(out: decode.Revision, ids: Tensor, group_ids: Tensor, known: Tensor, keep_worse: bool, score) -> None:
+    """Made one after the other they lead from the input to the output, and each gains what it says."""
+    assert len(out.changes) == len(ids)
+    for row, changes in enumerate(out.changes):
+        now, one = ids[row].clone(), slice(row, row + 1)
+        assert [change.round for change in changes] == sorted({change.round for change in changes})
+        for change in changes:
+            positions = list(change.positions)
+            assert positions and positions == sorted(set(positions))
+            assert now[positions].tolist() == list(change.before)
+            before = score(now[None], group_ids[one], known[one])
+            now[positions] = torch.tensor(change.after)
+            assert all(new != old for new, old in zip(change.after, change.before, strict=True))
+            same(
+                torch.tensor([change.gain], dtype=torch.float64), score(now[None], group_ids[one], known[one]) - before
+            )
+            assert keep_worse or change.gain > 0
+        assert torch.equal(now, out.sequences[row])
+        gains = torch.tensor([change.gain for change in changes], dtype=torch.float64).sum()
+        same(gains, (out.after - out.before)[row].double())
+        reopened = [step for step in out.trace.steps[row] if step.action == "reopen"]
+        assert [set(c.positions) <= set(step.positions) for c, step in zip(changes, reopened, strict=True)] == [
+            True for _ in changes
+        ]
 
 
 def check_history(
@@ -248,6 +275,23 @@ def test_keep_worse_may_be_worse():
     assert (better.after >= better.before).all() and (better.after > better.before).any()
 
 
+@pytest.mark.parametrize("least", [0.5, 2.0])
+def test_a_change_must_gain_enough(least):
+    """And every position at which a refilling would gain as much has been refilled."""
+    group_ids = groups.left_to_right(LENGTH)[None].expand(20, -1)
+    free, out = (revise(MODEL, tokens(20), group_ids, rounds=50, least_gain=nats) for nats in (0.0, least))
+    assert any(change.gain <= least for row in free.changes for change in row)
+    assert any(out.changes) and all(change.gain > least for row in out.changes for change in row)
+    for t in range(1, LENGTH):
+        alone = torch.zeros_like(group_ids).index_fill(1, torch.tensor([t]), 1)
+        refilled = decode.generate(MODEL, out.sequences, alone, temperature=0).sequences
+        assert (score(refilled, group_ids) <= out.after + least + laws.EXACT).all()
+    assert out.trace.settings["least_gain"] == least
+    worse = {"keep_worse": True, "rounds": 3}
+    kept, same_ = (revise(MODEL, tokens(20), group_ids, **worse, least_gain=nats) for nats in (0.0, least))
+    assert torch.equal(kept.sequences, same_.sequences)
+
+
 def test_another_yardstick_would_make_rows_worse(monkeypatch):
     """A mutant: "better" as the sum over tokens of the log-probability given all others, which is no likelihood."""
     group_ids = groups.left_to_right(LENGTH)[None].expand(60, -1)
@@ -310,6 +354,85 @@ def test_it_mends_real_text():
     assert right[:-1].all(), tokenizer.batch_decode(out.sequences[~right])  # the last word may be another one
 
 
+def test_what_was_changed_is_said_in_words():
+    """A line for each change, with the whole word; undone, the changes give the text that was given."""
+    model, tokenizer, _ = pretrained.compact_model()
+    right = "And he said to them, Have no fear, for I am with you"
+    text = right.replace("fear", "gold").replace("them", "ship")
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
+    padded = torch.cat((ids, ids), dim=1)  # a row with padding, and one in which nothing may change
+    rows = torch.cat((padded, padded))
+    order = torch.full_like(rows, -1)
+    order[:, : ids.shape[1]] = groups.left_to_right(ids.shape[1])
+    known = torch.zeros_like(rows, dtype=torch.bool)
+    known[1] = order[1] >= 0
+    out = revise(model, rows, order, known)
+    assert tokenizer.decode(out.sequences[0, 1 : ids.shape[1]]) == right
+    lines = [line.split("  ") for line in out.report(tokenizer)]
+    gains = [change.gain for change in out.changes[0]]
+    assert {words for words, _ in lines} == {'"ship" -> "them"', '"gold" -> "fear"'}
+    assert [gain for _, gain in lines] == [f"{gain:+.1f} nats" for gain in gains] and min(gains) > 1
+    assert out.changes[1] == () and out.report(tokenizer, 1) == []
+
+
+PIECES = {0: "<s>", 1: " ha", 2: "use", 3: " hou", 4: "se", 5: ",", 6: " the", 7: " a"}
+
+
+def said(before: list[int], after: list[int]) -> str:
+    """What is said of one change of a row, spelled by ``PIECES``."""
+    tokenizer = SimpleNamespace(pieces=PIECES)
+    at = tuple(n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+    change = decode.Change(1, at, tuple(before[n] for n in at), tuple(after[n] for n in at), 5.25)
+    rows, zeros = torch.tensor([after]), torch.zeros(1)
+    order = groups.left_to_right(len(after))[None]
+    out = decode.Revision(rows, zeros, order, order == 0, None, zeros, zeros, ((change,),))
+    (line,) = out.report(tokenizer)
+    return line
+
+
+def test_words_are_whole(monkeypatch):
+    monkeypatch.setattr(revision, "decode_behind", lambda tokenizer, ids: "".join(PIECES[token] for token in ids))
+    assert said([0, 6, 1, 2, 5], [0, 6, 3, 4, 5]) == '"hause" -> "house"  +5.2 nats'  # both tokens, said once
+    assert said([0, 6, 1, 4, 5], [0, 6, 3, 4, 5]) == '"hase" -> "house"  +5.2 nats'
+    assert said([0, 6, 1, 2, 5], [0, 6, 1, 4, 5]) == '"hause" -> "hase"  +5.2 nats'
+    assert said([0, 6, 1, 2, 7], [0, 7, 1, 4, 7]) == '"the" -> "a", "hause" -> "hase"  +5.2 nats'
+    assert said([0, 1, 2, 5], [0, 1, 2, 7]) == '"," -> "a"  +5.2 nats'
+    assert said([0, 6, 7, 5], [0, 6, 2, 5]) == '"the a" -> "theuse"  +5.2 nats'  # what joins another word
+
+
+@pytest.mark.parametrize("model", [MODEL, WARM], ids=QUERY_STARTS)
+def test_the_others_are_read_as_in_the_training(model, monkeypatch):
+    """``known_order`` decides for the scores and for the refilling; without it the model's config does."""
+    ids, group_ids = tokens(2), groups.left_to_right(LENGTH)[None].repeat(2, 1)
+    group_ids[1, -2:] = groups.PADDING
+    expected = torch.zeros(ids.shape, dtype=torch.float64)
+    for b, t in (group_ids > 0).nonzero().tolist():  # oracle: all others in their order, this one last
+        order = torch.arange(LENGTH).masked_fill(group_ids[b] < 0, groups.PADDING)
+        order[t] = LENGTH
+        expected[b, t] = score(ids[b : b + 1], order[None], (torch.arange(LENGTH) != t)[None], model=model)
+    found = {name: leave_one_out(model, ids, group_ids, known_order=name) for name in groups.KNOWN_ORDERS}
+    same(found["left_to_right"].double(), expected)
+    assert (found["left_to_right"] - found["together"]).abs().max() > 0.01
+    fitting = {"reopen": 2, "rounds": 4}
+    revised = {name: revise(model, ids, group_ids, known_order=name, **fitting) for name in groups.KNOWN_ORDERS}
+    for name, out in revised.items():
+        monkeypatch.setattr(model.config, "known_order", name, raising=False)
+        assert torch.equal(leave_one_out(model, ids, group_ids), found[name])
+        default = revise(model, ids, group_ids, **fitting)
+        assert default.trace == out.trace and default.changes == out.changes
+        assert out.trace.settings["known_order"] == name
+        step = next(step for step in out.trace.steps[0] if step.action == "commit")
+        row = ids[:1].clone()
+        alone = torch.zeros_like(group_ids[:1])
+        reopened = next(step for step in out.trace.steps[0] if step.action == "reopen").positions
+        alone[0, reopened] = torch.arange(1, 1 + len(reopened))
+        refilled = decode.generate(model, row, *groups.read_given(alone, name), temperature=0)
+        place = step.positions[0]
+        assert refilled.sequences[0, place] == step.tokens[0]
+        assert abs(refilled.log_probs[0, place].item() - step.log_probs[0]) < 1e-9
+    assert revised["together"].changes != revised["left_to_right"].changes
+
+
 def test_the_yardstick_is_the_given_order():
     """Not that of the filling: under another order another row may win."""
     ids = tokens(40)
@@ -322,6 +445,10 @@ BAD = {
     "reopen": ({"reopen": 0}, ValueError, "reopen must be an integer, at least 1; got 0"),
     "half a token": ({"reopen": 1.5}, ValueError, "reopen must be an integer"),
     "rounds": ({"rounds": 0}, ValueError, "rounds must be an integer, at least 1; got 0"),
+    "a loss": ({"least_gain": -1.0}, ValueError, "least_gain must be nats, 0 or more; got -1.0"),
+    "no number of nats": ({"least_gain": "4"}, ValueError, "least_gain must be nats"),
+    "nats without end": ({"least_gain": float("nan")}, ValueError, "least_gain must be nats"),
+    "known order": ({"known_order": "random"}, ValueError, "known_order must be one of together, left_to_right"),
     "batch": ({"batch_size": 0}, ValueError, "batch_size must be an integer, at least 1"),
     "temperature": ({"temperature": -1.0}, ValueError, "temperature"),
     "top k": ({"top_k": 0}, ValueError, "top_k"),
