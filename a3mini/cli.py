@@ -250,8 +250,16 @@ def _infill_options(parser) -> None:
     _add(parser, "tokens-per-blank", None, count, type=_count, metavar="N|auto")
     _add(parser, "most", None, "most tokens for a blank of unknown length (default: 24)", type=_whole, metavar="N")
     _add(parser, "least", 1, "fewest tokens for it; 0: it may stay empty")
-    _add(parser, "size", 1, "tokens predicted at a time")
+    at_most = "tokens predicted at a time, at most (default: 1, or no limit)"
+    _add(parser, "size", None, at_most, type=_whole, metavar="N")
     _add(parser, "order", "left_to_right", "of the missing tokens; the last two: the model chooses", choices=ORDERS)
+    chosen = parser.add_argument_group("with --order confidence or entropy")
+    lost = "fill together what loses at most so many nats"
+    _add(chosen, "bound", None, lost, type=float, metavar="NATS")
+    _add(chosen, "threshold", None, "fill together what is at least so probable", type=float, metavar="X")
+    _add(chosen, "apart", 1, "least distance of tokens that are filled together")
+    _add(chosen, "window", None, "ask the first N open positions alone", type=_whole, metavar="N")
+    _add(chosen, "shortlist", None, "ask the N that scored best before alone", type=_whole, metavar="N")
     turn = "several blanks one after another, or all at once (default: in_turn, where --order can)"
     _add(parser, "blank-order", None, turn, choices=BLANK_ORDERS)
     known = "known tokens see all others, or those on their left (default: as in the model's training)"

@@ -145,8 +145,11 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
         raise ValueError(f"there is no blank in the text; write {options.blank!r} where something is missing")
     _check_outputs(options, "json", "trace")
     model, tokenizer, generator = _any_order(options)
-    names = ("blank", "tokens_per_blank", "most", "least", "size", "order", "blank_order", "temperature",
-             "known_order", "top_k", "top_p", "repetition_penalty")  # fmt: skip
+    names = (
+        *("blank", "tokens_per_blank", "most", "least", "size", "order", "blank_order", "known_order"),
+        *("bound", "threshold", "apart", "window", "shortlist"),
+        *("temperature", "top_k", "top_p", "repetition_penalty"),
+    )
     how = {name: getattr(options, name) for name in names}
     with _passes_shown(model, options.quiet):
         # how every open position was scored is for the trace alone

@@ -67,7 +67,7 @@ ARMS = (
     "compact_diffusion",
 )
 RANK, SCALE = 16, 2.0  # of the additions
-EMPTY = "<empty_output>"  # SmolLM2's token for nothing; its pretraining used it for something else, and rarely
+EMPTY = "<filename>"  # ends a blank: among SmolLM2's unused tokens, one with an embedding of its own
 ROOM = 24  # most spare positions of a blank
 KINDS = ("left to right", "sentence", "span", "random", "strided")
 MIX = (0.1, 0.2, 0.15, 0.4, 0.15)

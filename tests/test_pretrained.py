@@ -253,10 +253,10 @@ def test_the_shipped_adapters_say_how_their_query_rows_start():
 
 @needs_smollm2
 def test_the_warm_adapter_is_warm():
-    """Its own start is the better one; and it knows the token that ends a blank, which ``infill`` never draws."""
+    """Its own start is the better one; it has not learned to end a blank, and does not say that it has."""
     model, tokenizer, name = pretrained.adapted_model("smollm2-a3-warm")
     assert (model.config.query_start, model.config.known_order) == ("previous", "left_to_right")
-    assert tokenizer.convert_ids_to_tokens(model.config.empty_token_id) == "<empty_output>" and "5,931,429" in name
+    assert model.config.empty_token_id is None and "5,931,429" in name
     text = "Once there was a little girl named Lily. She loved to play in the garden with her mom and her dog."
     ids = torch.tensor([[0, *tokenizer(text)["input_ids"]]])
     group_ids = groups.left_to_right(ids.shape[1])[None]

@@ -14,13 +14,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
 from a3mini.decode.blanks import Rooms, check_blank_order, in_blanks
-from a3mini.decode.dynamic import CRITERIA, resample
+from a3mini.decode.dynamic import resample
 from a3mini.decode.groupwise import Generation, generate
+from a3mini.decode.limits import Limits
 from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
 from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no_tokens
 
-ORDERS = (*groups.INFILL_ORDERS, "confidence", "entropy")
+CHOSEN = ("confidence", "entropy")  # orders that the model chooses
+ORDERS = (*groups.INFILL_ORDERS, *CHOSEN)
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16)  # lengths that "auto" tries
 MOST = 24  # tokens of a blank whose length nobody says
 
@@ -50,11 +52,16 @@ def infill(
     text: str,
     blank: str = "____",
     tokens_per_blank: int | Sequence[int] | str | None = None,
-    size: int = 1,
+    size: int | None = None,
     order: str = "left_to_right",
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
     *,
+    bound: float | None = None,
+    threshold: float | None = None,
+    apart: int = 1,
+    window: int | None = None,
+    shortlist: int | None = None,
     most: int | Sequence[int] | None = None,
     least: int = 1,
     blank_order: str | None = None,
@@ -91,9 +98,11 @@ def infill(
             an influence on short fillings too. Default: 24, or as many as the model takes.
         least: how many tokens it has at least. With 0 a blank may stay empty. ``log_probs`` are the model's own, that
             may end sooner.
-        size: tokens filled at a time.
+        size: tokens filled at a time. None: 1, or as many as ``bound`` and ``threshold`` allow.
         order: of the unknown tokens: "left_to_right"; "random"; "strided", ``size`` far-apart tokens of a blank at a
             time (``groups.infill``); or chosen by the model: "confidence", "entropy".
+        bound, threshold, apart, window, shortlist: with an order that the model chooses: how many tokens it fills at a
+            time, and which; see ``limits.Limits``.
         blank_order: "in_turn", blank after blank; or "together", a step fills the next ``size`` tokens of every blank,
             which do not see each other. Default: in turn, where the order of the tokens is "left_to_right" or
             "strided"; the others go from blank to blank as they like, and cannot be told otherwise.
@@ -118,31 +127,27 @@ def infill(
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
     blank_order = check_blank_order(blank_order, order)
-    groups.check_integer("size", size, 1)
+    if size is not None:
+        groups.check_integer("size", size, 1)
+    limits = Limits(size, bound, threshold, apart, window, shortlist)
+    if order not in CHOSEN and limits != Limits(size):
+        raise ValueError(
+            f"order {order!r} is fixed before: bound, threshold, apart, window and shortlist are for the orders "
+            '"confidence" and "entropy", which the model chooses'
+        )
     groups.check_integer("least", least, 0)
-    given = _Given.of(model, tokenizer, text, blank, known_order)
+    given = Given.of(model, tokenizer, text, blank, known_order)
     end = model.config.empty_token_id if tokens_per_blank is None and order == "left_to_right" else None
-    if banned is None:  # special tokens, and numbers that stand for no token at all
-        empty = {model.config.empty_token_id} - {None}
-        special = {*tokenizer.all_special_ids, given.start, *empty}
-        banned = sorted({*special, *no_tokens(tokenizer, model.config.vocab_size)} - {end})
+    if banned is None:
+        banned = sorted(never_drawn(model, tokenizer) - {end})
     options = dict(
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=use_cache,
         repetition_penalty=repetition_penalty, banned=banned, runners_up=runners_up,
     )  # fmt: skip
+    how = {"order": order, "blank_order": blank_order, "limits": limits, "considered": considered, **options}
 
     def fill(lengths: list[list[int]]) -> tuple[Generation, Tensor]:
-        """One row for each list of lengths; also int64 (B, T), the number of the blank that a position belongs to."""
-        ids, number, padding = given.rows(lengths)
-        if order in CRITERIA and order != "random":
-            how = {**options, "considered": considered, **given.known_groups(number, padding)}
-            return resample(model, ids, number > 0, size, order, **how), number
-        if order == "random" or (end is None and blank_order == "in_turn"):
-            group_ids = groups.infill(number > 0, size, order, padding, generator)
-        else:
-            group_ids = in_blanks(number, size, order, blank_order).masked_fill(padding, groups.PADDING)
-        rooms = None if end is None else Rooms(number, end, least)
-        return generate(model, ids, *groups.read_given(group_ids, given.known_order), rooms=rooms, **options), number
+        return fill_rows(model, given, lengths, end, least, **how)
 
     if end is not None:
         lengths = given.rooms(most, least)
@@ -197,7 +202,7 @@ def infill_log_likelihood(
     """
     blank_order = check_blank_order(blank_order, "left_to_right")
     groups.check_integer("size", size, 1)
-    given = _Given.of(model, tokenizer, text, blank, known_order)
+    given = Given.of(model, tokenizer, text, blank, known_order)
     end = model.config.empty_token_id
     if end is None:
         raise ValueError(
@@ -225,7 +230,52 @@ def infill_log_likelihood(
     return objective.log_likelihood(model, ids, *groups.read_given(group_ids, given.known_order))[0]
 
 
-class _Given(NamedTuple):
+def fill_rows(
+    model: A3ForCausalLM,
+    given: "Given",
+    lengths: list[list[int]],
+    end: int | None = None,
+    least: int = 0,
+    *,
+    order: str,
+    blank_order: str | None,
+    limits: Limits,
+    considered: bool = False,
+    **options,
+) -> tuple[Generation, Tensor]:
+    """Fill the blanks of a text at several lengths, all at once.
+
+    Args:
+        lengths: of the blanks, a list for each row.
+        end, least: see ``Rooms``; None: each blank has its length.
+        order, blank_order, considered: see ``infill``.
+        limits: of them a fixed order takes ``per_step``.
+        options: of ``generate`` and ``resample``.
+
+    Returns:
+        B rows, and int64 (B, T), the number of the blank that a position belongs to, 0: none.
+    """
+    ids, number, padding = given.rows(lengths)
+    if order in CHOSEN:
+        how = {**options, **vars(limits), "considered": considered, **given.known_groups(number, padding)}
+        return resample(model, ids, number > 0, criterion=order, **how), number
+    size = limits.per_step or 1
+    if order == "random" or (end is None and blank_order == "in_turn"):
+        group_ids = groups.infill(number > 0, size, order, padding, options["generator"])
+    else:
+        group_ids = in_blanks(number, size, order, blank_order).masked_fill(padding, groups.PADDING)
+    rooms = None if end is None else Rooms(number, end, least)
+    return generate(model, ids, *groups.read_given(group_ids, given.known_order), rooms=rooms, **options), number
+
+
+def never_drawn(model: A3ForCausalLM, tokenizer) -> set[int]:
+    """The ids that are no text: special tokens, what ends a blank early, and numbers that stand for no token."""
+    empty = {model.config.empty_token_id} - {None}
+    unused = no_tokens(tokenizer, model.config.vocab_size)
+    return {*tokenizer.all_special_ids, start_token(tokenizer), *empty, *unused}
+
+
+class Given(NamedTuple):
     """A text cut at its blanks."""
 
     texts: list[str]  # as the user wrote them, around the blanks
@@ -236,7 +286,7 @@ class _Given(NamedTuple):
     device: torch.device
 
     @classmethod
-    def of(cls, model: A3ForCausalLM, tokenizer, text: str, blank: str, known_order: str | None) -> "_Given":
+    def of(cls, model: A3ForCausalLM, tokenizer, text: str, blank: str, known_order: str | None) -> "Given":
         """Check a text and cut it."""
         if not isinstance(text, str) or not isinstance(blank, str):
             raise TypeError(f"text and blank must be strings, got {type(text).__name__} and {type(blank).__name__}")
@@ -354,7 +404,7 @@ def _left_to_right(model: A3ForCausalLM, done: Generation) -> Tensor:
 
 
 def _one(
-    tokenizer, given: _Given, done: Generation, number: Tensor, row: int, lengths: list[int], end: int | None = None
+    tokenizer, given: Given, done: Generation, number: Tensor, row: int, lengths: list[int], end: int | None = None
 ) -> Infilling:
     """Row ``row`` without the padding behind it."""
     length = given.fixed + sum(lengths)

@@ -9,20 +9,18 @@ from itertools import cycle, islice
 from numbers import Integral
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
-from a3mini.decode.dynamic import resample
-from a3mini.decode.groupwise import Generation, generate
-from a3mini.decode.infilling import ORDERS
+from a3mini.decode.blanks import check_blank_order
+from a3mini.decode.infilling import ORDERS, Given, fill_rows, never_drawn
+from a3mini.decode.limits import Limits
 from a3mini.decode.revision import Revision, revise
 from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
-from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, no_tokens
+from a3mini.train.tokens import decode, decode_behind, encode, encode_behind
 
 RANKS = ("nats", "nats_per_token")
-KNOWN, UNKNOWN = 1, 2  # kinds of a position
 
 
 @dataclass(frozen=True)
@@ -116,21 +114,22 @@ def rewrite(
     space = " " if start > 1 and text[start - 1] == " " else ""  # a word's token brings it
     around = [text[: start - len(space)], text[end:]]
     parts = [*encode(tokenizer, around[:1]), encode_behind(tokenizer, around[1])]
-    room, whole = limit - 1 - sum(map(len, parts)), 1 + len(encode(tokenizer, [text])[0])
+    given = Given(around, parts, first, limit, known_order, model.device)
+    whole = 1 + len(encode(tokenizer, [text])[0])
     if whole > limit:
         raise ValueError(f"the text has {whole} tokens, but the model takes {limit}; shorten the text")
-    lengths = _lengths(tokens_per_blank, len(encode_behind(tokenizer, space + text[start:end])), room)
-    options = dict(
-        temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, use_cache=True, runners_up=0,
-        repetition_penalty=repetition_penalty, banned=never_drawn(model, tokenizer) if banned is None else banned,
+    lengths = _lengths(tokens_per_blank, len(encode_behind(tokenizer, space + text[start:end])), given.room)
+    how = dict(
+        order=order, blank_order=check_blank_order(None, order), limits=Limits(size),
+        temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, runners_up=0, use_cache=True,
+        repetition_penalty=repetition_penalty,
+        banned=sorted(never_drawn(model, tokenizer)) if banned is None else banned,
     )  # fmt: skip
 
     def draw(rows: list[int]) -> list[str]:
         """What fills the stretch, for each of some lengths, with the space that a word brings."""
-        laid = [_lay_out([first, *parts[0]], length, parts[1]) for length in rows]
-        ids, kind = (pad_sequence(columns, batch_first=True).to(model.device) for columns in zip(*laid, strict=True))
-        done = _fill(model, ids, kind == UNKNOWN, kind == 0, size, order, known_order, options)
-        drawn = [row[open_].tolist() for row, open_ in zip(done.sequences, kind == UNKNOWN, strict=True)]
+        done, number = fill_rows(model, given, [[length] for length in rows], **how)
+        drawn = [row[open_].tolist() for row, open_ in zip(done.sequences, number > 0, strict=True)]
         return [(decode_behind if around[0] else decode)(tokenizer, tokens) for tokens in drawn]
 
     certain = temperature == 0 and order != "random"  # each length has one filling
@@ -216,18 +215,11 @@ def revise_text(
     rows = torch.tensor([ids], device=model.device), groups.left_to_right(len(ids))[None].to(model.device)
     done = revise(
         model, *rows, None, reopen, rounds, temperature, generator=generator, least_gain=least_gain,
-        banned=never_drawn(model, tokenizer) if banned is None else banned, **options,
+        banned=sorted(never_drawn(model, tokenizer)) if banned is None else banned, **options,
     )  # fmt: skip
     revised = decode(tokenizer, done.sequences[0, 1:].tolist()) if done.changes[0] else text
     parts = {field.name: getattr(done, field.name) for field in fields(Revision)}
     return RevisedText(**parts, text=revised, lines=tuple(done.report(tokenizer)))
-
-
-def never_drawn(model: A3ForCausalLM, tokenizer) -> list[int]:
-    """The ids that are no text: special tokens, what ends a blank early, and numbers that stand for no token."""
-    empty = {model.config.empty_token_id} - {None}
-    unused = no_tokens(tokenizer, model.config.vocab_size)
-    return sorted({*tokenizer.all_special_ids, start_token(tokenizer), *empty, *unused})
 
 
 def _find(text: str, span: str | tuple[int, int]) -> tuple[int, int]:
@@ -282,24 +274,6 @@ def _lengths(wanted: int | Sequence[int] | str, old: int, room: int) -> list[int
                 f"{max(room, 0)} tokens; ask for fewer or shorten the text"
             )
     return lengths
-
-
-def _lay_out(before: list[int], length: int, behind: list[int]) -> tuple[Tensor, Tensor]:
-    """One row: its tokens, and of which kind each is; padding will be 0."""
-    ids = before + before[:1] * length + behind
-    kinds = [KNOWN] * len(before) + [UNKNOWN] * length + [KNOWN] * len(behind)
-    return torch.tensor(ids), torch.tensor(kinds)
-
-
-def _fill(model, ids, unknown, padding, size, order, known_order, options) -> Generation:
-    """Fill the unknown positions (B, T) as ``infill`` does."""
-    if order in groups.INFILL_ORDERS:
-        group_ids = groups.infill(unknown, size, order, padding, options["generator"])
-        return generate(model, ids, *groups.read_given(group_ids, known_order), **options)
-    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    known_groups = position if known_order == "left_to_right" else None
-    known = {"known": ~unknown & ~padding, "known_groups": known_groups}
-    return resample(model, ids, unknown, size, order, considered=False, **known, **options)
 
 
 def _scores(model: A3ForCausalLM, texts: list[list[int]], first: int, batch_size: int) -> list[float]:

@@ -167,12 +167,16 @@ def test_known_orders(order):
 
 @pytest.mark.parametrize("known_order", KNOWN_ORDERS)
 @pytest.mark.parametrize("order", ["confidence", "entropy"])
-def test_the_models_own_order_is_resample(order, known_order):
-    out = fill(order=order, known_order=known_order, size=2, top_p=0.9)
+@pytest.mark.parametrize("size, limits", [
+    (2, {}), (None, {}), (None, {"bound": 3.0, "apart": 2}), (3, {"threshold": 0.2, "window": 4}),
+    (2, {"shortlist": 3}),
+])  # fmt: skip
+def test_the_models_own_order_is_resample(order, known_order, size, limits):
+    out = fill(order=order, known_order=known_order, size=size, top_p=0.9, **limits)
     position = torch.arange(out.sequences.shape[1])[None]
     right = decode.resample(
-        MODEL, out.sequences, ~out.known, 2, order, top_p=0.9, generator=generator(), banned=SPECIAL,
-        known_groups=position if known_order == "left_to_right" else None,
+        MODEL, out.sequences, ~out.known, size, order, top_p=0.9, generator=generator(), banned=SPECIAL,
+        known_groups=position if known_order == "left_to_right" else None, **limits,
     )  # fmt: skip
     assert torch.equal(out.sequences, right.sequences) and torch.equal(out.group_ids, right.group_ids)
     same(out.log_probs, right.log_probs)
@@ -479,6 +483,9 @@ BAD = {
     "order": ({"order": "spiral"}, ValueError, "order must be one of left_to_right, random, .*; got 'spiral'"),
     "known order": ({"known_order": "random"}, ValueError, "known_order must be one of together, left_to_right"),
     "size": ({"size": 0}, ValueError, "size must be an integer, at least 1"),
+    "a bound": ({"order": "left_to_right", "bound": 1.0}, ValueError, "order 'left_to_right' is fixed before: bound"),
+    "a window": ({"order": "strided", "window": 4}, ValueError, "order 'strided' is fixed before"),
+    "no bound": ({"order": "entropy", "bound": -1.0}, ValueError, "bound must be 0 or a positive number of nats"),
     "temperature": ({"temperature": -1.0}, ValueError, "temperature"),
     "top k": ({"top_k": 0}, ValueError, "top_k"),
     "top p": ({"top_p": 0.0}, ValueError, "top_p"),

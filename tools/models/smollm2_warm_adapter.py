@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
     if arm["curve"][-1]["tokens"] != about["tokens"]:
         sys.exit("book/results/gpu_lab.json is of another adapter; run `python benchmarks/gpu_lab.py report`")
     about |= {"seconds": arm["curve"][-1]["seconds"], "commands": [result["command"]]}
+    about.pop("empty_token_id", None)  # it has not learned to end blanks: see the card
     weights = sum(tensor.numel() for tensor in tensors.values())
     card = render("smollm2_warm_adapter.md.j2", weights=weights, package=PACKAGED_MODEL.replace("_", "-"),
                   about=about, result=result, settings=arm["settings"], losses=result["losses"]["warm"])  # fmt: skip

@@ -192,10 +192,11 @@ function explain(run, { parts, drafts }, quoted) {
   if (considered) {
     const best = [...considered].sort((one, other) => other[1] - one[1]).slice(0, 4);
     const named = best.map(([at, score]) => `position ${at}, ${decimal(score, 2)}`).join("; ");
-    const { criterion } = run.settings;
+    const { criterion, window, shortlist } = run.settings;
+    const which = window || shortlist ? "Of the open positions" : "Of all open positions";
     found.push([
       null,
-      `All ${plural(considered.length, "open position")} were asked. By ${criterion} (${SCORES[criterion]}) the first are: ${named}.`,
+      `${which} ${considered.length} ${considered.length > 1 ? "were" : "was"} asked. By ${criterion} (${SCORES[criterion]}) the first are: ${named}.`,
     ]);
   }
   if (ended.length) {
