@@ -1,6 +1,6 @@
 """How many tokens at a time, and which? What is lost, by tokens a pass, and what a window saves when the model chooses.
 
-    python benchmarks/bounded.py --tinystories FILE    about 40 minutes on two CPU cores; leave the machine alone
+    python benchmarks/bounded.py --tinystories FILE    two to three hours on two CPU cores; leave the machine alone
     python benchmarks/bounded.py --smoke               a minute, the compact model alone; no result file
 
 Two parts. The loss: held-out text after its first 16 tokens, nats per token, exact: the order that the model would have
