@@ -93,7 +93,7 @@ class Rooms:
 
     @cached_property
     def may_end(self) -> Tensor:
-        """bool, (B, T): where the end may be drawn."""
+        """Where the end may be drawn; bool, (B, T)."""
         return (self.number > 0) & (self._place - self._first(self.number > 0) >= self.least)
 
     def allowed(self, logits: Tensor, at: Tensor) -> Tensor:

@@ -310,7 +310,7 @@ class Given(NamedTuple):
 
     @property
     def fixed(self) -> int:
-        """Tokens that are there: the start token and the text's."""
+        """How many tokens are there already, the start token and the text's."""
         return 1 + sum(map(len, self.parts))
 
     @property

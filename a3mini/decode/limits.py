@@ -38,7 +38,7 @@ class Limits:
         bound: the sum of the entropies less the largest is at most this, nats; 0 or more.
         threshold: positions whose likeliest token has less than this probability, above 0 and at most 1, are left out
             of the list. Where that leaves out all, the first is taken alone.
-        apart: the positions i and j have |i - j| at least this.
+        apart: two positions are at least so far from each other.
         window: only the first so many open positions of a row, from the left, are asked at all. None: all of them.
         shortlist: each of these is asked once; after that, at each step only the so many whose last score was best are
             asked anew, and chosen from. None: all of them are.

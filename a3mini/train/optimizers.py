@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024) does not step along the momentum M = U S V^T of a matrix's gradients, but along the nearest
 matrix whose singular values are all 1, U V^T: so what M hardly holds moves as far as what it holds most of. No
-decomposition is needed. Starting from X = M / |M|, a few steps of ::
+decomposition is needed. Starting from M divided by its norm, a few steps of ::
 
     X <- a X + (b X X^T + c (X X^T)^2) X
 

@@ -98,7 +98,7 @@ class AnyOrder:
 
     @property
     def whole_rows(self) -> bool:
-        """Spare room moves tokens to the right: where a row is cut must not depend on the rows beside it."""
+        """Spare room moves tokens to the right, and where a row is cut must not depend on the rows beside it."""
         return self.curriculum.has_room
 
     def settings(self) -> dict:
