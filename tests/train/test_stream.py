@@ -149,6 +149,7 @@ def test_an_unreachable_hub_has_no_revision(monkeypatch):
         (gzip.compress(b'{"text": "one"}\n')[:-8] + b"12345678", "a.jsonl.gz is damaged"),
         (gzip.compress(b""), "there is no text in"),
     ],
+    ids=["half a character", "not UTF-8", "not JSON", "cut", "not compressed", "another checksum", "nothing"],
 )
 def test_bad_gzip(content, message, tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(content)
