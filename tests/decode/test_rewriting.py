@@ -114,14 +114,14 @@ def test_every_tokenizer(name, text, span):
 def test_a_text_has_one_score_however_it_was_drawn(monkeypatch):
     """Drawn bytes may be fewer tokens when the text is encoded as one; a score of the drawn tokens would differ."""
     drawn = []
-    real = rewriting._fill
+    real = rewriting.fill_rows
 
-    def spy(model, ids, unknown, padding, *rest):
-        done = real(model, ids, unknown, padding, *rest)
-        drawn.extend(row[~empty].tolist() for row, empty in zip(done.sequences, padding, strict=True))
-        return done
+    def spy(*arguments, **how):
+        done, number = real(*arguments, **how)
+        drawn.extend(row[order >= 0].tolist() for row, order in zip(done.sequences, done.group_ids, strict=True))
+        return done, number
 
-    monkeypatch.setattr(rewriting, "_fill", spy)
+    monkeypatch.setattr(rewriting, "fill_rows", spy)
     model = loving("c", "a", "t")
     made = {one.text: one.score for one in rewrite(model=model, n=12, top_p=None, tokens_per_blank=[2, 3])}
     found = {TOKENIZER.decode(row, skip_special_tokens=True): row for row in drawn}
@@ -195,8 +195,13 @@ def test_options_reach_the_draws():
 def spied(monkeypatch) -> list[int]:
     """How many tokens each row got that was drawn."""
     lengths = []
-    real = rewriting._lay_out
-    monkeypatch.setattr(rewriting, "_lay_out", lambda *a: lengths.append(a[1]) or real(*a))
+    real = rewriting.fill_rows
+
+    def spy(model, given, rows, **how):
+        lengths.extend(length for (length,) in rows)
+        return real(model, given, rows, **how)
+
+    monkeypatch.setattr(rewriting, "fill_rows", spy)
     return lengths
 
 
@@ -265,11 +270,9 @@ def test_special_tokens_are_never_drawn():
     """Nor what ends a blank early, nor numbers that stand for no token."""
     model = laws.strong_model(vocab_size=len(TOKENIZER) + 2, max_position_embeddings=LIMIT)
     model.config.empty_token_id = encode("a")[0]
-    assert rewriting.never_drawn(model, TOKENIZER) == sorted(
-        {*SPECIAL, encode("a")[0], len(TOKENIZER), len(TOKENIZER) + 1}
-    )
+    assert rewriting.never_drawn(model, TOKENIZER) == {*SPECIAL, encode("a")[0], len(TOKENIZER), len(TOKENIZER) + 1}
     blank = decode.infill(model, TOKENIZER, "The ____", tokens_per_blank=1)
-    assert blank.trace.settings["banned"] == rewriting.never_drawn(model, TOKENIZER)
+    assert blank.trace.settings["banned"] == sorted(rewriting.never_drawn(model, TOKENIZER))
     one = loving(" cat", "</s>")
     made = decode.rewrite(one, TOKENIZER, "The dog", "dog", tokens_per_blank=1, generator=generator())
     assert {x.replacement for x in made} == {"dog", "cat"}
