@@ -242,9 +242,7 @@ def _evaluate_options(parser) -> None:
 
 def _infill_options(parser) -> None:
     parser.add_argument("blanks", nargs="?", metavar="TEXT", help="a text with blanks (____); default: standard input")
-    _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
-    _add(parser, "source", None, SOURCE, metavar="MODEL")
+    _any_order_options(parser)
     _add(parser, "blank", "____", "how a blank is written")
     count = "tokens for each blank; auto: the likeliest number; default: the model ends each, or auto if it cannot"
     _add(parser, "tokens-per-blank", None, count, type=_count, metavar="N|auto")
@@ -262,13 +260,9 @@ def _infill_options(parser) -> None:
     _add(chosen, "shortlist", None, "ask the N that scored best before alone", type=_whole, metavar="N")
     turn = "several blanks one after another, or all at once (default: in_turn, where --order can)"
     _add(parser, "blank-order", None, turn, choices=BLANK_ORDERS)
-    known = "known tokens see all others, or those on their left (default: as in the model's training)"
-    _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)
     _add(parser, "temperature", 1.0, "0 takes the likeliest tokens")
-    _add(parser, "top-k", None, "draw from the N likeliest tokens alone", type=_whole, metavar="N")
     _add(parser, "top-p", None, "draw from the likeliest tokens that have this probability", type=float, metavar="X")
-    _add(parser, "repetition-penalty", 1.0, "above 1, tokens that are there already become less likely")
-    _add(parser, "seed", 0, "of the draws")
+    _draw_options(parser)
     _add(parser, "json", None, "write text and blanks as JSON to this file; -: to standard output", metavar="FILE")
     trace = "write what was filled when, and what else was likely, to a JSON file; -: to standard output"
     _add(parser, "trace", None, trace, metavar="FILE")
@@ -306,7 +300,7 @@ def _revise_options(parser) -> None:
 
 
 def _any_order_options(parser) -> None:
-    """Which model rewrites or revises, and how it reads."""
+    """Which model fills, rewrites or revises, and how it reads."""
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
     _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
     _add(parser, "source", None, SOURCE, metavar="MODEL")

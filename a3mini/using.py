@@ -140,7 +140,7 @@ def _evaluate(options: argparse.Namespace, argv: list[str]) -> None:
 
 def _infill(options: argparse.Namespace, argv: list[str]) -> None:
     need(options, "model")
-    text = sys.stdin.read().rstrip("\n") if options.blanks is None else options.blanks
+    text = _text(options.blanks)
     if options.blank not in text:
         raise ValueError(f"there is no blank in the text; write {options.blank!r} where something is missing")
     _check_outputs(options, "json", "trace")
@@ -169,7 +169,7 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
 
 def _rewrite(options: argparse.Namespace, argv: list[str]) -> None:
     need(options, "model", "span")
-    text = sys.stdin.read().rstrip("\n") if options.whole is None else options.whole
+    text = _text(options.whole)
     _check_outputs(options, "json")
     model, tokenizer, generator = _any_order(options)
     names = ("n", "tokens_per_blank", "rank", "size", "order", "temperature", "known_order", "top_k", "top_p",
@@ -186,7 +186,7 @@ def _rewrite(options: argparse.Namespace, argv: list[str]) -> None:
 
 def _revise(options: argparse.Namespace, argv: list[str]) -> None:
     need(options, "model")
-    text = sys.stdin.read().rstrip("\n") if options.whole is None else options.whole
+    text = _text(options.whole)
     _check_outputs(options, "json")
     model, tokenizer, generator = _any_order(options)
     names = ("reopen", "rounds", "least_gain", "temperature", "known_order", "top_k", "top_p", "repetition_penalty")
@@ -203,6 +203,11 @@ def _revise(options: argparse.Namespace, argv: list[str]) -> None:
         ]
         found = {"text": revised.text, "before": revised.before.item(), "after": revised.after.item()}
         _write(options.json, {**found, "changes": changes, **_about(options, argv)})
+
+
+def _text(given: str | None) -> str:
+    """The text on the command line, or that of standard input."""
+    return sys.stdin.read().rstrip("\n") if given is None else given
 
 
 def _any_order(options: argparse.Namespace):

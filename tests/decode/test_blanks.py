@@ -259,13 +259,7 @@ def test_the_checks_catch_mutants(name):
 def loving(*ids: int, vocab_size: int = V):
     """A model that wants nothing but the tokens ``ids``, the first most of all."""
     model = laws.strong_model(**{**SMALL, "vocab_size": vocab_size})
-    head = torch.nn.Linear(16, vocab_size).double()
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(-50.0)
-        head.bias[list(ids)] = torch.arange(len(ids), 0, -1, dtype=torch.float64)
-    model.lm_head = head
-    return model
+    return laws.loving(model, dict(zip(ids, range(len(ids), 0, -1), strict=True)))
 
 
 def test_the_end_is_drawn_in_rooms_alone_and_not_before_the_least():

@@ -210,13 +210,7 @@ def test_the_generator_decides_and_the_cache_does_not():
 def loving(*ids: int) -> A3ForCausalLM:
     """A model that wants nothing but the tokens ``ids``, the first most of all."""
     model = laws.strong_model(vocab_size=len(TOKENIZER) + 2, max_position_embeddings=LIMIT)
-    head = torch.nn.Linear(model.config.hidden_size, len(TOKENIZER) + 2).double()
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(-50.0)
-        head.bias[list(ids)] = torch.arange(len(ids), 0, -1, dtype=torch.float64)
-    model.lm_head = head
-    return model
+    return laws.loving(model, dict(zip(ids, range(len(ids), 0, -1), strict=True)))
 
 
 def test_special_tokens_are_never_drawn():

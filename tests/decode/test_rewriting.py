@@ -14,7 +14,6 @@ from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
 from a3mini.decode import rewriting
 from a3mini.decode.infilling import ORDERS
 from a3mini.groups import KNOWN_ORDERS
-from a3mini.head import Head
 from a3mini.rows import QUERY_STARTS
 from a3mini.train import corpus, data, tokens
 
@@ -229,13 +228,7 @@ def test_lengths_take_turns(monkeypatch):
 def loving(*words: str) -> A3ForCausalLM:
     """A model that wants these tokens alone, all the same."""
     model = laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT)
-    head = Head(model.config.hidden_size, len(TOKENIZER)).double()
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(-50.0)
-        head.bias[[encode(word)[0] for word in words]] = 0.0
-    model.lm_head = head
-    return model
+    return laws.loving(model, {encode(word)[0]: 0.0 for word in words})
 
 
 def test_repetitions_are_merged_and_fewer_is_said_honestly(monkeypatch):

@@ -32,6 +32,7 @@ from a3mini import A3Config, A3ForCausalLM, from_autoregressive, groups, masks, 
 from a3mini.attention import A3RMSNorm, Visibility
 from a3mini.decode import Generation
 from a3mini.decode.steps import Steps
+from a3mini.head import Head
 
 TINY = {
     "vocab_size": 11,
@@ -73,6 +74,17 @@ def strong_model(seed: int = 0, query_start: str = "vector", **changes) -> A3For
     with torch.no_grad():
         model.model.query_embedding.normal_()
     assert context_effect(model) >= 0.1, "the model hardly uses its context, so the laws would test nothing"
+    return model
+
+
+def loving(model: A3ForCausalLM, wanted: dict[int, float]) -> A3ForCausalLM:
+    """The model with another head: whatever it sees, these tokens have these logits, and all others -50."""
+    head = Head(model.config.hidden_size, model.config.vocab_size).double()
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(-50.0)
+        head.bias[list(wanted)] = torch.tensor(list(wanted.values()), dtype=torch.float64)
+    model.lm_head = head
     return model
 
 
