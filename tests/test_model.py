@@ -637,3 +637,24 @@ def test_training_and_other_types_take_the_usual_product():
         layer, x = layer.to(dtype), x.to(dtype)
         with torch.no_grad():
             assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+
+
+class Packed(torch.Tensor):
+    """Knows the usual product alone, as the weights that torchao packs do."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm):
+            raise NotImplementedError(function)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 2])
+def test_packed_weights_take_the_usual_product(rows):
+    layer, x = attention.A3Linear(12, 7), torch.randn(rows, 12)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    layer.weight = torch.nn.Parameter(layer.weight.data.as_subclass(Packed), requires_grad=False)
+    with pytest.raises(NotImplementedError):
+        layer.weight @ x.T
+    assert torch.equal(layer(x).as_subclass(torch.Tensor), expected)

@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch):
     """Short rows, and tiny models in place of the real ones."""
     for name, value in {"LENGTH": LENGTH, "GIVEN": GIVEN, "FIXED": FIXED, "CHOSEN": CHOSEN}.items():
         monkeypatch.setattr(bounded, name, value)
+    monkeypatch.setattr(bounded, "FEW", [*FIXED, "bound 1"])
     monkeypatch.setattr(bounded, "FOLDER", tmp_path / "kept")
     monkeypatch.setattr(bounded, "held_out", lambda tokenizer, length, count: rows(count))
     monkeypatch.setattr(bounded, "stories_of", lambda tokenizer, path, count: rows(count))
@@ -46,8 +47,10 @@ def test_it_measures_keeps_and_goes_on(folder, monkeypatch):
     bounded.main(["--rows", "4"])
     first = json.loads((folder / "bounded.json").read_text())
     assert first["systems"].keys() == {"compact", bounded.ADAPTER}
-    for system in first["systems"].values():
-        assert [row["way"] for row in system["ways"]] == [*FIXED, *CHOSEN]
+    expected = {"compact": (4, [*FIXED, *CHOSEN]), bounded.ADAPTER: (2, bounded.FEW)}
+    for name, (count, ways) in expected.items():
+        system = first["systems"][name]
+        assert system["rows"] == count and [row["way"] for row in system["ways"]] == ways
         assert [row["tokens_per_pass"] for row in system["ways"][:2]] == [1, round(9 / 5, 2)]
         assert all(row["loss"]["low"] <= row["loss"]["mean"] <= row["loss"]["high"] for row in system["ways"])
     assert first["speed"].keys() == {"8"} and first["speed"]["8"]["transformers generate"]["ratio"] == 1

@@ -49,7 +49,22 @@ def test_page(name, window, site):
     assert not window.too_wide(), "with hints and solutions open"
     assert not problems
     if window.look.startswith("desktop"):  # the same elements and colours on a phone
+        window.thin_out()
         assert not window.violations("main")
+
+
+def test_a_pale_token_among_a_thousand_is_found(browser):
+    kinds = ("class='dark'", "class='dark' style='color: #eee'", "class='pale'")
+    words = " ".join(f"<span {kind}>word</span>" for kind in kinds) + " "
+    for pale, expected in (("", 1), ("<style>.pale { color: #eee }</style>", 2)):
+        window = Window(browser, "desktop", "light")
+        window.page.set_content(
+            f"<html lang='en'><title>t</title>{pale}<main><h1>t</h1><p>{words * 300}</p></main></html>"
+        )
+        window.thin_out()
+        assert window.page.locator("main span").count() == 6
+        assert len(window.violations("main")) == 2 * expected
+        window.context.close()
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])

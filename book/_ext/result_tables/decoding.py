@@ -76,6 +76,45 @@ def decoding_bounds(decoding: dict) -> str:
     return table(columns, decoding["bounds"])
 
 
+def lighter(lighter: dict) -> str:
+    orders = next(row["more"] for row in lighter["ways"] if "more" in row)
+    columns = "weights: {way} | " + across("ms per pass, $ at a time: {ms_per_pass[$]:.0f}", ("1", "4")) + " | "
+    columns += across("more nats per token, $: {more[$]:+.4f}", orders)
+    compiled = next(row for row in lighter["ways"] if "passes_to_pay_back" in row)
+    said = " ".join(
+        f"{passes or 'never'} with {size} at a time;" for size, passes in compiled["passes_to_pay_back"].items()
+    )
+    about = "Model: {model}; {rows} rows; processor time of one thread. Reading all weights in float32 takes "
+    about += "{ms_to_read_the_weights:.0f} ms. "
+    about += (
+        f"Compiling costs {compiled['seconds_before']:.0f} s before the first token; passes until they are won again: "
+    )
+    return table(columns, lighter["ways"], source(lighter, about + said.rstrip(";") + "."))
+
+
+def bounded(bounded: dict) -> str:
+    """What is lost by tokens a pass: fixed orders, and those that the model chooses."""
+    rows = {}
+    for name, system in bounded["systems"].items():
+        for row in system["ways"]:
+            rows.setdefault(row["way"], {})[name] = row
+    columns = "which, how many at a time: {name} | " + across(
+        "$, tokens a pass: {$[tokens_per_pass]:.2f} | more nats per token: {$[more]:+.2f}", bounded["systems"]
+    )
+    used = ", ".join(f"{name}: {system['rows']} rows" for name, system in bounded["systems"].items())
+    about = f"{used} of {{length}} tokens, {{given}} of them given; 95 % intervals over rows, paired."
+    return table(columns, rows, source(bounded, about))
+
+
+def bounded_speed(bounded: dict) -> str:
+    speed = bounded["speed"]
+    rows = {name: {new: by[name] for new, by in speed.items()} for name in next(iter(speed.values()))}
+    columns = "how: {name} | " + across(
+        "$ tokens, seconds of one core: {$[seconds]:.0f} | times AR: {$[ratio]:.2f}", speed
+    )
+    return table(columns, rows)
+
+
 def known_order(known_order: dict) -> str:
     losses = [(model, *item) for model, by_order in known_order["losses"].items() for item in by_order.items()]
     return table(
