@@ -1,5 +1,5 @@
 // The bounds explorer: as many tokens a pass as lose no more than a bound. a3mini/decode/limits.py has the rule.
-import { button, choice, follow, frame, h, ink, plural, put, roving, shades, shown, slider, svg } from "./base.js";
+import { button, choice, follow, frame, h, ink, put, roving, shades, shown, slider, svg } from "./base.js";
 
 const WAIT = 900; // milliseconds between two passes
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -32,17 +32,19 @@ function render({ model, el }) {
   return frame({ model, el }, "As many as are sure", (body, say) => {
     const [runs, beside, texts] = ["bounded", "beside", "texts"].map((name) => model.get(name));
     const known = new Map(model.get("known"));
-    const bounds = [...new Set(runs.map((run) => run.bound))].sort((a, b) => a - b);
     const distances = [...new Set(runs.map((run) => run.apart))].sort((a, b) => a - b);
-    const run = () =>
-      runs.find((one) => one.bound === model.get("bound") && one.apart === model.get("apart")) ??
-      runs.find((one) => one.bound === model.get("bound")) ??
-      runs[0];
+    const offered = () => {
+      const own = runs.filter((one) => one.apart === model.get("apart"));
+      return own.length ? own : runs.filter((one) => one.apart === distances[0]);
+    };
+    const bounds = () => offered().map((one) => one.bound); // Python has sorted them
+    const away = (one) => Math.abs(one.bound - model.get("bound"));
+    const run = () => offered().reduce((best, one) => (away(one) < away(best) ? one : best));
     const end = () => run().positions.length;
     const clock = () => Math.max(0, Math.min(model.get("clock"), end()));
     const quoted = (token) => `“${shown(texts[token])}”`;
     const read = (tokens) => tokens.map((token) => texts[token]).join("");
-    const brief = () => `Bound ${nats(run().bound)}${run().apart > 1 ? `, ${run().apart} apart` : ""}: ${costs(run())}.`;
+    const brief = () => `Bound ${run().bound} nats${run().apart > 1 ? `, ${run().apart} apart` : ""}: ${costs(run())}.`;
 
     // Time. A timer lives only while it plays.
     let timer = null;
@@ -82,10 +84,10 @@ function render({ model, el }) {
     const limit = slider(
       "A pass may lose at most",
       0,
-      bounds.length - 1,
-      Math.max(0, bounds.indexOf(run().bound)),
-      (at) => change({ bound: bounds[at] }),
-      (at) => `${bounds[at]} nats`,
+      bounds().length - 1,
+      bounds().indexOf(run().bound),
+      (at) => change({ bound: bounds()[at] }),
+      (at) => `${bounds()[at]} nats`,
     );
     const names = distances.map((apart) => [String(apart), apart === 1 ? "may be neighbours" : `at least ${apart} apart`]);
     const distance = choice("Drawn together", names, String(run().apart), (apart) => change({ apart: +apart }));
@@ -268,37 +270,45 @@ function render({ model, el }) {
         h("li", {}, h("span", {}, quoted(token)), h("span", { class: "a3-number" }, `${nats(entropy)}, drawn with ${percent(chance)}`)),
       );
       set.replaceChildren(
-        h("p", {}, h("b", {}, `Pass ${clock()}: ${plural(found.items.length, "token")} drawn together`)),
+        h("p", {}, h("b", {}, `Pass ${clock()}: ${found.items.length === 1 ? "one token, alone" : `${found.items.length} tokens drawn together`}`)),
         h("div", { class: "a3-meter", "aria-hidden": "true" }, segments, line),
         h("p", { class: "a3-reason" }, reason(found)),
         h("ol", {}, lines),
       );
     }
 
-    function drawBeside() {
-      const families = [...new Set(beside.map(({ name }) => name))];
+    /** Of each kind the text whose passes are nearest, if they are at all near; one that is in two kinds, once. */
+    function near() {
       const gap = (one) => Math.abs(Math.log(one.positions.length / end()));
-      const nearest = families.map((name) => {
-        const own = beside.filter((one) => one.name === name);
-        return own.reduce((best, one) => (gap(one) < gap(best) ? one : best));
-      });
-      const parts = nearest.map((one) => {
-        const token = new Map(one.positions.flatMap((at, i) => at.map((position, j) => [position, one.tokens[i][j]])));
-        const order = [...token.keys()].sort((a, b) => a - b);
+      const found = new Map();
+      for (const name of new Set(beside.map((one) => one.name))) {
+        const own = beside.filter((one) => one.name === name && gap(one) < Math.log(1.5));
+        if (!own.length) continue;
+        const best = own.reduce((best, one) => (gap(one) < gap(best) ? one : best));
+        const [tokens, at] = [best.tokens.flat(), best.positions.flat()];
+        const words = read(at.map((_, i) => i).sort((a, b) => at[a] - at[b]).map((i) => tokens[i])).trim();
+        if (!found.has(words)) found.set(words, best);
+      }
+      return [...found];
+    }
+
+    function drawBeside() {
+      const texts = near();
+      const parts = texts.map(([words, one]) => {
         const name = largest(one) === 1 ? "one at a time, left to right" : `${one.name}, ${largest(one)} at a time`;
         return h(
           "div",
-          { class: "a3-other", "data-name": one.name, "data-passes": one.positions.length },
+          { "data-name": one.name, "data-passes": one.positions.length },
           h("p", {}, h("b", {}, name), `: ${costs(one)}`),
-          h("p", { class: "a3-words" }, `… ${read(order.map((position) => token.get(position))).trim()}`),
+          h("p", { class: "a3-words" }, `… ${words}`),
         );
       });
-      const same = new Set(nearest.map((one) => JSON.stringify(one.tokens)));
+      const note = "The first text of each kind: they show what differs, and do not settle which way is better.";
       others.hidden = !beside.length;
       others.replaceChildren(
         h("p", {}, h("b", {}, "Order fixed before, about as many passes")),
-        ...parts.filter((_, i) => nearest.findIndex((one) => JSON.stringify(one.tokens) === JSON.stringify(nearest[i].tokens)) === i),
-        h("p", { class: "a3-note" }, `${plural(same.size + 1, "text")}, the first of each kind: they show, and do not settle, which is better.`),
+        ...(parts.length ? parts : [h("p", {}, "No text here took about as many passes.")]),
+        h("p", { class: "a3-note" }, note),
       );
     }
 
@@ -306,7 +316,7 @@ function render({ model, el }) {
       const row = (name, one) =>
         h(
           "tr",
-          { "data-now": one === run() },
+          { "data-now": String(one === run()) },
           h("th", { scope: "row" }, `${one === run() ? "▸ " : ""}${name}`),
           [String(one.positions.length), rate(one).toFixed(2), two(one.loss)].map((value) => h("td", { class: "a3-number" }, value)),
         );
@@ -316,20 +326,21 @@ function render({ model, el }) {
       );
     }
 
-    const stop = follow(model, ["bound", "apart", "clock", "position"], () => {
-      limit.show(bounds.indexOf(run().bound));
-      distance.show(String(run().apart));
-      time.limit(end());
-      time.show(clock());
-      figures.textContent = brief();
-      Object.assign(figures.dataset, { bound: run().bound, apart: run().apart, passes: end(), rate: rate(run()), loss: run().loss });
-      drawText();
-      drawLanes();
-      drawSet();
-      drawBeside();
-      drawTable();
-    });
-    return () => (pause(), stop());
+    const stops = [
+      follow(model, ["bound", "apart", "clock"], () => {
+        limit.limit(bounds().length - 1);
+        limit.show(bounds().indexOf(run().bound));
+        distance.show(String(run().apart));
+        time.limit(end());
+        time.show(clock());
+        figures.textContent = brief();
+        const { bound, apart, loss } = run();
+        Object.assign(figures.dataset, { bound, apart, loss, passes: end(), rate: rate(run()) });
+        [drawText, drawLanes, drawSet, drawBeside, drawTable].forEach((draw) => draw());
+      }),
+      follow(model, ["position"], drawText),
+    ];
+    return () => (pause(), stops.forEach((stop) => stop()));
   });
 }
 

@@ -13,8 +13,8 @@ from a3mini.decode.trace import Trace
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
 
 BEGINNING = "And it came about after this that the king"
-BOUNDS, APART, NEW = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0), (1, 8), 48
-SIZES = (1, 2, 3, 4, 6)  # tokens at a time of the orders that were fixed before
+BOUNDS = {1: (0.0, 2.0, 4.0, 8.0, 16.0), 8: (4.0, 8.0, 16.0)}  # nats, by the least distance
+SIZES, NEW = (1, 2, 3, 4, 6), 48  # tokens at a time where the order was fixed before; tokens in all
 
 
 class BoundsExplorer(Explorer):
@@ -36,7 +36,7 @@ class BoundsExplorer(Explorer):
         clock: how many passes are done; more than there are: all.
         position: the position that is told about, or None.
 
-    Entropies and losses are rounded to three decimals, probabilities to three digits.
+    Entropies and losses are rounded to three decimals, probabilities to four digits.
 
     Raises:
         ValueError: no texts, a trace of another kind, two for the same bound, or traces that do not go together.
@@ -74,14 +74,14 @@ class BoundsExplorer(Explorer):
         first, filled = every[0], [sorted(chain.from_iterable(run["positions"])) for run in [*runs, *others]]
         if any(trace.known != first.known for trace in every) or any(one != filled[0] for one in filled):
             raise ValueError("the traces must begin with the same known tokens, and fill the same positions")
+        own = [run for run in runs if run["apart"] == runs[0]["apart"]]
         tokens = {*first.known[0].values()}.union(*(one for run in [*runs, *others] for one in run["tokens"]))
-        bounds = sorted({run["bound"] for run in runs})
         super().__init__(
             bounded=runs,
             beside=others,
             known=[[at, token] for at, token in first.known[0].items()],
             texts={str(token): tokenizer.decode([token]) for token in sorted(tokens)},
-            bound=bounds[len(bounds) // 2],
+            bound=runs[len(own) // 2]["bound"],
             apart=runs[0]["apart"],
             clock=len(filled[0]),
             source=source,
@@ -89,7 +89,7 @@ class BoundsExplorer(Explorer):
 
     @classmethod
     def example(cls) -> "BoundsExplorer":
-        """The compact model goes on from a beginning: the first text of each kind. Some ten seconds on one core."""
+        """The compact model goes on from a beginning: the first text of each kind. Ten seconds on one core."""
         model, tokenizer, name = pretrained.compact_model()
         prompt = [tokenizer.bos_token_id, *tokenizer.encode(BEGINNING, add_special_tokens=False)]
         length, given = len(prompt) + NEW, len(prompt)
@@ -108,8 +108,8 @@ class BoundsExplorer(Explorer):
         return cls(
             [
                 drawn(resample, unknown, criterion="entropy", bound=bound, apart=apart)
-                for apart in APART
-                for bound in BOUNDS
+                for apart, bounds in BOUNDS.items()
+                for bound in bounds
             ],
             {
                 name: [drawn(generate, make(length, size, given)[None]) for size in SIZES]
@@ -151,5 +151,5 @@ def _run(trace: Trace, loss: float) -> dict:
         "loss": round(loss, 3),
         "positions": [step.positions for step in steps],
         "tokens": [step.tokens for step in steps],
-        "chances": [[float(f"{torch.tensor(value).exp():.3g}") for value in step.log_probs] for step in steps],
+        "chances": [[float(f"{torch.tensor(value).exp():.4g}") for value in step.log_probs] for step in steps],
     }
