@@ -13,6 +13,7 @@ from a3mini.notebook import explorers
 
 # By name: how to make the explorer from the folder of the results, and which results it reads.
 EXPLORERS = {
+    "bounds": (lambda results: explorers.BoundsExplorer.example(), ()),
     "mask": (lambda results: explorers.MaskExplorer.example(), ()),
     "trade_off": (
         lambda results: explorers.TradeOffExplorer.from_file(results / "tradeoff.json"),

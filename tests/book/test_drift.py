@@ -385,6 +385,7 @@ SETTINGS = {
         *(("instructors.md", number) for number in ("4 nats", "8 nats", "0.4")),
         ("06_any_order_decoding.ipynb", "0.7"),
         ("06_any_order_decoding.ipynb", "0.4"),
+        ("07_exact_parallel_decoding.ipynb", "16 nats"),
         ("09_evaluate.ipynb", "0.5"),
     ],
     "guesses to choose from": [("08_adapt_on_gpu.ipynb", "1%"), ("08_adapt_on_gpu.ipynb", "10%")],

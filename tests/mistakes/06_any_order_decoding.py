@@ -260,6 +260,13 @@ MISTAKES = {
             BOUNDED.format(direction="", good=WITHOUT_HIGHEST, result="order"),
             "return a boolean tensor",
         ),
+        # right in all the simple cases, and not what the package does
+        (
+            BOUNDED.format(direction="", good=WITHOUT_HIGHEST, result="chosen & open").replace(
+                "    order =", "    entropies = entropies.round(decimals=1)\n    order ="
+            ),
+            "decode.resample with bound",
+        ),
     ],
 }
 

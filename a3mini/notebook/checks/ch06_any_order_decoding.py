@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from a3mini import groups, objective
+from a3mini.decode.dynamic import resample
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.notebook.checks.base import case, exercise, expect, plain
 
@@ -120,10 +121,7 @@ def choose_positions(answer: Callable) -> None:
 @exercise
 def fit_of_each(answer: Callable) -> None:
     """From a model and tokens (T,), the first one given, to leave-one-out log-probabilities (T,)."""
-    torch.manual_seed(0)
-    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-    config = A3Config(vocab_size=7, num_key_value_heads=2, max_position_embeddings=16, initializer_range=1.0, **size)
-    model = A3ForCausalLM(config).double().eval()
+    model = _tiny_model()
     for tokens in ([0, 3, 5, 2, 6, 1], [4, 1], [0, 2, 2, 2, 5]):
         ids = torch.tensor(tokens)
         length = len(tokens)
@@ -234,3 +232,35 @@ def bounded_group(answer: Callable) -> None:
             where + f"{right} may lose no more than the bound, and are more than {chosen}.",
         )
         expect(False, where + f"take the surest positions, {right}, not {chosen}; the leftmost of equals.")
+    return _compared_with_the_package(answer)
+
+
+def _compared_with_the_package(answer: Callable) -> str:
+    """At each step of ``decode.resample``: does it fill the answer's positions? What a good answer is told."""
+    model = _tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight *= 0.5  # sure of some tokens, unsure of others
+    ids, is_open = torch.arange(14)[None] % model.config.vocab_size, torch.arange(14)[None] > 1
+    sizes = []
+    for bound in (0.5, 2.0, 6.0):
+        options = {"criterion": "entropy", "bound": bound, "generator": torch.Generator().manual_seed(0)}
+        for number, step in enumerate(resample(model, ids, is_open, **options).trace.steps[0], start=1):
+            there, scores = torch.tensor(step.considered["positions"]), torch.tensor(step.considered["scores"])
+            entropies = torch.zeros(14).index_put((there,), -scores.float())
+            still = torch.zeros(14, dtype=torch.bool).index_fill(0, there, True)
+            where = f"step {number} of decode.resample with bound={bound}: "
+            with case(where):
+                chosen = answer(entropies, still, bound).nonzero()[:, 0].tolist()
+            expect(chosen == step.positions, where + f"it fills {step.positions}, and you {chosen}.")
+            sizes.append(len(chosen))
+    return (
+        f"correct, and in {len(sizes)} steps the sets, of {min(sizes)} to {max(sizes)} positions, are those of "
+        "decode.resample. Use that one now: criterion='entropy', bound=..."
+    )
+
+
+def _tiny_model() -> A3ForCausalLM:
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    config = A3Config(vocab_size=7, num_key_value_heads=2, max_position_embeddings=16, initializer_range=1.0, **size)
+    return A3ForCausalLM(config).double().eval()

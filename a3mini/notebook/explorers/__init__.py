@@ -6,6 +6,7 @@ says how they become a live widget where a kernel runs, and a part of a page whe
 
 from a3mini.notebook.explorers.attention import AttentionViewer
 from a3mini.notebook.explorers.base import Explorer
+from a3mini.notebook.explorers.bounds import BoundsExplorer
 from a3mini.notebook.explorers.curriculum import CurriculumViewer
 from a3mini.notebook.explorers.factorisation import FactorisationExplorer
 from a3mini.notebook.explorers.mask import MaskExplorer
@@ -14,6 +15,7 @@ from a3mini.notebook.explorers.trade_off import TradeOffExplorer
 
 __all__ = [
     "AttentionViewer",
+    "BoundsExplorer",
     "CurriculumViewer",
     "DecodingPlayer",
     "Explorer",
