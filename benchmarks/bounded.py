@@ -140,8 +140,8 @@ def ways_to_time(model, llama, new: int) -> dict:
         options = dict(max_new_tokens=new, min_new_tokens=new, do_sample=True, top_k=0, use_cache=True, pad_token_id=0)
         return llama.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
 
-    def groupwise(seed, size):
-        order = groups.blocks(ids.shape[1], size, prompt.shape[1])[None]
+    def groupwise(seed, size, make=groups.blocks):
+        order = make(ids.shape[1], size, prompt.shape[1])[None]
         return decode.generate(model, ids, order, generator=generator_for(seed), runners_up=0)
 
     def by_confidence(seed, **options):
@@ -151,7 +151,9 @@ def ways_to_time(model, llama, new: int) -> dict:
     return {
         "transformers generate": autoregressive,
         "one at a time": partial(groupwise, size=1),
-        "groups of 4": partial(groupwise, size=4),
+        "neighbours, 4": partial(groupwise, size=4),
+        "far apart, 4": partial(groupwise, size=4, make=groups.strided),
+        "far apart, 8": partial(groupwise, size=8, make=groups.strided),
         "confidence, 4": by_confidence,
         **{f"confidence, 4, window {window}": partial(by_confidence, window=window) for window in (16, 64)},
         f"confidence, 4, shortlist {SHORT}": partial(by_confidence, shortlist=SHORT),
