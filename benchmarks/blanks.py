@@ -161,8 +161,8 @@ def costs(blanks: list[Blank], before: dict, after: dict) -> dict[str, dict]:
     return found
 
 
-def endings(blanks: list[Blank], made: dict[str, list]) -> dict:
-    """How long the fillings are, which ended by themselves, and which end as what stood there did."""
+def endings(blanks: list[Blank], made: dict[str, list], can_end: bool) -> dict:
+    """How long the fillings are, how many ended by themselves, and which end as what stood there did."""
     tokens = torch.tensor(made["tokens"], dtype=torch.float64)
     true = torch.tensor([len(blank.tokens) for blank in blanks])
     closes = {
@@ -171,11 +171,13 @@ def endings(blanks: list[Blank], made: dict[str, list]) -> dict:
         for kind in ENDS
     }  # fmt: skip
     return {
-        "ended": intervals.proportion(torch.tensor(made["ended"])).rounded(3),
+        "ended": intervals.proportion(torch.tensor(made["ended"])).rounded(3) if can_end else None,
         "tokens": intervals.bootstrap(tokens).rounded(1),
         "off": intervals.bootstrap((tokens - true).abs()).rounded(1),
         "closes": {kind: intervals.proportion(hits).rounded(3) for kind, hits in closes.items()},
         "texts": made["texts"],
+        "drawn": made["tokens"],
+        "drawn_ends": made["ended"],
     }
 
 
@@ -219,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
         {"kind": one.kind, "before": one.before, "filled": one.filled, "behind": one.behind, "tokens": len(one.tokens)}
         for one in blanks[:few]
     ]
-    by_way = {name: endings(blanks[:few], made) for name, made in ways.items()}
+    by_way = {name: endings(blanks[:few], made, "most" in made["settings"]["how"]) for name, made in ways.items()}
     print(scored, {name: {**way, "texts": None} for name, way in by_way.items()}, flush=True)
     if options.smoke:
         return
