@@ -62,6 +62,7 @@ examples:
     "rewrite": """
 examples:
   a3mini rewrite --model compact --span "full of fear" "And the king said, Come, and they were full of fear."
+  a3mini rewrite --model runs/blanks/model --most 16 --span "a bird" "Anna saw a bird in the garden."
   echo "Anna saw a bird in the garden." | a3mini rewrite --model smollm2-a3-warm --n 8 --span "a bird" --json -""",
     "revise": """
 examples:

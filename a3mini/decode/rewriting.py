@@ -133,11 +133,10 @@ def rewrite(
         return encode_behind(tokenizer, space + words) if around[0] else encode(tokenizer, [words])[0]
 
     old = stretch(text[start:end])
-    lengths = (
-        _lengths(tokens_per_blank, len(old), given.room, most)
-        if ending is None
-        else [_room(most, len(old), given.room)]
-    )
+    if ending is None:
+        lengths = _lengths(tokens_per_blank, len(old), given.room, most)
+    else:
+        lengths = [_room(most, len(old), given.room)]
     how = dict(
         order=order, blank_order=check_blank_order(None, order), limits=Limits(size),
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, runners_up=0, use_cache=True,
@@ -148,8 +147,9 @@ def rewrite(
     def draw(rows: list[int]) -> list[str]:
         """What fills the stretch, for each of some lengths, with the space that a word brings."""
         done, number = fill_rows(model, given, [[length] for length in rows], ending, 1, **how)
-        filled = (number > 0) & (done.group_ids > 0) & (done.sequences != (-1 if ending is None else ending))
+        filled = (number > 0) & (done.group_ids > 0)
         drawn = [row[there].tolist() for row, there in zip(done.sequences, filled, strict=True)]
+        drawn = [[token for token in tokens if token != ending] for tokens in drawn]
         return [(decode_behind if around[0] else decode)(tokenizer, tokens) for tokens in drawn]
 
     certain = temperature == 0 and order != "random"  # each length has one filling
