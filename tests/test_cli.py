@@ -450,11 +450,10 @@ def test_infill_lets_the_model_end_its_blanks(made, capsys, tmp_path):
     options = {"most": 7, "least": 3, "blank_order": "together"}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     command = ["infill", f"--model={folder}", "--seed=3", f"--trace={file}"]
-    assert cli.main([*command, *arguments, f"--json={tmp_path / 'filled.json'}", text]) == 0
+    assert cli.main([*command, *arguments, text]) == 0
     right = decode.infill(model, tokenizer, text, generator=torch.Generator().manual_seed(3), **options)
     assert capsys.readouterr().out == f"{right}\n" and file.read_text() == right.trace.to_json(tokenizer) + "\n"
     assert json.loads(file.read_text())["settings"]["end"] == end and "<pad>" not in right.text
-    assert json.loads((tmp_path / "filled.json").read_text())["ended"] == list(right.ended) and any(right.ended)
     for name in options:
         rest = [argument for argument in arguments if not argument.startswith(f"--{name.replace('_', '-')}=")]
         assert cli.main([*command, *rest, text]) == 0

@@ -162,7 +162,7 @@ def test_json_to_standard_output(made, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_infill_in_json(made, tmp_path, capsys):
+def test_infill_in_json(made, tmp_path, capsys, monkeypatch):
     assert cli.main(infill(made, "--seed=3", f"--json={tmp_path / 'file'}")) == 0
     text = capsys.readouterr().out.removesuffix("\n")
     found = json.loads((tmp_path / "file").read_text())
@@ -173,6 +173,10 @@ def test_infill_in_json(made, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["blanks"] == found["blanks"]
     assert cli.main(infill(made, "--seed=3", "--trace=-")) == 0
     assert decode.Trace.from_json(capsys.readouterr().out).replay().shape[0] == 1
+    real = decode.infill
+    monkeypatch.setattr(decode, "infill", lambda *a, **how: dataclasses.replace(real(*a, **how), ended=(True, False)))
+    assert cli.main(infill(made, "--json=-")) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == [True, False]
 
 
 def test_what_cannot_be_written_is_noticed_before_any_work(made, tmp_path, monkeypatch, capsys):
