@@ -194,7 +194,8 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(temporary) if options.smoke else FOLDER
         model, tokenizer, called = pretrained.compact_model()
         training, held_out = corpus.split_documents(corpus.documents("bible-bbe", "andersen"))
-        blanks = cut(data.pack(held_out, tokenizer, CUT), tokenizer, count, options.seed)
+        some = 40 if options.smoke else None
+        blanks = cut(data.pack(held_out[:some], tokenizer, CUT), tokenizer, count, options.seed)
         mean_length = round(statistics.mean(len(blank.tokens) for blank in blanks))
         settings = {"blanks": blanks, "most": MOST, "seed": options.seed}
 
@@ -209,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         with torch.enable_grad():
             run = folder / f"steps-{steps}-seed-{options.seed}"
-            seen = trained(model, tokenizer, data.pack(training, tokenizer, LENGTH), config, run)
+            seen = trained(model, tokenizer, data.pack(training[:some], tokenizer, LENGTH), config, run)
         after = keep("after", partial(nats, model, tokenizer, blanks))
         ways = {
             name: keep(name, partial(filled, model, tokenizer, blanks[:few], options.seed, **how), how=how)
