@@ -35,7 +35,9 @@ from a3mini import decode, groups, objective, pretrained
 from a3mini.decode.blanks import in_blanks
 from a3mini.decode.infilling import Given
 from a3mini.evaluate import intervals
-from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, corpus, data, generator_for, train
+from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, corpus, data, generator_for, train, uniform
+from a3mini.train.curriculum import CHOICES
+from a3mini.train.spare_room import draw_spare
 from a3mini.train.tokens import decode as text_of
 from a3mini.train.tokens import decode_behind
 
@@ -51,6 +53,7 @@ CURRICULUM = Curriculum((
 ENDS = {"sentences": ".!?", "clauses": ",;:"}  # with what a blank of each kind ends
 QUOTES = " \"'”’)\n"  # may stand behind it
 SHOWN = 10
+NEAR = 4  # positions more or less: blanks in the training that look as long as a room
 
 
 class Blank(NamedTuple):
@@ -101,6 +104,19 @@ def trained(model, tokenizer, blocks: data.Blocks, config: TrainConfig, folder: 
     end = data.empty_token(tokenizer, model.get_input_embeddings().weight)
     last = train(model, AnyOrder(CURRICULUM, empty_token_id=end), blocks, config, folder, quiet=True)[-1]
     return {name: last[name] for name in ("tokens", "seconds", "loss")}
+
+
+def without_end(blocks: data.Blocks, config: TrainConfig, end: int) -> dict:
+    """Of the training's blanks that took up about as many positions as a room has: the share that had no end."""
+    recipe, examples = AnyOrder(CURRICULUM, empty_token_id=end), torch.arange(config.steps * config.batch_size)
+    rows = blocks.rows(data.Order(len(blocks.lengths), config.seed).rows(examples))
+    drawn = recipe.group_ids(rows, 0.0, examples, config.seed)
+    room = CURRICULUM.stages[0].room(uniform(config.seed, examples, CHOICES))
+    ids, group_ids = recipe.with_room(rows, drawn, 0.0, examples, config.seed)
+    taken = (drawn > 0).sum(-1) + draw_spare(room, examples, config.seed)
+    like_a_room = (room > 0) & ((taken - MOST).abs() <= NEAR)
+    ended = ((ids == end) & (group_ids > 0)).any(-1)
+    return {"blanks": int(like_a_room.sum()), **intervals.proportion(~ended[like_a_room]).rounded(3)}
 
 
 def nats(model, tokenizer, blanks: list[Blank]) -> dict[str, list[float]]:
@@ -210,7 +226,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
         with torch.enable_grad():
             run = folder / f"steps-{steps}-seed-{options.seed}"
-            seen = trained(model, tokenizer, data.pack(training[:some], tokenizer, LENGTH), config, run)
+            blocks = data.pack(training[:some], tokenizer, LENGTH)
+            seen = trained(model, tokenizer, blocks, config, run)
+        seen["without_end"] = without_end(blocks, config, model.config.empty_token_id)
         after = keep("after", partial(nats, model, tokenizer, blanks))
         ways = {
             name: keep(name, partial(filled, model, tokenizer, blanks[:few], options.seed, **how), how=how)

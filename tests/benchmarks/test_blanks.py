@@ -10,7 +10,7 @@ import record
 import torch
 
 from a3mini import A3Config, A3ForCausalLM, decode
-from a3mini.train import corpus, data
+from a3mini.train import TrainConfig, corpus, data, spare_room
 from a3mini.train.tokens import encode_behind
 
 STORIES = [
@@ -55,6 +55,7 @@ def test_it_measures_keeps_and_goes_on(small, monkeypatch):
     assert first["steps"] == 3 and first["training"]["tokens"] > 0 and first["alike"] == 2.48  # ln 12
     by_itself, fixed = first["ways"].values()
     assert by_itself["ended"] and fixed["ended"] is None
+    assert first["training"]["without_end"]["blanks"] > 0
     assert len(set(fixed["drawn"])) == 1 and list(first["ways"])[1] == f"{fixed['drawn'][0]} tokens"
     for name in ("nats", "filled"):
         monkeypatch.setattr(blanks, name, lambda *_, **__: pytest.fail("measured again"))
@@ -103,6 +104,15 @@ def test_scores_are_those_of_the_draws(small):
     found = blanks.nats(one, TOKENIZER, [same])
     assert found["unknown"] == [pytest.approx(-out.log_probs.sum().item(), abs=1e-4)]
     assert blanks.nats(model(), TOKENIZER, [same]).keys() == {"known"}
+
+
+@pytest.mark.parametrize("roomy", [0.0, 1.0])
+def test_blanks_without_an_end(small, monkeypatch, roomy):
+    """Where none gets spare room, none has an end; where all do, those alone that stand at the end of a row."""
+    monkeypatch.setattr(spare_room, "ROOMY", roomy)
+    config = TrainConfig(steps=20, batch_size=16, seed=0)
+    found = blanks.without_end(data.pack(STORIES, TOKENIZER, 40), config, TOKENIZER.pad_token_id)
+    assert found["blanks"] > 20 and (found["mean"] < 0.3 if roomy else found["mean"] == 1)
 
 
 def test_what_is_counted():

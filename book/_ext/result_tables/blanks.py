@@ -1,6 +1,6 @@
 """The tables and the samples of blanks of unknown length, in book/decoding.md."""
 
-from .common import plain, source, table
+from .common import fill, plain, source, table
 
 _WORDS = 15  # of the text on each side of a sample
 
@@ -20,6 +20,8 @@ def blanks(blanks: dict) -> str:
     shown += "| clauses that end as one, %: {closes[clauses]:.0%}"
     about = "{filled} of these blanks, filled at temperature 1. {model}, trained further for {steps} steps of {rows} "
     about += "rows of its own text ({training[tokens]:,} tokens, {training[seconds]:.0f} s)."
+    about += " Of its blanks that took up about as many positions as a room, "
+    about += fill("{training[without_end]:.0%} % had no end.", blanks)
     return f"{cost}\n\n{table(shown, blanks['ways'], source(blanks, about))}"
 
 
