@@ -62,6 +62,7 @@ examples:
     "rewrite": """
 examples:
   a3mini rewrite --model compact --span "full of fear" "And the king said, Come, and they were full of fear."
+  a3mini rewrite --model runs/blanks/model --most 16 --span "a bird" "Anna saw a bird in the garden."
   echo "Anna saw a bird in the garden." | a3mini rewrite --model smollm2-a3-warm --n 8 --span "a bird" --json -""",
     "revise": """
 examples:
@@ -274,8 +275,10 @@ def _rewrite_options(parser) -> None:
     _any_order_options(parser)
     _add(parser, "span", None, "the words to replace, which stand in the text once", metavar="WORDS")
     _add(parser, "n", 4, "how many alternatives")
-    near = "tokens of an alternative; near: about as many as the words have now"
-    _add(parser, "tokens-per-blank", "near", near, type=_near, metavar="N|near")
+    near = "tokens of an alternative; near: about as many as now; default: the model ends it, or near if it cannot"
+    _add(parser, "tokens-per-blank", None, near, type=_near, metavar="N|near")
+    fit = "most tokens of an alternative of unknown length (default: 24, or half as many again as now)"
+    _add(parser, "most", None, fit, type=_whole, metavar="N")
     _add(parser, "rank", "nats", "by the log-likelihood of the whole text, or by its mean over tokens", choices=RANKS)
     _add(parser, "size", 1, "tokens predicted at a time")
     _add(parser, "order", "left_to_right", "of the new tokens; the last two: the model chooses", choices=ORDERS)

@@ -160,7 +160,7 @@ def _infill(options: argparse.Namespace, argv: list[str]) -> None:
     finally:
         try:
             if options.json:
-                found = {"text": filled.text, "blanks": list(filled.blanks)}
+                found = {"text": filled.text, "blanks": list(filled.blanks), "ended": list(filled.ended)}
                 _write(options.json, {**found, **_about(options, argv)})
         finally:
             if options.trace:
@@ -172,7 +172,7 @@ def _rewrite(options: argparse.Namespace, argv: list[str]) -> None:
     text = _text(options.whole)
     _check_outputs(options, "json")
     model, tokenizer, generator = _any_order(options)
-    names = ("n", "tokens_per_blank", "rank", "size", "order", "temperature", "known_order", "top_k", "top_p",
+    names = ("n", "tokens_per_blank", "most", "rank", "size", "order", "temperature", "known_order", "top_k", "top_p",
              "repetition_penalty")  # fmt: skip
     how = {name: getattr(options, name) for name in names}
     with _passes_shown(model, options.quiet):

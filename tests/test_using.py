@@ -63,7 +63,9 @@ def test_rewrite_has_the_options_of_decode_rewrite(made, capsys, monkeypatch):
     assert cli.main([*command, *arguments, "--json=-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["alternatives"] == [dataclasses.asdict(one) for one in right]
-    assert seen == [options, options]  # not only those that this model happens to notice
+    assert seen == [{**options, "most": None}] * 2  # not only those that this model happens to notice
+    assert cli.main([*command, "--most=2"]) == 0
+    assert (seen[-1]["most"], seen[-1]["tokens_per_blank"], seen[-1]["rank"]) == (2, None, "nats")
 
 
 def test_revise(made, tmp_path, capsys, monkeypatch):
@@ -100,6 +102,7 @@ def test_revise(made, tmp_path, capsys, monkeypatch):
         (["rewrite", "--model=MODEL", "--span=a", "a a"], "in the text 2 times"),
         (["rewrite", "--model=MODEL", "--span=b", "--n=0", "a b"], "n must be an integer, at least 1"),
         (["rewrite", "--model=MODEL", "--span=b", "--tokens-per-blank=x", "a b"], 'must be a number or "near"'),
+        (["rewrite", "--model=MODEL", "--span=b", "--most=3", "--tokens-per-blank=2", "a b"], "most=3 is for"),
         (["rewrite", "--model=MODEL", "--span=b", "--json=none/x", "a b"], "no folder none"),
         (["revise", "a b"], "--model is needed"),
         (["revise", "--model=MODEL", ""], "the text is empty"),
@@ -159,16 +162,21 @@ def test_json_to_standard_output(made, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_infill_in_json(made, tmp_path, capsys):
+def test_infill_in_json(made, tmp_path, capsys, monkeypatch):
     assert cli.main(infill(made, "--seed=3", f"--json={tmp_path / 'file'}")) == 0
     text = capsys.readouterr().out.removesuffix("\n")
     found = json.loads((tmp_path / "file").read_text())
     assert found["text"] == text and len(found["blanks"]) == 2 and all(blank in text for blank in found["blanks"])
+    assert found["ended"] == [False, False]
     assert found["command"]["options"]["seed"] == 3 and found["versions"]["torch"]
     assert cli.main(infill(made, "--seed=3", "--json=-")) == 0
     assert json.loads(capsys.readouterr().out)["blanks"] == found["blanks"]
     assert cli.main(infill(made, "--seed=3", "--trace=-")) == 0
     assert decode.Trace.from_json(capsys.readouterr().out).replay().shape[0] == 1
+    real = decode.infill
+    monkeypatch.setattr(decode, "infill", lambda *a, **how: dataclasses.replace(real(*a, **how), ended=(True, False)))
+    assert cli.main(infill(made, "--json=-")) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == [True, False]
 
 
 def test_what_cannot_be_written_is_noticed_before_any_work(made, tmp_path, monkeypatch, capsys):

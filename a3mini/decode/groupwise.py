@@ -138,6 +138,17 @@ class Filling:
         return Generation(self.tokens, self.log_probs, groups.relabel(self.group_ids), self.known, trace)
 
 
+def settle_known_order(model: A3ForCausalLM, known_order: str | None) -> str:
+    """How the given tokens read each other: as asked for; or, with None, as in the model's training.
+
+    Raises:
+        ValueError: another ``known_order``.
+    """
+    known_order = model.config.known_order if known_order is None else known_order
+    groups.check_known_order(known_order)
+    return known_order
+
+
 def check_options(vocab_size: int, stop: int | None, runners_up: int) -> None:
     """Say what is wrong with what every way of decoding takes."""
     if stop is not None and (not isinstance(stop, Integral) or isinstance(stop, bool) or not 0 <= stop < vocab_size):

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from a3mini import groups, objective
 from a3mini.decode.blanks import Rooms, check_blank_order, in_blanks
 from a3mini.decode.dynamic import resample
-from a3mini.decode.groupwise import Generation, generate
+from a3mini.decode.groupwise import Generation, generate, settle_known_order
 from a3mini.decode.limits import Limits
 from a3mini.model import A3ForCausalLM
 from a3mini.train.data import check_vocabulary, start_token
@@ -211,9 +211,7 @@ def infill_log_likelihood(
         )
     if isinstance(blanks, str) or len(blanks) != given.blanks:
         raise ValueError(f"blanks must hold what stands in each of the {given.blanks} blanks; got {blanks!r}")
-    lengths = given.rooms(most, 0)
-    ids, number, _ = given.rows([lengths])
-    group_ids = in_blanks(number, size, blank_order=blank_order)
+    lengths, fillings = given.rooms(most, 0), []
     for n, (filled, room) in enumerate(zip(blanks, lengths, strict=True)):
         if isinstance(filled, str):
             behind = n or given.texts[0]
@@ -223,11 +221,38 @@ def infill_log_likelihood(
             raise ValueError(f"blank {n + 1} holds {len(tokens)} tokens, but has room for {room}; raise most")
         if end in tokens:
             raise ValueError(f"blank {n + 1} holds the token {end}, which ends a blank and stands in none")
-        tokens = [*tokens, end][:room]
-        at = (number[0] == n + 1).nonzero()[:, 0]
-        ids[0, at[: len(tokens)]] = torch.tensor(tokens, device=ids.device)
-        group_ids[0, at[len(tokens) :]] = groups.PADDING
+        fillings.append(tokens)
+    ids, group_ids = ended_rows(given, lengths, [fillings], end, size, blank_order)
     return objective.log_likelihood(model, ids, *groups.read_given(group_ids, given.known_order))[0]
+
+
+def ended_rows(
+    given: "Given",
+    lengths: list[int],
+    rows: Sequence[Sequence[Sequence[int]]],
+    end: int,
+    size: int = 1,
+    blank_order: str = "in_turn",
+) -> tuple[Tensor, Tensor]:
+    """Rows whose blanks hold some tokens and their end; what is left of a room is padding.
+
+    Args:
+        lengths: the room of each blank.
+        rows: B lists of what stands in the blanks; each has at most as many tokens as its room, and no end.
+        end, size, blank_order: as ``infill_log_likelihood``.
+
+    Returns:
+        int64, (B, T) each: tokens and groups.
+    """
+    ids, number, _ = given.rows([lengths] * len(rows))
+    group_ids = in_blanks(number, size, blank_order=blank_order)
+    for row, blanks in enumerate(rows):
+        for n, (filled, room) in enumerate(zip(blanks, lengths, strict=True), start=1):
+            tokens = [*filled, end][:room]
+            at = (number[row] == n).nonzero()[:, 0]
+            ids[row, at[: len(tokens)]] = torch.tensor(tokens, device=ids.device)
+            group_ids[row, at[len(tokens) :]] = groups.PADDING
+    return ids, group_ids
 
 
 def fill_rows(
@@ -294,8 +319,7 @@ class Given(NamedTuple):
             raise ValueError('blank is the empty string; say how a blank is written, for example blank="____"')
         if blank not in text:
             raise ValueError(f"there is no blank in the text; write {blank!r} where something is missing")
-        known_order = model.config.known_order if known_order is None else known_order
-        groups.check_known_order(known_order)
+        known_order = settle_known_order(model, known_order)
         check_vocabulary(tokenizer, model.config.vocab_size)
         texts = text.split(blank)
         # the space before a word belongs to the word's token: a filled blank brings its own

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from a3mini import groups, objective
-from a3mini.decode.groupwise import Filling, Generation, check_options, generate
+from a3mini.decode.groupwise import Filling, Generation, check_options, generate, settle_known_order
 from a3mini.decode.sampling import Sampler
 from a3mini.decode.trace import Trace
 from a3mini.model import A3ForCausalLM
@@ -100,8 +100,7 @@ def leave_one_out(
         TypeError, ValueError: as ``objective.log_likelihood``; another ``known_order``.
     """
     groups.check_integer("batch_size", batch_size, 1)
-    known_order = model.config.known_order if known_order is None else known_order
-    groups.check_known_order(known_order)
+    known_order = settle_known_order(model, known_order)
     predicted = objective.labels_for(input_ids, group_ids, known) >= 0
     out = torch.zeros(input_ids.shape, dtype=torch.promote_types(model.dtype, torch.float32), device=input_ids.device)
     row, position = predicted.nonzero().T
@@ -168,8 +167,7 @@ def revise(
     """
     if not isinstance(least_gain, Real) or not 0 <= least_gain < float("inf"):
         raise ValueError(f"least_gain must be nats, 0 or more; got {least_gain!r}")
-    known_order = model.config.known_order if known_order is None else known_order
-    groups.check_known_order(known_order)
+    known_order = settle_known_order(model, known_order)
     for name, value in (("reopen", reopen), ("rounds", rounds), ("batch_size", batch_size)):
         groups.check_integer(name, value, 1)
     sampler = Sampler(temperature, top_k, top_p, repetition_penalty, banned, generator).check(model.config.vocab_size)

@@ -1,6 +1,7 @@
 """A text rewritten: a marked stretch gets alternatives, or the model mends what fits worst (paper: abstract).
 
-Both measure a text by its log-likelihood from left to right, the same before and after.
+Both measure a text by its log-likelihood, the same before and after: from left to right; or, where the model has ended
+the new stretches itself (``blanks``), in the order in which they were written, with their ends.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from a3mini import groups, objective
 from a3mini.decode.blanks import check_blank_order
-from a3mini.decode.infilling import ORDERS, Given, fill_rows, never_drawn
+from a3mini.decode.groupwise import settle_known_order
+from a3mini.decode.infilling import MOST, ORDERS, Given, ended_rows, fill_rows, never_drawn
 from a3mini.decode.limits import Limits
 from a3mini.decode.revision import Revision, revise
 from a3mini.model import A3ForCausalLM
@@ -30,7 +32,8 @@ class Alternative:
     Attributes:
         text: the whole text; ``str(alternative)`` is the same.
         replacement: what stands in the marked stretch.
-        score: log-likelihood of the whole text, from left to right after a start token, nats.
+        score: log-likelihood of the whole text after a start token, nats: from left to right; or, where the model ended
+            the stretch, of what stands around it, from left to right, then of the stretch and its end.
         tokens: how many tokens the whole text has.
         gain: ``score`` minus that of the original, nats.
         original: whether this is the text as it was.
@@ -54,12 +57,13 @@ def rewrite(
     text: str,
     span: str | tuple[int, int],
     n: int = 4,
-    tokens_per_blank: int | Sequence[int] | str = "near",
+    tokens_per_blank: int | Sequence[int] | str | None = None,
     size: int = 1,
     order: str = "left_to_right",
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
     *,
+    most: int | None = None,
     rank: str = "nats",
     known_order: str | None = None,
     top_k: int | None = None,
@@ -76,7 +80,9 @@ def rewrite(
     spaces), or joins the word before a space, is drawn again: in all ``tries`` times ``n`` rows. If that was not
     enough there are fewer.
 
-    All are scored as texts, encoded anew, so the score does not depend on how an alternative was drawn.
+    All are scored as texts, encoded anew, so the score does not depend on how an alternative was drawn. Where the model
+    ends them, the order of the score is that of the draws, one token at a time: the text around the stretch, the
+    stretch, its end. Then alternatives of all lengths have one distribution, which holds the original, too.
 
     Args:
         model, tokenizer: an A3 model and its tokenizer.
@@ -84,8 +90,12 @@ def rewrite(
         span: what to replace: the words themselves, if they stand in the text once; or (start, end), characters from
             0, the end not included. Spaces at its ends are left alone.
         n: how many alternatives, besides the original.
-        tokens_per_blank: how many tokens an alternative has: a number; several, which take turns; or "near": from half
-            as many as the stretch has to half as many again, the nearest first.
+        tokens_per_blank: how many tokens an alternative has. None: the model ends each, where it has a token for that
+            and the order is "left_to_right", as in ``infill``; else as "near". A number; several, which take turns; or
+            "near": from half as many as the stretch has to half as many again, the nearest first.
+        most: how many tokens an alternative has at most where that is not said. One that the model ends gets so much
+            room, and the original must fit into it. Default: 24, or half as many again as the stretch has, if that is
+            more.
         size, order, temperature, generator, known_order, top_k, repetition_penalty, banned: see ``infill``.
         top_p: see ``infill``; here the tail is cut off unless you say None.
         rank: "nats", by ``score``: how much likelier one text is than another; longer texts have lower scores.
@@ -107,8 +117,7 @@ def rewrite(
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
     if rank not in RANKS:
         raise ValueError(f"rank must be one of {', '.join(RANKS)}; got {rank!r}")
-    known_order = model.config.known_order if known_order is None else known_order
-    groups.check_known_order(known_order)
+    known_order = settle_known_order(model, known_order)
     check_vocabulary(tokenizer, model.config.vocab_size)
     first, limit = start_token(tokenizer), model.config.max_position_embeddings
     space = " " if start > 1 and text[start - 1] == " " else ""  # a word's token brings it
@@ -118,18 +127,29 @@ def rewrite(
     whole = 1 + len(encode(tokenizer, [text])[0])
     if whole > limit:
         raise ValueError(f"the text has {whole} tokens, but the model takes {limit}; shorten the text")
-    lengths = _lengths(tokens_per_blank, len(encode_behind(tokenizer, space + text[start:end])), given.room)
+    ending = model.config.empty_token_id if tokens_per_blank is None and order == "left_to_right" else None
+
+    def stretch(words: str) -> list[int]:
+        return encode_behind(tokenizer, space + words) if around[0] else encode(tokenizer, [words])[0]
+
+    old = stretch(text[start:end])
+    if ending is None:
+        lengths = _lengths(tokens_per_blank, len(old), given.room, most)
+    else:
+        lengths = [_room(most, len(old), given.room)]
     how = dict(
         order=order, blank_order=check_blank_order(None, order), limits=Limits(size),
         temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, runners_up=0, use_cache=True,
         repetition_penalty=repetition_penalty,
-        banned=sorted(never_drawn(model, tokenizer)) if banned is None else banned,
+        banned=sorted(never_drawn(model, tokenizer) - {ending}) if banned is None else banned,
     )  # fmt: skip
 
     def draw(rows: list[int]) -> list[str]:
         """What fills the stretch, for each of some lengths, with the space that a word brings."""
-        done, number = fill_rows(model, given, [[length] for length in rows], **how)
-        drawn = [row[open_].tolist() for row, open_ in zip(done.sequences, number > 0, strict=True)]
+        done, number = fill_rows(model, given, [[length] for length in rows], ending, 1, **how)
+        filled = (number > 0) & (done.group_ids > 0)
+        drawn = [row[there].tolist() for row, there in zip(done.sequences, filled, strict=True)]
+        drawn = [[token for token in tokens if token != ending] for tokens in drawn]
         return [(decode_behind if around[0] else decode)(tokenizer, tokens) for tokens in drawn]
 
     certain = temperature == 0 and order != "random"  # each length has one filling
@@ -142,9 +162,13 @@ def rewrite(
             words = drawn[len(space) :]
             if drawn.startswith(space) and words.strip() and "\ufffd" not in words and words not in found:
                 ids = encode(tokenizer, [text[:start] + words + text[end:]])[0]
-                if len(ids) < limit:  # encoded as one, a text may have more tokens than it was drawn with
+                # encoded anew, a text may have more tokens than it was drawn with
+                if len(ids) < limit and (ending is None or len(stretch(words)) <= lengths[0]):
                     found[words] = ids
-    scores = _scores(model, list(found.values()), first, batch_size)
+    if ending is None:
+        scores = _scores(model, list(found.values()), first, batch_size)
+    else:
+        scores = _ended_scores(model, given, lengths[0], [stretch(words) for words in found], ending, batch_size)
     made = [
         Alternative(
             text[:start] + words + text[end:], words, score, len(ids), score - scores[0], words == text[start:end]
@@ -253,16 +277,37 @@ def _find(text: str, span: str | tuple[int, int]) -> tuple[int, int]:
     return start + len(marked) - len(marked.lstrip()), end - len(marked) + len(marked.rstrip())
 
 
-def _lengths(wanted: int | Sequence[int] | str, old: int, room: int) -> list[int]:
+def _room(most: int | None, old: int, room: int) -> int:
+    """How many tokens an alternative that the model ends may have; the ``old`` ones of the original must fit, too."""
+    if most is None:
+        most = max(old, min(max(MOST, old + old // 2), room))
+    groups.check_integer("most", most, 1)
+    if most > room:
+        raise ValueError(
+            f"most is {most}, but besides what stands around the span the model has room for {max(room, 0)} tokens; "
+            "lower most or shorten the text"
+        )
+    if most < old:
+        raise ValueError(f"most is {most}, but the span itself has {old} tokens, and is compared; raise most")
+    return most
+
+
+def _lengths(wanted: int | Sequence[int] | str | None, old: int, room: int, most: int | None = None) -> list[int]:
     """How many tokens an alternative has, in the order in which the lengths take turns."""
-    if isinstance(wanted, str):
-        if wanted != "near":
+    if wanted is None or isinstance(wanted, str):
+        if wanted not in ("near", None):
             raise ValueError(f'tokens_per_blank must be a number, several, or "near"; got {wanted!r}')
+        if most is not None:
+            groups.check_integer("most", most, 1)
         near = range(max(1, (old + 1) // 2), old + max(1, old // 2) + 1)
-        lengths = sorted((n for n in near if n <= room), key=lambda n: (abs(n - old), -n))
+        lengths = sorted((n for n in near if n <= min(room, most or room)), key=lambda n: (abs(n - old), -n))
+        if most is not None and most < near[0]:
+            raise ValueError(f"most is {most}, but near the {old} tokens of the span are {near[0]} or more; raise most")
         if not lengths:
             raise ValueError(f"besides what stands around the span, the model has room for {max(room, 0)} tokens")
         return lengths
+    if most is not None:
+        raise ValueError(f"most={most!r} is for alternatives whose length is not said; leave out tokens_per_blank")
     lengths = list(wanted) if isinstance(wanted, Sequence) else [wanted]
     if not lengths:
         raise ValueError('tokens_per_blank has no numbers; give one, several, or "near"')
@@ -285,4 +330,20 @@ def _scores(model: A3ForCausalLM, texts: list[list[int]], first: int, batch_size
         ids = pad_sequence(rows, batch_first=True, padding_value=first).to(model.device)
         group_ids = pad_sequence(orders, batch_first=True, padding_value=groups.PADDING).to(model.device)
         found += objective.log_likelihood(model, ids, group_ids).tolist()
+    return found
+
+
+def _ended_scores(
+    model: A3ForCausalLM, given: Given, room: int, stretches: list[list[int]], end: int, batch_size: int
+) -> list[float]:
+    """Log-likelihood of the texts with these stretches: what stands around, then the stretch and its end, nats."""
+    ids, number, _ = given.rows([[room]])
+    known = number == 0
+    order = (known.cumsum(-1) - 1).masked_fill(~known, groups.PADDING)
+    before, found = objective.log_likelihood(model, ids, order).item(), []
+    for at in range(0, len(stretches), batch_size):
+        rows = [[tokens] for tokens in stretches[at : at + batch_size]]
+        ids, group_ids = ended_rows(given, [room], rows, end)
+        scores = objective.log_likelihood(model, ids, *groups.read_given(group_ids, given.known_order))
+        found += (before + scores).tolist()
     return found

@@ -153,6 +153,22 @@ def test_alternatives_and_changes_are_listed():
     assert '- m: "sat" → "ran" +5.0 nats' in changes and "*I.*\n- m: nothing" in changes
 
 
+def test_blanks_and_their_fillings():
+    """A blank that has used up its room says so, where others ended; a long text is cut on both sides."""
+    blank = {"kind": "sentences", "before": "a " * 20, "filled": " It* ran.", "behind": " " + "b " * 16, "tokens": 3}
+    short = blank | {"before": "", "behind": " b"}
+    ways = {
+        "ends": {"ended": interval(0.5), "texts": [" So.", " on and on"], "drawn": [2, 9], "drawn_ends": [True, False]},
+        "4 tokens": {"ended": None, "texts": [" They", "\n"], "drawn": [4, 4], "drawn_ends": [False, False]},
+    }
+    found = SHOWN["blanks_samples"]({"blanks": [blank, short, blank], "shown": 2, "ways": ways}).split("\n\n")
+    stood = "- *what stood there* (3): It\\* ran."
+    assert found == [
+        f"… {'a ' * 15}**[...]** {'b ' * 15}…\n{stood}\n- ends (2): So.\n- 4 tokens (4): They",
+        f"**[...]** b\n{stood}\n- ends (9, no end): on and on\n- 4 tokens (4): *nothing*",
+    ]
+
+
 def test_certain_differences_are_bold():
     """Both intervals have to leave out zero."""
     pair = {"first": "a3_paper", "second": "ar"}

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from a3mini import decode, groups, objective
-from a3mini.decode import Trace, blanks, generate, groupwise
+from a3mini.decode import Trace, blanks, generate, groupwise, rewriting
 from a3mini.decode.blanks import BLANK_ORDERS, Rooms, in_blanks
 from a3mini.rows import QUERY_STARTS
 from a3mini.train.tokens import encode_behind
@@ -529,3 +529,96 @@ def test_the_trace_has_the_end_and_what_it_left(model):
         assert trace["settings"]["end"] == END and END not in trace["settings"]["banned"]
         stopped += len(stops)
     assert stopped
+
+
+# Rewriting
+
+
+def rewrite(model, text="a b a b", span=(4, 5), **options) -> list[decode.Alternative]:
+    return decode.rewrite(model, WORDS, text, span, **{"generator": generator(), "top_p": None, **options})
+
+
+@torch.no_grad()
+def nats_of_the_whole(model, words: str, most: int, known_order: str) -> tuple[float, float]:
+    """Oracle for "a b a b" with other words in place of the second "a": with the end, and that of the end alone."""
+    before, behind = [0, 1, 3], [3]  # <s> a b, and b
+    row = torch.tensor([before + [END] * most + behind])
+    around = torch.tensor([[0, 1, 2] + [groups.PADDING] * most + [3]])
+    tokens = [*encode_behind(WORDS, f" {words}"), END][:most]
+    row[0, 3 : 3 + len(tokens)] = torch.tensor(tokens)
+    inside = torch.tensor([[0] * 3 + [*range(1, len(tokens) + 1)] + [groups.PADDING] * (most - len(tokens)) + [0]])
+    order, known = groups.read_given(inside, known_order)
+    terms = objective.log_likelihood(model, row, order, known, reduction="token")
+    end = terms[0, 2 + len(tokens)].item() if tokens[-1] == END else 0.0
+    return (objective.log_likelihood(model, row, around) + terms.sum()).item(), end
+
+
+@pytest.mark.parametrize("known_order", groups.KNOWN_ORDERS)
+@pytest.mark.parametrize("model", QUERY_STARTS, indirect=True)
+def test_rewrite_ranks_alternatives_with_their_ends(model, known_order):
+    most, without, lengths = 4, [], set()
+    for seed in range(4):
+        made = rewrite(model, n=9, most=most, known_order=known_order, generator=generator(seed))
+        found = [nats_of_the_whole(model, one.replacement, most, known_order) for one in made]
+        assert [one.replacement for one in made if one.original] == ["a"] and len(made) > 3
+        for one, (score, _) in zip(made, found, strict=True):
+            assert one.text == f"a b {one.replacement} b" and abs(one.score - score) < 1e-9
+            assert abs(one.gain - (one.score - next(o.score for o in made if o.original))) < 1e-12
+        assert [one.score for one in made] == sorted((one.score for one in made), reverse=True)
+        without.append([score - end for score, end in found])
+        lengths |= {len(encode_behind(WORDS, f" {one.replacement}")) for one in made}
+    assert len(lengths) > 2
+    assert any(nats != sorted(nats, reverse=True) for nats in without), "the ends decide nothing here"
+
+
+def test_an_alternative_of_unknown_length_is_a_filled_blank(model):
+    """Greedily it is what ``infill`` puts there; the room, which the text behind stands behind, is the same."""
+    texts = [" ".join(words) for words in itertools.product("ab", repeat=4)]
+    new = 0
+    for text in texts:
+        filled = infill(model, f"{text[:3]} ____{text[5:]}", most=3, temperature=0)
+        made = rewrite(model, text, (4, 5), n=3, most=3, temperature=0)
+        assert {one.text for one in made} <= {text, filled.text} and len(made) <= 2
+        new += len(made) == 2
+    assert new
+
+
+def test_who_ends_an_alternative(model, monkeypatch):
+    """The model where it can; else there are lengths to try, as with ``tokens_per_blank="near"``."""
+    rooms = []
+    real = rewriting.fill_rows
+
+    def spy(model, given, lengths, end, least, **how):
+        rooms.append((set(itertools.chain(*lengths)), end))
+        return real(model, given, lengths, end, least, **how)
+
+    monkeypatch.setattr(rewriting, "fill_rows", spy)
+    rewrite(model, n=1, tries=1)
+    assert rooms[-1] == ({24}, END)
+    rewrite(model, "a " + "b " * 17 + "a", (2, 37), n=1, tries=1)  # 18 tokens: half as many again
+    assert rooms[-1] == ({27}, END)
+    rewrite(model, "a " + "b " * 24 + "a", (2, 51), n=1, tries=1)  # 25 tokens: what the model takes
+    assert rooms[-1] == ({30}, END)
+    for how in ({"tokens_per_blank": "near"}, {"order": "strided"}, {"tokens_per_blank": 2}):
+        rewrite(model, n=1, tries=1, **how)
+        assert rooms[-1][0] <= {1, 2} and rooms[-1][1] is None
+    strided = {"order": "strided", "n": 1, "tries": 2}
+    assert rewrite(model, **strided) == rewrite(model, **strided, tokens_per_blank="near")
+    ending(model, None)
+    assert rewrite(model, n=1) == rewrite(model, n=1, tokens_per_blank="near")
+    ending(model)
+    for wrong, message in (
+        ({"most": 0}, "most must be an integer, at least 1"),
+        ({"most": 99}, "most is 99, but besides what stands around the span the model has room for 28 tokens"),
+        ({"span": (2, 7), "most": 2}, "most is 2, but the span itself has 3 tokens"),
+        ({"most": 3, "tokens_per_blank": 2}, "most=3 is for alternatives whose length is not said"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rewrite(model, **wrong)
+
+
+def test_an_alternative_that_ends_at_once_is_none():
+    model = ending(loving(END, 2, vocab_size=6))
+    assert {one.text for one in rewrite(model, "a b b", (2, 3), n=2, temperature=0)} == {"a b b", "a a b"}
+    made = rewrite(model, "a a b", (2, 3), temperature=0, banned=[0, 1, 2])  # "b" is as unlikely as all that is left
+    assert {one.text for one in made} == {"a a b", "a b b"}

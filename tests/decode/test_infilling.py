@@ -8,32 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import same
-from small_tokenizers import KINDS, with_holes
+from small_readers import BOS, LIMIT, MADE, MODEL, MODELS, SPECIAL, TOKENIZER, WARM, generator
+from small_tokenizers import with_holes
 
 from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
 from a3mini.decode import infilling
 from a3mini.decode.infilling import CANDIDATES, ORDERS
 from a3mini.groups import KNOWN_ORDERS
 from a3mini.rows import QUERY_STARTS
-from a3mini.train import corpus, data
 
-STORIES = [corpus.Story("", "The cat sat on the mat. The dog ran to the cat, and the cat ran off!")]
-TOKENIZER = data.train_tokenizer(STORIES, vocab_size=290)
-BOS, SPECIAL = TOKENIZER.bos_token_id, TOKENIZER.all_special_ids
-LIMIT = 64
-MODEL, WARM = (
-    laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT, query_start=start)
-    for start in QUERY_STARTS
-)
 # For lengths: a random model's shortest text is always its likeliest, unless some of its choices are nearly certain.
 SHARP = laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT)
 with torch.no_grad():
     SHARP.lm_head.weight.mul_(8)
 TWO = "The ____ sat on ____ mat."
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def fill(text: str = TWO, model: A3ForCausalLM = MODEL, **options) -> decode.Infilling:
@@ -251,8 +239,6 @@ def test_control_tokens_in_the_text_are_text(written):
 
 # --- every kind of tokenizer ------------------------------------------------------------------------------------
 
-MADE = {name: kind() for name, kind in KINDS.items()}
-MODELS = {name: laws.strong_model(vocab_size=len(made), max_position_embeddings=LIMIT) for name, made in MADE.items()}
 ANY = {
     **{name: text for name, (text, _) in LAYOUTS.items()},
     "emoji at a blank": "The 🐈____🐈 sat",

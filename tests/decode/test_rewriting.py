@@ -8,29 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import same
-from small_tokenizers import KINDS
+from small_readers import BOS, LIMIT, MADE, MODEL, MODELS, SPECIAL, TOKENIZER, WARM, generator
 
 from a3mini import A3ForCausalLM, decode, groups, objective, pretrained
 from a3mini.decode import rewriting
 from a3mini.decode.infilling import ORDERS
 from a3mini.groups import KNOWN_ORDERS
-from a3mini.rows import QUERY_STARTS
-from a3mini.train import corpus, data, tokens
+from a3mini.train import tokens
 
-STORIES = [corpus.Story("", "The cat sat on the mat. The dog ran to the cat, and the cat ran off!")]
-TOKENIZER = data.train_tokenizer(STORIES, vocab_size=290)
-BOS, SPECIAL = TOKENIZER.bos_token_id, TOKENIZER.all_special_ids
-LIMIT = 64
-MODEL, WARM = (
-    laws.strong_model(vocab_size=len(TOKENIZER), max_position_embeddings=LIMIT, query_start=start)
-    for start in QUERY_STARTS
-)
 TEXT = "The cat (sat on) the mat."
 HALVES = [token for token in range(len(TOKENIZER)) if "\ufffd" in TOKENIZER.decode([token])]  # no characters
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def rewrite(text: str = TEXT, span="sat on", model: A3ForCausalLM = MODEL, **options) -> list[decode.Alternative]:
@@ -92,10 +79,6 @@ def test_any_text(parts, n, order, known_order, warm):
         end -= 1
     check_list(made, text, start, end, n, lambda text: nats(text, model))
     assert all(one.tokens == len(encode(one.text)) for one in made)
-
-
-MADE = {name: kind() for name, kind in KINDS.items()}
-MODELS = {name: laws.strong_model(vocab_size=len(made), max_position_embeddings=LIMIT) for name, made in MADE.items()}
 
 
 @pytest.mark.parametrize(
@@ -196,9 +179,9 @@ def spied(monkeypatch) -> list[int]:
     lengths = []
     real = rewriting.fill_rows
 
-    def spy(model, given, rows, **how):
+    def spy(model, given, rows, *end, **how):
         lengths.extend(length for (length,) in rows)
-        return real(model, given, rows, **how)
+        return real(model, given, rows, *end, **how)
 
     monkeypatch.setattr(rewriting, "fill_rows", spy)
     return lengths
@@ -208,9 +191,12 @@ def spied(monkeypatch) -> list[int]:
 def test_near_lengths(old, near, monkeypatch):
     assert rewriting._lengths("near", old, 99) == near
     assert rewriting._lengths("near", old, 3) == [n for n in near if n <= 3]
+    most = max(near) - 1
+    assert rewriting._lengths(None, old, 99, most) == [n for n in near if n <= most]
     lengths = spied(monkeypatch)
     rewrite(span="cat", n=3)
     assert len(encode(" cat")) == 1 and lengths[:3] == [1, 2, 1]
+    assert rewrite() == rewrite(tokens_per_blank="near")
 
 
 def test_lengths_take_turns(monkeypatch):
@@ -327,7 +313,9 @@ BAD = {
     "auto": ({"tokens_per_blank": "auto"}, ValueError, "must be a number, several, or \"near\"; got 'auto'"),
     "no tokens": ({"tokens_per_blank": 0}, ValueError, "tokens_per_blank must be an integer, at least 1; got 0"),
     "no lengths": ({"tokens_per_blank": []}, ValueError, "tokens_per_blank has no numbers"),
-    "None": ({"tokens_per_blank": None}, ValueError, "tokens_per_blank must be an integer"),
+    "most": ({"most": 0}, ValueError, "most must be an integer, at least 1; got 0"),
+    "most of a length": ({"most": 4, "tokens_per_blank": 2}, ValueError, "most=4 is for alternatives whose length"),
+    "far from near": ({"span": TEXT[:-1], "most": 2}, ValueError, "most is 2, but near the .* are .* or more; raise"),
     "too many": ({"tokens_per_blank": 99}, ValueError, "tokens_per_blank is 99, but .* room for"),
     "temperature": ({"temperature": -1.0}, ValueError, "temperature"),
     "top k": ({"top_k": 0}, ValueError, "top_k"),
@@ -382,7 +370,7 @@ def test_a_text_is_revised_as_its_tokens():
 @pytest.mark.parametrize("name", MADE)
 def test_an_unchanged_text_comes_back_as_it_was(name):
     """Capitals and spaces too, which some tokenizers lose; a text at its best stays."""
-    tokenizer, model = MADE[name], MODELS[name]
+    tokenizer = MADE[name]
     text = "  The  Cat\n"
     model = laws.strong_model(vocab_size=len(tokenizer), max_position_embeddings=LIMIT)
     with torch.no_grad():

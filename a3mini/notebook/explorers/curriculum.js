@@ -1,6 +1,6 @@
 // The curriculum viewer: one training, step by step. A chart as the time line, and below it what the step saw.
 import {
-  button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, shades, shown,
+  button, choice, contentSees, follow, frame, groupColours, h, ink, PADDING, plural, put, querySees, shades, shown,
   slider, svg,
 } from "./base.js";
 
@@ -261,10 +261,11 @@ function render({ model, el }) {
     const told = h("div", { class: "a3-panel" });
     const drawTold = ({ step, stage, inside, parts, drawn, predicted }) => {
       const { name, first, last } = stages[stage];
-      const part = ({ kind, sizes, all_sizes: all, share }) =>
+      const part = ({ kind, sizes, all_sizes: all, share, room }) =>
         (parts.length > 1 ? `${percent(share)} ` : "") +
         grouping(kind, sizes) +
-        (all.length > sizes.length ? ` (over the stage, groups of ${all.join(", ")} in turn)` : "");
+        (all.length > sizes.length ? ` (over the stage, groups of ${all.join(", ")} in turn)` : "") +
+        (room ? `, half of them with up to ${plural(room, "position")} of spare room` : "");
       const batch = drawn.reduce((sum, [, , count]) => sum + count, 0);
       told.replaceChildren(
         h("p", { class: "a3-head" }, `Step ${step}: stage ${stage + 1} of ${stages.length}, ${name}`),
@@ -285,18 +286,19 @@ function render({ model, el }) {
     const answer = h("p", {});
     const drawRow = ({ rows, left, right }) => {
       const at = Math.max(0, Math.min(model.get("row"), rows.length - 1));
-      const { kind, size, start, length, tokens: ids, groups } = rows[at];
-      const texts = ids.map((id) => shown(vocabulary[id]));
+      const { kind, size, start, length, spare, tokens: ids, groups } = rows[at];
+      const texts = ids.map((id, i) => (groups[i] === PADDING ? "–" : shown(vocabulary[id])));
       const short = texts.map((text) => (text.length > 8 ? `${text.slice(0, 7)}…` : text));
       const fills = groupColours(groups);
       row.show(String(at));
       about.textContent =
         `This row drew ${grouping(kind, [size])}. ` +
+        (spare ? "The blank got spare room: behind its last token stands the end, then padding (–). " : "") +
         `Below: tokens ${start + 1} to ${start + ids.length} of its ${length}, with the numbers of their groups.`;
       tokens.replaceChildren(
         ...texts.map((text, i) => {
           const style = `--group: ${fills[i]}; --group-ink: ${ink(fills[i])}`;
-          const number = h("small", {}, groups[i] === 0 ? "given" : String(groups[i]));
+          const number = h("small", {}, { 0: "given", [PADDING]: "padding" }[groups[i]] ?? String(groups[i]));
           return h("span", { class: "a3-token", role: "listitem", "data-group": groups[i], style }, text, number);
         }),
       );

@@ -20,16 +20,17 @@ class Replay:
     """The batches of a training run, once more.
 
     All that is random in a step comes from the seed and the numbers of its examples, and ``train`` and this class use
-    the same functions. So these are the rows and the groups that the training saw, not new draws. Only the spare room
-    of blanks (``Part.room``) is left out.
+    the same functions. So these are the rows and the groups that the training saw, not new draws.
 
     Args:
         curriculum, blocks, config: those of the run, which was trained with ``AnyOrder(curriculum)``.
+        empty_token_id: the token that ended blanks, where the curriculum gives them spare room.
     """
 
-    def __init__(self, curriculum: Curriculum, blocks: Blocks, config: TrainConfig):
+    def __init__(self, curriculum: Curriculum, blocks: Blocks, config: TrainConfig, empty_token_id: int | None = None):
         self.curriculum, self.blocks, self.config = curriculum, blocks, config
-        self.batches = Batches(blocks, AnyOrder(curriculum), config)
+        self.recipe = AnyOrder(curriculum, empty_token_id=empty_token_id)
+        self.batches = Batches(blocks, self.recipe, config)
 
     def examples(self, step: int) -> Tensor:
         """The numbers of the examples of step 1, 2, ..., ``config.steps``; int64, (B,)."""
@@ -43,10 +44,10 @@ class Replay:
         """The B rows of a step."""
         return self.blocks.rows(self.batches.order.rows(self.examples(step)))
 
-    def group_ids(self, step: int) -> Tensor:
-        """Their group ids, int64, (B, T); -1 is padding."""
-        recipe, seed = AnyOrder(self.curriculum), self.config.seed
-        return recipe.group_ids(self.rows(step), self.progress(step), self.examples(step), seed)
+    def seen(self, step: int) -> tuple[Tensor, Tensor]:
+        """What the model saw of them, int64, (B, T) each: tokens, and their group ids; -1 is padding."""
+        rows, draw = self.rows(step), (self.progress(step), self.examples(step), self.config.seed)
+        return self.recipe.with_room(rows, self.recipe.group_ids(rows, *draw), *draw)
 
     def groupings(self, step: int) -> list[Grouping]:
         """What each of the B examples chose, before it drew its groups."""
@@ -79,7 +80,9 @@ class CurriculumViewer(Explorer):
         step: with which to begin.
         samples: about how many steps keep their batch; first steps of stages and measured ones come in addition.
         rows: how many rows of a batch are kept.
-        tokens: how many neighbouring tokens of a row; they begin near its first predicted one.
+        tokens: how many neighbouring tokens of a row; they begin near its first predicted one; of a blank with spare
+            room the end is among them.
+        empty_token_id: the token that ended blanks, where the curriculum gives them spare room; see ``AnyOrder``.
 
     Attributes:
         step: int, 1 to ``config.steps``; follows the reader and may be set. The nearest kept step is shown.
@@ -87,7 +90,8 @@ class CurriculumViewer(Explorer):
         whole: bool, whether the losses after ``step`` are shown too.
 
     Raises:
-        ValueError: metrics without evaluations or of another run; a step or a number out of range.
+        ValueError: metrics without evaluations or of another run; a step or a number out of range; blanks with spare
+            room, and no ``empty_token_id``.
     """
 
     _esm = bundle("curriculum")
@@ -117,13 +121,14 @@ class CurriculumViewer(Explorer):
         samples: int = 48,
         rows: int = 3,
         tokens: int = 14,
+        empty_token_id: int | None = None,
     ):
         for name, value in (("samples", samples), ("rows", rows), ("tokens", tokens)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 1 <= step <= config.steps:
             raise ValueError(f"step must be one of the training's steps, 1 to {config.steps}; got {step}")
-        replay = Replay(curriculum, blocks, config)
+        replay = Replay(curriculum, blocks, config, empty_token_id)
         curves = _curves(metrics)
         _check_metrics(metrics, replay)
         stages = [replay.stage(number) for number in range(1, config.steps + 1)]
@@ -198,19 +203,23 @@ def _parts(replay: Replay, step: int) -> list[dict]:
         if part.grow:
             now = Stage(stage.name, 1, (part,)).choose(inside, torch.zeros(1, 2, dtype=torch.float64))[1].tolist()
         found.append(
-            {"kind": part.kind, "sizes": now, "all_sizes": list(part.sizes), "share": round(part.weight / total, 4)}
-        )
+            {"kind": part.kind, "sizes": now, "all_sizes": list(part.sizes), "share": round(part.weight / total, 4),
+             "room": part.room}
+        )  # fmt: skip
     return found
 
 
 def _sample(replay: Replay, step: int, rows: int, tokens: int) -> dict:
     """What one step saw: its first rows, and of the whole batch what it drew and how much its tokens see."""
-    batch, group_ids, groupings = replay.rows(step), replay.group_ids(step), replay.groupings(step)
+    (input_ids, group_ids), groupings = replay.seen(step), replay.groupings(step)
     predicted, sees = group_ids > 0, masks.query_mask(group_ids)
     left, right = sees.tril(-1).sum(-1)[predicted], sees.triu(1).sum(-1)[predicted]
     shown = []
-    for ids, group, length, grouping in zip(batch.input_ids, group_ids, batch.lengths.tolist(), groupings, strict=True):
-        first = int((group > 0).nonzero()[0])
+    for ids, group, grouping in zip(input_ids, group_ids, groupings, strict=True):
+        length = int((group >= 0).nonzero()[-1]) + 1  # what is behind is padding of the batch
+        first, last = (group > 0).nonzero()[[0, -1], 0].tolist()
+        spare = bool(ids[last] == replay.recipe.empty_token_id)
+        first = max(first, last - tokens // 2) if spare else first  # the end, which is the last, is worth seeing
         start = max(0, min(first - 3, length - tokens))
         end = min(start + tokens, length)
         shown.append(
@@ -219,6 +228,7 @@ def _sample(replay: Replay, step: int, rows: int, tokens: int) -> dict:
                 "size": grouping.size,
                 "start": start,
                 "length": length,
+                "spare": spare,
                 "tokens": ids[start:end].tolist(),
                 "groups": group[start:end].tolist(),
             }

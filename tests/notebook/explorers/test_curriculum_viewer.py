@@ -32,7 +32,17 @@ class Spy(AnyOrder):
 
 
 def texts_of(plan) -> list[tuple[list[int], list[int]]]:
-    """Tokens and group ids of each text of a plan, read from its rows: predicted ones are labels, others content."""
+    """Tokens and group ids of each text of a plan."""
+    found = []
+    for text in places_of(plan):
+        assert list(text) == list(range(len(text)))
+        ids, group = zip(*text.values(), strict=True)
+        found.append((list(ids), list(group)))
+    return found
+
+
+def places_of(plan) -> list[dict[int, tuple[int, int]]]:
+    """What stands at each place of each text, token and group, read from rows: predicted ones are labels."""
     found, width = [], plan.width
     positions, content_ids = plan.positions[0].tolist(), plan.content_ids[0].tolist()
     for rows, groups_of in zip(plan.rows.tolist(), plan.groups.tolist(), strict=True):
@@ -42,9 +52,7 @@ def texts_of(plan) -> list[tuple[list[int], list[int]]]:
                 token = content_ids[row] if place < width else int(plan.labels[row - len(content_ids)])
                 text[positions[row]] = token, group
         if text:  # the last one of a plan may only fill up
-            assert sorted(text) == list(range(len(text)))
-            ids, group = zip(*(text[place] for place in sorted(text)), strict=True)
-            found.append((list(ids), list(group)))
+            found.append(dict(sorted(text.items())))
     return found
 
 
@@ -75,13 +83,60 @@ def viewer(metrics, **options) -> CurriculumViewer:
 def test_the_replay_is_the_training(run):
     replay, (_, saw) = Replay(SPANS, BLOCKS, SETTINGS), run
     for step, rows in saw.items():
-        found = zip(replay.rows(step).input_ids, replay.group_ids(step), strict=True)
+        found = zip(*replay.seen(step), strict=True)
         assert [(ids[group >= 0].tolist(), group[group >= 0].tolist()) for ids, group in found] == rows, step
     # another seed, or steps counted from 0, would show other groups
     other = Replay(SPANS, BLOCKS, TrainConfig(**CONFIG | {"steps": 30, "batch_size": 6, "seed": 4}))
     last = saw[SETTINGS.steps]
-    assert [group[group >= 0].tolist() for group in other.group_ids(SETTINGS.steps)] != [group for _, group in last]
+    assert [group[group >= 0].tolist() for group in other.seen(SETTINGS.steps)[1]] != [group for _, group in last]
     assert [group for _, group in saw[SETTINGS.steps - 1]] != [group for _, group in last]
+
+
+ROOMY = Curriculum((Stage("blanks", 1, (Part("span", (1, 2), room=5), Part("blocks"))),))
+END = 1  # of ``small_blocks``, whose tokens begin at 3
+SHORT = TrainConfig(**CONFIG | {"steps": 12, "batch_size": 6, "seed": 3, "eval_every": 0, "save_every": 0})
+
+
+class RoomySpy(Spy):
+    """The same for blanks with spare room, where padding stands in the middle of a row."""
+
+    def log_probs(self, model, inputs):
+        self.seen += places_of(inputs["plan"])
+        return AnyOrder.log_probs(self, model, inputs)
+
+
+def roomy_viewer(**options) -> CurriculumViewer:
+    metrics = [{"step": 12, "tokens": Replay(ROOMY, BLOCKS, SHORT, END).tokens(12), "order": 1.0}]
+    return CurriculumViewer(ROOMY, BLOCKS, SHORT, metrics, Letters(), "nothing was trained", **options)
+
+
+def test_spare_room_is_replayed_and_kept():
+    """The end behind a blank, the padding, and what has moved to the right: place by place what went into the loss."""
+    spy = RoomySpy(ROOMY)
+    spy.empty_token_id = END
+    train(small_model(), spy, BLOCKS, SHORT, quiet=True)
+    size, replay = SHORT.batch_size, Replay(ROOMY, BLOCKS, SHORT, END)
+    samples = {sample["step"]: sample for sample in roomy_viewer(empty_token_id=END, rows=size, tokens=8).samples}
+    ends = 0
+    for step in range(1, SHORT.steps + 1):
+        saw = spy.seen[(step - 1) * size : step * size]
+        for place, (ids, group) in enumerate(zip(*(part.tolist() for part in replay.seen(step)), strict=True)):
+            there = {n: (ids[n], group[n]) for n in range(len(ids)) if group[n] >= 0}
+            assert there == saw[place], (step, place)
+            row = samples[step]["rows"][place]
+            part = slice(row["start"], row["start"] + 8)
+            assert row["groups"] == group[: row["length"]][part] and row["length"] == 1 + max(there)
+            last = max(n for n in there if group[n] > 0)
+            assert row["spare"] == (ids[last] == END)
+            padded = row["length"] > len(there)
+            assert not padded or (
+                row["spare"] and -1 in row["groups"] and row["groups"].index(-1) == last + 1 - row["start"]
+            )
+            ends += padded
+        assert samples[step]["predicted"] == sum(group > 0 for text in saw for _, group in text.values())
+    assert ends > 5
+    with pytest.raises(ValueError, match="no token is known that ends them"):
+        roomy_viewer()
 
 
 def test_the_kept_rows_are_those_of_the_training(run):
@@ -179,16 +234,20 @@ def at(page) -> int:
     return int(page.locator(".a3-now").get_attribute("data-step"))
 
 
-def check_drawn(page, explorer, row: int = 0):
-    """All that is drawn for the present step equals what the package says."""
-    step = at(page)
-    sample = next(sample for sample in explorer.samples if sample["step"] == step)
-    groups = sample["rows"][row]["groups"]
+def check_groups(page, groups: list[int]):
+    """The groups of the tokens, and who sees whom."""
     chips = page.locator(".a3-token")
     assert [int(group) for group in chips.evaluate_all("all => all.map(e => e.dataset.group)")] == groups
     for stream, mask in (("content", masks.content_mask), ("query", masks.query_mask)):
         cells = page.locator(f"[data-mask={stream}] td[data-seen]").evaluate_all("all => all.map(e => e.dataset.seen)")
         assert cells == [str(seen).lower() for seen in mask(torch.tensor(groups)).flatten().tolist()]
+
+
+def check_drawn(page, explorer, row: int = 0):
+    """All that is drawn for the present step equals what the package says."""
+    step = at(page)
+    sample = next(sample for sample in explorer.samples if sample["step"] == step)
+    check_groups(page, sample["rows"][row]["groups"])
     for curve in explorer.curves:
         line = page.locator(f"[data-order='{curve['name']}']")
         value = lambda what, line=line: float(line.locator(f"[data-{what}]").get_attribute(f"data-{what}"))  # noqa: E731
@@ -287,3 +346,20 @@ def test_strided_rows_are_said_to_be(open_explorer):
     told = open_explorer(explorer).page.locator(".a3-panel").inner_text()
     assert "groups of 4 tokens that stand far apart (strided)" in told and "single tokens from left to right" in told
     assert "blank" not in told
+
+
+def test_spare_room_is_shown(open_explorer):
+    explorer = roomy_viewer(empty_token_id=END)
+    step, number = next(
+        (sample["step"], n) for sample in explorer.samples for n, row in enumerate(sample["rows"])
+        if row["spare"] and -1 in row["groups"]
+    )  # fmt: skip
+    explorer.step, explorer.row = step, number
+    page = open_explorer(explorer).page
+    row = next(sample for sample in explorer.samples if sample["step"] == step)["rows"][number]
+    check_groups(page, row["groups"])
+    chips = page.locator(".a3-token small").all_inner_texts()
+    assert chips == [{0: "given", -1: "padding"}.get(group, str(group)) for group in row["groups"]]
+    assert "half of them with up to 5 positions of spare room" in page.locator(".a3-panel").inner_text()
+    assert "behind its last token stands the end" in page.locator(".a3-note").first.inner_text()
+    assert not serious(page)
