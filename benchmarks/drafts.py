@@ -1,10 +1,11 @@
 """A draft worth verifying: in which order, how many at a time, and does a small joint head make better drafts?
 
-    python benchmarks/drafts.py --tinystories FILE    an hour on one CPU core, most of it to train the adapter's head
+    python benchmarks/drafts.py --tinystories FILE    some hours on one CPU core, most of them for the adapter's head
+    python benchmarks/drafts.py --heads compact       half an hour: the adapter's drafts are drawn independently alone
     python benchmarks/drafts.py --smoke               half a minute, the compact model alone; no result file
 
 Two models: the compact one on its own held-out text, the adapter on stories that it was not trained on; a row is 16
-given tokens and 80 to predict. A head (``joint_head.py``) is trained for each on text that the model itself was trained
+given tokens and 80 to predict. A head (``joint_head.py``) is trained on text that the model itself was trained
 on, or text like it, with groups of neighbours, far-apart and random tokens of 2 to 8.
 
 The loss, nats per token, exact: a group's tokens drawn independently, or one after another by the head; how much more
@@ -19,6 +20,7 @@ import argparse
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -43,9 +45,9 @@ SIZES = (2, 4, 8)  # tokens of a group that are drawn without being verified
 DRAFTS = {"compact": (2, 4, 8, 16), ADAPTER: (4, 8)}
 TRAINING = {  # of the heads
     "compact": {"batches": 400, "batch": 16, "epochs": 1, "rate": 1e-3},
-    ADAPTER: {"batches": 80, "batch": 4, "epochs": 3, "rate": 5e-4},
+    ADAPTER: {"batches": 500, "batch": 4, "epochs": 3, "rate": 5e-4},
 }
-TIMED = {"compact": 16, ADAPTER: 4}  # rows
+TIMED = {"compact": 6, ADAPTER: 3}  # rows
 SHORTLIST = {"compact": 0, ADAPTER: 256}  # tokens whose logits the head changes when it drafts; 0: all
 
 
@@ -64,11 +66,9 @@ def one_by_one(model, ids: Tensor, order: Tensor) -> Tensor:
     return -objective.log_likelihood(model, ids, *groups.read_given(order, model.config.known_order))
 
 
-def losses(model, joint: JointHead | None, rows: Tensor, batch: int) -> dict[str, list[float]]:
-    """Nats of each row, by way: one at a time in every order, and groups drawn independently and by the head."""
-    found = {"left to right, one": []}
-    for part in rows.split(batch):
-        found["left to right, one"] += one_by_one(model, part, grouping("neighbours", 1, len(part))).tolist()
+def losses(model, joint: JointHead, rows: Tensor, batch: int) -> dict[str, list[float]]:
+    """Nats of each row, by way: one at a time in the same order, and groups drawn independently and by the head."""
+    found = {}
     for together in TOGETHER:
         for size in SIZES:
             orders = grouping(together, size, len(rows))
@@ -89,28 +89,24 @@ def loss_rows(found: dict) -> list[dict]:
     The order's own price is in ``one``: the head can win back what is lost by drawing at once, and no more.
     """
     lines = []
-    for together in TOGETHER:
-        for size in SIZES:
-            one, independent, head = (
-                torch.tensor(found[f"{together}, {size}, {way}"]) / NEW for way in ("one", "independent", "head")
-            )
-            lines.append(
-                {
-                    "together": together,
-                    "size": size,
-                    "one": intervals.bootstrap(one).rounded(3),
-                    "independent": intervals.bootstrap(independent).rounded(3),
-                    "head": intervals.bootstrap(head).rounded(3),
-                    "lost": intervals.paired(independent, one).rounded(3),
-                    "lost_with_head": intervals.paired(head, one).rounded(3),
-                    "gain": intervals.paired(independent, head).rounded(3),
-                    "won_back": round(((independent - head).mean() / (independent - one).mean()).item(), 3),
-                }
-            )
+    for together, size in product(TOGETHER, SIZES) if found else ():
+        key = f"{together}, {size}"
+        by = {way: torch.tensor(found[f"{key}, {way}"]) / NEW for way in ("one", "independent", "head")}
+        one, independent, head = by.values()
+        line = {"together": together, "size": size}
+        line |= {way: intervals.bootstrap(values).rounded(3) for way, values in by.items()}
+        line |= {
+            "lost": intervals.paired(independent, one).rounded(3),
+            "lost_with_head": intervals.paired(head, one).rounded(3),
+            "gain": intervals.paired(independent, head).rounded(3),
+        }
+        if line["lost"]["low"] > 0:  # a part of nothing says nothing
+            line["won_back"] = round(line["gain"]["mean"] / line["lost"]["mean"], 2)
+        lines.append(line)
     return lines
 
 
-def ways_to_time(model, joint: JointHead, order: Tensor, size: int, shortlist: int) -> dict[str, Callable]:
+def ways_to_time(model, joint: JointHead | None, order: Tensor, size: int, shortlist: int) -> dict[str, Callable]:
     """What takes turns; each takes a row (1, LENGTH) and a seed."""
     order, known = groups.read_given(speculative.singletons(order), model.config.known_order)
 
@@ -124,18 +120,19 @@ def ways_to_time(model, joint: JointHead, order: Tensor, size: int, shortlist: i
         with drafting(model, joint, shortlist):
             return plain(ids, seed)
 
-    return {"one": one, "plain": plain, "head": by_head}
+    return {"one": one, "plain": plain} | ({"head": by_head} if joint else {})
 
 
-def speed(model, joint: JointHead, rows: Tensor, together: str, size: int, shortlist: int) -> dict[str, dict]:
+def speed(model, joint: JointHead | None, rows: Tensor, together: str, size: int, shortlist: int) -> dict[str, dict]:
     """By way, passes and processor seconds of each row."""
     found = {}
     orders = grouping(together, size, len(rows))
     for number, (ids, order) in enumerate(zip(rows.split(1), orders.split(1), strict=True)):
-        ways = ways_to_time(model, joint, order, size, shortlist)
-        for way, run in ways.items():
-            if number == 0:
-                run(ids, 0)  # to warm up
+        if number == 0:  # to warm up
+            few = GIVEN + size
+            for run in ways_to_time(model, joint, order[:, :few], size, shortlist).values():
+                run(ids[:, :few], 0)
+        for way, run in ways_to_time(model, joint, order, size, shortlist).items():
             seconds, done = processor_time(partial(run, ids, number))
             at = found.setdefault(way, {"passes": [], "seconds": []})
             at["passes"] += done.trace.passes
@@ -146,14 +143,16 @@ def speed(model, joint: JointHead, rows: Tensor, together: str, size: int, short
 def speed_row(together: str, size: int, found: dict) -> dict:
     one = torch.tensor(found["one"]["seconds"])
     row = {"together": together, "size": size, "one": {"seconds": round(one.mean().item(), 3)}}
-    for way in ("plain", "head"):
+    for way in [way for way in ("plain", "head") if way in found]:
         seconds = torch.tensor(found[way]["seconds"])
         row[way] = {
             "passes": intervals.bootstrap(torch.tensor(found[way]["passes"])).rounded(1),
             "ratio": intervals.bootstrap(one / seconds, seconds).rounded(2),
         }
-    head, plain = (torch.tensor(found[way]["seconds"]) for way in ("head", "plain"))
-    return row | {"head_against_plain": intervals.bootstrap(plain / head, head).rounded(2)}
+    if "head" in found:
+        head, plain = (torch.tensor(found[way]["seconds"]) for way in ("head", "plain"))
+        row["head_against_plain"] = intervals.bootstrap(plain / head, head).rounded(2)
+    return row
 
 
 def head_of(name: str, model, blocks: data.Blocks, how: dict) -> tuple[JointHead, dict]:
@@ -188,13 +187,17 @@ def training_rows(name: str, tokenizer, path: Path | None) -> data.Blocks:
     return data.pack(stories, tokenizer, LENGTH)
 
 
-def measure(name: str, loaded, rows: Tensor, path: Path | None, smoke: bool) -> dict:
+def measure(name: str, loaded, rows: Tensor, path: Path | None, smoke: bool, with_head: bool) -> dict:
     """Everything about one model."""
     model, tokenizer, called = loaded
-    how = TRAINING[name] | ({"batches": 3} if smoke else {})
-    joint, about = head_of(name, model, training_rows(name, tokenizer, path), how)
-    settings = {"model": name, "weights": weights_of(model), "head": weights_of(joint), "rows": rows.tolist()}
-    found = kept(FOLDER, f"{name} losses", settings, partial(losses, model, joint, rows, 8))
+    settings, joint, about = {"model": name, "weights": weights_of(model), "rows": rows.tolist()}, None, None
+    if with_head:
+        how = TRAINING[name] | ({"batches": 3} if smoke else {})
+        joint, about = head_of(name, model, training_rows(name, tokenizer, path), how)
+        settings["head"] = weights_of(joint)
+    found = {}  # orders.py has the losses without a head
+    if with_head:
+        found = kept(FOLDER, f"{name} losses", settings, partial(losses, model, joint, rows, 8))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several would wait for each other, and waiting counts as work
     lines = []
@@ -206,10 +209,9 @@ def measure(name: str, loaded, rows: Tensor, path: Path | None, smoke: bool) -> 
             lines.append(speed_row(together, size, kept(FOLDER, f"{name} speed {together} {size}", at, run)))
             print(name, lines[-1], flush=True)
     torch.set_num_threads(threads)
-    alone = torch.tensor(found["left to right, one"]) / NEW
     return {
         "model": called, "head": about, "rows": len(rows), "timed_rows": len(timed),
-        "left_to_right": intervals.bootstrap(alone).rounded(3), "losses": loss_rows(found), "speed": lines,
+        "losses": loss_rows(found), "speed": lines,
     }  # fmt: skip
 
 
@@ -219,6 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
     parser.add_argument("--rows", type=int, default=32, help="held-out rows")
     parser.add_argument("--only", choices=TRAINING, help="measure and keep this model alone; no result file")
+    parser.add_argument("--heads", nargs="*", choices=TRAINING, default=list(TRAINING), help="models that get a head")
     parser.add_argument("--smoke", action="store_true", help="three rows, a head of three steps, no result file")
     options = parser.parse_args(arguments)
     load = round(os.getloadavg()[0], 1)
@@ -230,7 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             loaded = pretrained.adapted_model(name)
             rows = stories_of(loaded.tokenizer, options.tinystories, count)
-        found[name] = measure(name, loaded, rows, options.tinystories, options.smoke)
+        with_head = name in options.heads
+        found[name] = measure(name, loaded, rows, options.tinystories, options.smoke, with_head)
     if not (options.smoke or options.only):
         record("drafts", seed=0, load_before=load, given=GIVEN, new_tokens=NEW, systems=found)
 

@@ -88,6 +88,14 @@ def test_it_measures_keeps_and_goes_on(folder, monkeypatch):
     assert json.loads((folder / "drafts.json").read_text())["systems"] == first["systems"]
 
 
+def test_a_model_without_a_head_is_timed_all_the_same(folder):
+    drafts.main(["--rows", "4", "--heads", "compact"])
+    systems = json.loads((folder / "drafts.json").read_text())["systems"]
+    assert [bool(systems[name]["losses"]) for name in ("compact", drafts.ADAPTER)] == [True, False]
+    assert ["head" in systems[name]["speed"][0] for name in ("compact", drafts.ADAPTER)] == [True, False]
+    assert systems[drafts.ADAPTER]["head"] is None and systems[drafts.ADAPTER]["speed"][0]["plain"]["passes"]
+
+
 @pytest.mark.parametrize("options", [["--smoke"], ["--only", "compact", "--rows", "4"]])
 def test_a_part_of_it_writes_no_result(folder, options):
     drafts.main(options)
@@ -173,7 +181,7 @@ def test_it_learns_what_the_tokens_of_a_group_say_of_each_other():
 
 TINY = strong_model(4, vocab_size=3)
 ORDER = torch.tensor([0, 3, 1, 4, 2])
-SAMPLES, RIGHT, WRONG = 20_000, 1e-3, 1e-6  # as for speculative decoding itself
+SAMPLES, RIGHT, WRONG = 10_000, 1e-3, 1e-6  # as for speculative decoding itself
 
 
 def sampled(draft: int) -> dict[tuple[int, ...], int]:
@@ -195,7 +203,7 @@ def exact() -> dict[tuple[int, ...], float]:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """20,000 histories would take longer than everything else."""
+    """10,000 histories would take longer than everything else."""
     monkeypatch.setattr(decode.Trace, "commit", lambda *_: None)
     monkeypatch.setattr(decode.Trace, "note", lambda *_: None)
 

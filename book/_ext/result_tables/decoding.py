@@ -68,33 +68,27 @@ def decoding_dynamic(decoding: dict) -> str:
 
 def drafts(drafts: dict) -> str:
     """Passes and time of speculative decoding, with independent drafts and with the joint head's."""
-    columns = "model: {name} | order: {order} | drafted at a time: {size} | passes per row: {plain[passes]:.1f} "
-    columns += "| times one by one: {plain[ratio]:.2f} | with the head, passes: {head[passes]:.1f} "
+    columns = "model: {name} | order: {order} | drafted at a time: {size} | passes per row: {plain[passes]:.0f} "
+    columns += "| times one by one: {plain[ratio]:.2f} | passes with the head: {head[passes]:.0f} "
     columns += "| times one by one: {head[ratio]:.2f}"
     about = (
-        "{new_tokens} tokens after {given} given ones, batch 1, temperature 1; 95 % intervals over rows. Load average "
+        "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over rows. Others used "
     )
-    about += (
-        "before the run {load_before}: others used the machine, so times are ratios of processor times, taken in turns."
-    )
+    about += "the machine (load average {load_before}): times are ratios of processor times, taken in turns."
     return table(columns, _by_model(drafts, "speed"), source(drafts, about), models(drafts["systems"]))
 
 
 def joint_head(drafts: dict) -> str:
     """What drawing a group at once loses, without the head and with it."""
-    columns = (
-        "model: {name} | together: {order} | at a time: {size} | one at a time: {one:.2f} | at once, more: {lost:+.3f} "
-    )
-    columns += "| with the head, more: {lost_with_head:+.3f} | won back: {won_back:.0%}"
-    heads = [
-        "{name}: {head[weights]:,} weights, {head[batches]} batches of {head[batch]} rows, {head[epochs]} times, "
-        "{head[wall_seconds]} s".format(name=_called(name), **one)
-        for name, one in drafts["systems"].items()
-    ]
+    columns = "model: {name} | together: {order} | at a time: {size} | one at a time: {one[mean]:.2f} "
+    columns += "| at once, more: {lost:+.3f} | with the head, more: {lost_with_head:+.3f} | won back: {won_back:.0%}"
+    head = "{name}: {head[weights]:,} weights, trained on {head[batches]} batches of {head[batch]} rows in "
+    head += "{head[wall_seconds]:,} s"
+    heads = [head.format(name=_called(name), **one) for name, one in drafts["systems"].items() if one["head"]]
     about = (
         "Nats per token of held-out rows, exact; *more*: than one at a time in the same order, paired, 95 % intervals "
     )
-    about += f"over rows. Same run as above. The heads: {'; '.join(heads)}."
+    about += f"over rows. From the run above. The head of {'; of '.join(heads)}."
     return table(columns, _by_model(drafts, "losses"), about)
 
 
