@@ -1,7 +1,7 @@
 """A draft worth verifying: in which order, how many at a time, and does a small joint head make better drafts?
 
     python benchmarks/drafts.py --tinystories FILE    some hours on one CPU core, most of them for the adapter's head
-    python benchmarks/drafts.py --heads compact       half an hour: the adapter's drafts are drawn independently alone
+    python benchmarks/drafts.py --heads compact       an hour: the adapter's drafts are drawn independently alone
     python benchmarks/drafts.py --smoke               half a minute, the compact model alone; no result file
 
 Two models: the compact one on its own held-out text, the adapter on stories that it was not trained on; a row is 16
