@@ -14,6 +14,9 @@ _SPEEDS = (
 )
 
 
+_MATTERS = 0.05  # nats: a share of less says nothing
+
+
 def _called(name: str) -> str:
     return {"compact": "compact", "smollm2-a3-warm": "SmolLM2, adapted"}.get(name, name)
 
@@ -72,7 +75,9 @@ def drafts(drafts: dict) -> str:
     columns += "| times one by one: {plain[ratio]:.2f} | passes with the head: {head[passes]:.0f} "
     columns += "| times one by one: {head[ratio]:.2f}"
     about = (
-        "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over rows. Others used "
+        "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over few rows: "
+    about += ", ".join(f"{one['timed_rows']} of {_called(name)}" for name, one in drafts["systems"].items())
+    about += ". Others used "
     )
     about += "the machine (load average {load_before}): times are ratios of processor times, taken in turns."
     return table(columns, _by_model(drafts, "speed"), source(drafts, about), models(drafts["systems"]))
@@ -89,7 +94,10 @@ def joint_head(drafts: dict) -> str:
         "Nats per token of held-out rows, exact; *more*: than one at a time in the same order, paired, 95 % intervals "
     )
     about += f"over rows. From the run above. The head of {'; of '.join(heads)}."
-    return table(columns, _by_model(drafts, "losses"), about)
+    about += f" *Won back*: where {_MATTERS:g} nats or more are lost."
+    lines = _by_model(drafts, "losses")
+    lines = [line | {"won_back": line.get("won_back") if line["lost"]["mean"] >= _MATTERS else None} for line in lines]
+    return table(columns, lines, about)
 
 
 def decoding_bounds(decoding: dict) -> str:
