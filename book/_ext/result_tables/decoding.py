@@ -74,11 +74,9 @@ def drafts(drafts: dict) -> str:
     columns = "model: {name} | order: {order} | drafted at a time: {size} | passes per row: {plain[passes]:.0f} "
     columns += "| times one by one: {plain[ratio]:.2f} | passes with the head: {head[passes]:.0f} "
     columns += "| times one by one: {head[ratio]:.2f}"
-    about = (
-        "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over few rows: "
-    about += ", ".join(f"{one['timed_rows']} of {_called(name)}" for name, one in drafts["systems"].items())
-    about += ". Others used "
-    )
+    timed = ", ".join(f"{one['timed_rows']} of {_called(name)}" for name, one in drafts["systems"].items())
+    about = "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over few rows: "
+    about += f"{timed}. Others used "
     about += "the machine (load average {load_before}): times are ratios of processor times, taken in turns."
     return table(columns, _by_model(drafts, "speed"), source(drafts, about), models(drafts["systems"]))
 
