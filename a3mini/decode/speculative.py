@@ -106,9 +106,7 @@ def generate(
         drafted = _scatter(Slots.where(filling.open, order=filling.group_ids), draft, filling.open)
         together = torch.where(drafted, first, filling.group_ids)  # nobody sees a draft
         hidden = steps(filling.tokens, together, filling.ready(first, steps.fed), drafted)
-        logits = steps.logits(hidden)  # (M, V)
-        p = sampler.probabilities(logits, filling.context(together, drafted, sampler))
-        filling.tokens[drafted] = sampler.draw(p)
+        logits, p = propose(steps, hidden, filling, together, drafted, sampler)
         now = drafted & (filling.group_ids == first)
         commit(now, logits[now[drafted]].log_softmax(-1))
 
@@ -139,6 +137,27 @@ def generate(
             now = keep & (filling.group_ids == filling.next_group())
             commit(now, log_probs[now[rest]])
     return filling.result(trace)
+
+
+def propose(
+    steps: Steps, hidden: Tensor, filling: Filling, together: Tensor, drafted: Tensor, sampler: Sampler
+) -> tuple[Tensor, Tensor]:
+    """Draw the M drafts at ``drafted`` (B, T), independently of each other, into ``filling.tokens``.
+
+    Another way to draft may take its place: whatever p is, verifying makes the result exact, as long as the first draft
+    of each row is drawn from the model's own distribution.
+
+    Args:
+        hidden: (M, D), the last hidden states of the drafts.
+        together: int64, (B, T), the group ids that the pass had: no draft sees another.
+
+    Returns:
+        logits (M, V), of which only those of each row's first draft are read; and p (M, V), what they were drawn from.
+    """
+    logits = steps.logits(hidden)
+    p = sampler.probabilities(logits, filling.context(together, drafted, sampler))
+    filling.tokens[drafted] = sampler.draw(p)
+    return logits, p
 
 
 def _scatter(slots: Slots, count: int, like: Tensor) -> Tensor:

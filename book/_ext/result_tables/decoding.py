@@ -14,6 +14,23 @@ _SPEEDS = (
 )
 
 
+_MATTERS = 0.05  # nats: a share of less says nothing
+
+
+def _called(name: str) -> str:
+    return {"compact": "compact", "smollm2-a3-warm": "SmolLM2, adapted"}.get(name, name)
+
+
+def _by_model(drafts: dict, part: str) -> list[dict]:
+    """The lines of a part, model by model."""
+    orders = {"neighbours": "left to right"} if part == "speed" else {}
+    return [
+        {**line, "name": _called(name), "order": orders.get(line["together"], line["together"])}
+        for name, one in drafts["systems"].items()
+        for line in one[part]
+    ]
+
+
 def _cells(result: dict, dtype: str = "float32") -> dict[tuple[str, int, int], dict]:
     """By strategy, batch and length; with its speed against ``generate``, and against itself without the cache."""
     cells = {(c["what"], c["batch"], c["new_tokens"]): c for c in result["cells"] if c["dtype"] == dtype}
@@ -52,22 +69,33 @@ def decoding_dynamic(decoding: dict) -> str:
     return _table("how", _SPEEDS, _cells(decoding), product(_BATCHES, names))
 
 
-def decoding_speculative(decoding: dict) -> str:
-    cells, compact, rows = _cells(decoding), {cell["what"]: cell for cell in decoding["compact_cells"]}, []
-    for *size, order in product(_BATCHES, _LENGTHS, _ORDERS):
-        cell = cells[f"speculative, {order}, drafts of 8", *size]
-        rows.append(cell | {"model": "SmolLM2, not adapted", "one": cells["groups of 1", *size]})
-    for order, drafts in product(_ORDERS, (1, 2, 4, 8, 16)):
-        cell, one = (compact[f"compact model, {order}, drafts of {size}"] for size in (drafts, 1))
-        rows.append(cell | {"model": "compact", "one": one})
-    for row in rows:
-        _, row["order"], row["drafts"] = row["what"].replace("drafts of ", "").split(", ")
-        row["ratio"] = row["one"]["seconds"] / row["seconds"]
-    return table(
-        "model: {model} | order: {order} | batch: {batch} | drafted at a time: {drafts} | tokens: {new_tokens} "
-        "| passes per row: {mean_passes} | ms per sample: {ms_per_sample:,.0f} | times one by one: {ratio:.2f}",
-        rows,
+def drafts(drafts: dict) -> str:
+    """Passes and time of speculative decoding, with independent drafts and with the joint head's."""
+    columns = "model: {name} | order: {order} | drafted at a time: {size} | passes per row: {plain[passes]:.0f} "
+    columns += "| times one by one: {plain[ratio]:.2f} | passes with the head: {head[passes]:.0f} "
+    columns += "| times one by one: {head[ratio]:.2f}"
+    timed = ", ".join(f"{one['timed_rows']} of {_called(name)}" for name, one in drafts["systems"].items())
+    about = "{new_tokens} tokens after {given} given ones, batch 1, temperature 1, 95 % intervals over few rows: "
+    about += f"{timed}. Others used "
+    about += "the machine (load average {load_before}): times are ratios of processor times, taken in turns."
+    return table(columns, _by_model(drafts, "speed"), source(drafts, about), models(drafts["systems"]))
+
+
+def joint_head(drafts: dict) -> str:
+    """What drawing a group at once loses, without the head and with it."""
+    columns = "model: {name} | together: {order} | at a time: {size} | one at a time: {one[mean]:.2f} "
+    columns += "| at once, more: {lost:+.3f} | with the head, more: {lost_with_head:+.3f} | won back: {won_back:.0%}"
+    head = "{name}: {head[weights]:,} weights, trained on {head[batches]} batches of {head[batch]} rows in "
+    head += "{head[wall_seconds]:,} s"
+    heads = [head.format(name=_called(name), **one) for name, one in drafts["systems"].items() if one["head"]]
+    about = (
+        "Nats per token of held-out rows, exact; *more*: than one at a time in the same order, paired, 95 % intervals "
     )
+    about += f"over rows. From the run above. The head of {'; of '.join(heads)}."
+    about += f" *Won back*: where {_MATTERS:g} nats or more are lost."
+    lines = _by_model(drafts, "losses")
+    lines = [line | {"won_back": line.get("won_back") if line["lost"]["mean"] >= _MATTERS else None} for line in lines]
+    return table(columns, lines, about)
 
 
 def decoding_bounds(decoding: dict) -> str:
