@@ -215,19 +215,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class A3Linear(nn.Linear):
     """A linear layer that is fast for a handful of rows too, as decoding has them.
 
-    On a CPU, x W^T in float32 takes a slow path where x has few rows. W x^T is the same product, up to five times as
-    fast (benchmarks/decoding.py). A single row goes twice, since that is faster still than a matrix times a vector.
+    On a CPU, x W^T in float32 takes a slow path where x has a few rows. W x^T is the same product, up to five times as
+    fast (benchmarks/decoding.py). A single row is a matrix times a vector either way.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.numel() // self.in_features
-        few = 0 < rows <= FEW_ROWS and not torch.is_grad_enabled()
+        few = 1 < rows <= FEW_ROWS and not torch.is_grad_enabled()
         here = x.device.type == "cpu" and x.dtype == torch.float32
         # torchao's weights are tensors of other kinds, which know their own products alone
         if not few or not here or type(self.weight.data) is not Tensor:
             return super().forward(x)
-        flat = x.reshape(rows, self.in_features)  # (M, in)
-        out = (self.weight @ (flat if rows > 1 else torch.cat((flat, flat))).T).T[:rows]  # (M, out)
+        out = (self.weight @ x.reshape(rows, self.in_features).T).T  # (M, out)
         out = out if self.bias is None else out + self.bias
         return out.reshape(*x.shape[:-1], self.out_features)
 
