@@ -36,7 +36,7 @@ from a3mini.train import data, generator_for
 
 FOLDER = Path("checkpoints/bounded")
 LENGTH, GIVEN = 96, 16
-LENGTHS, PROMPT = {128: 3, 512: 1}, 32  # new tokens that are timed, and how often; tokens before them
+LENGTHS, PROMPT = {128: 2, 512: 1}, 32  # new tokens that are timed, and how often; tokens before them
 ONE = "left to right"
 ADAPTER = "smollm2-a3-warm"
 BOUNDS, THRESHOLDS, WINDOW, SHORT, APART = (0.5, 1.0, 2.0, 4.0, 8.0), (0.5, 0.7, 0.9), 16, 16, 8
