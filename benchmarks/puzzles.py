@@ -33,8 +33,17 @@ from a3mini.attention import at_least_float32
 from a3mini.decode.limits import Limits
 from a3mini.evaluate.intervals import proportion
 from a3mini.train import (
-    AnyOrder, Autoregressive, Blocks, Curriculum, MaskedDiffusion, MaskedDiffusionModel, TrainConfig, generator_for,
-    puzzles, train, uniform,
+    AnyOrder,
+    Autoregressive,
+    Blocks,
+    Curriculum,
+    MaskedDiffusion,
+    MaskedDiffusionModel,
+    TrainConfig,
+    generator_for,
+    puzzles,
+    train,
+    uniform,
 )  # fmt: skip
 from a3mini.train.curriculum import Part, Stage
 
@@ -174,7 +183,7 @@ def answered(arm: str, model, ids: Tensor, unknown: Tensor, order: str) -> tuple
     if arm == "autoregression":
         if order != "left to right":
             raise ValueError(f"autoregression fills left to right, not {order}")
-        found, steps = fill(lambda now, left: shifted(model(input_ids=now, use_cache=False).logits), ids, unknown, order)
+        found, steps = fill(lambda now, left: shifted(model(now, use_cache=False).logits), ids, unknown, order)
     elif arm == "masked diffusion":
         sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
         found, steps = fill(lambda now, left: shifted(model(now, left, sees)), ids, unknown, order)
@@ -218,7 +227,7 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
     config = TrainConfig(steps=task.steps, batch_size=task.batch, learning_rate=rate, warmup_steps=task.steps // 10,
                          weight_decay=0.0, seed=seed, eval_every=max(1, task.steps // looks), log_every=0)  # fmt: skip
     lines = train(model, recipe, blocks, config, None, lambda now: asked(arm, now, puzzle, held_out), quiet=True)
-    keep = ("step", "tokens", *(name for order in ORDERS for name in (order, f"steps, {order}")))
+    keep = ("step", "tokens", "loss", *(name for order in ORDERS for name in (order, f"steps, {order}")))
     curve = [{name: line[name] for name in keep if name in line} for line in lines[1:]]
     return {"curve": curve, "training_seconds": lines[-1]["seconds"]}
 
@@ -236,6 +245,7 @@ def summary(curves: list[list[dict]], questions: int) -> list[dict]:
     found = []
     for looks in zip(*curves, strict=True):
         line = {"step": looks[0]["step"], "tokens": round(mean(look["tokens"] for look in looks))}
+        line["loss"] = round(mean(look["loss"] for look in looks), 4)  # of the last step's rows, nats per answer token
         for order in (order for order in ORDERS if order in looks[0]):
             shares = [look[order] for look in looks]
             steps = mean(look[f"steps, {order}"] for look in looks)

@@ -166,10 +166,10 @@ class Sudoku:
     def __post_init__(self):
         if self.size not in BOXES:
             raise ValueError(f"size must be one of {', '.join(map(str, BOXES))}; got {self.size!r}")
-        for name, high in (("blanks", self.cells), ("grids", None), ("held_out", None)):
+        for name in ("blanks", "grids", "held_out"):
             check_integer(name, getattr(self, name), 1)
-            if high is not None and getattr(self, name) > high:
-                raise ValueError(f"{name} must be at most {high}, the cells; got {getattr(self, name)}")
+        if self.blanks > self.cells:
+            raise ValueError(f"blanks must be at most {self.cells}, the cells; got {self.blanks}")
         if self.size == 4 and self.grids > GRIDS_OF_4:
             raise ValueError(f"grids must be at most {GRIDS_OF_4}, all that there are of size 4; got {self.grids}")
         if self.held_out >= self.grids:
