@@ -1,6 +1,8 @@
 """Where the order matters and everyone can check: who solves sums and sudokus, and in which order?
 
-    python benchmarks/puzzles.py                       three seeds of both tasks; finished trainings are kept
+    python benchmarks/puzzles.py                       three seeds of both tasks, some hours of two cores; what is
+                                                       finished is kept. In two processes: first --task sudoku and
+                                                       --task sums at once, then this line, which records
     python benchmarks/puzzles.py --task sudoku --arm "A3, random order" --seeds 1 --steps 400     a try, not recorded
     python benchmarks/puzzles.py --size 9              sudokus of 9 digits, for a GPU; a result of its own
     python benchmarks/puzzles.py --smoke               a few steps of tiny models; nothing is written
@@ -16,6 +18,7 @@ seed over questions (Wilson's). After Kim et al. 2025 (arXiv 2502.06768).
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +67,7 @@ SUDOKUS = {
     9: puzzles.Sudoku(9, blanks=45, grids=5000, held_out=500),
 }
 DRAWN = 10_000  # puzzles of the larger sudokus, which take long to make; then they come again
-QUESTIONS, LOOKS = 512, 6  # held-out questions; how often they are asked in the course of a training
+QUESTIONS, LOOKS = 256, 5  # held-out questions; how often they are asked in the course of a training
 
 
 @dataclass(frozen=True)
@@ -225,8 +228,17 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
     blocks = puzzles.as_blocks(puzzle.draw(min(task.rows or task.steps * task.batch, task.steps * task.batch), seed))
     held_out = puzzle.draw(questions, 0, held_out=True)
     config = TrainConfig(steps=task.steps, batch_size=task.batch, learning_rate=rate, warmup_steps=task.steps // 10,
-                         weight_decay=0.0, seed=seed, eval_every=max(1, task.steps // looks), log_every=0)  # fmt: skip
-    lines = train(model, recipe, blocks, config, None, lambda now: asked(arm, now, puzzle, held_out), quiet=True)
+                         weight_decay=0.0, seed=seed, eval_every=-(-task.steps // looks), log_every=0)  # fmt: skip
+    calls = itertools.count()
+
+    def look(now) -> dict[str, float]:
+        if next(calls) == 0:
+            return {}  # before the first step
+        found = asked(arm, now, puzzle, held_out)
+        print("   ", {order: round(found[order], 3) for order in orders_of(arm)}, flush=True)
+        return found
+
+    lines = train(model, recipe, blocks, config, None, look, quiet=True)
     keep = ("step", "tokens", "loss", *(name for order in ORDERS for name in (order, f"steps, {order}")))
     curve = [{name: line[name] for name in keep if name in line} for line in lines[1:]]
     return {"curve": curve, "training_seconds": lines[-1]["seconds"]}

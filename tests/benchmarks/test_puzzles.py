@@ -150,8 +150,8 @@ def test_arms_learn_by_heart_what_they_then_fill_in(arm):
 def test_a_training_is_a_curve():
     task = bench.Task(SUMS, layers=1, steps=5, batch=8, rows=20)
     curve = bench.trained(task, "autoregression", bench.TINY, seed=0, questions=10, rate=1e-3, looks=2)["curve"]
-    assert [line["step"] for line in curve] == [2, 4, 5]
-    assert [line["tokens"] for line in curve] == [step * 8 * SUMS.length for step in (2, 4, 5)]
+    assert [line["step"] for line in curve] == [3, 5]
+    assert [line["tokens"] for line in curve] == [step * 8 * SUMS.length for step in (3, 5)]
     assert all(set(line) == {"step", "tokens", "loss", "left to right", "steps, left to right"} for line in curve)
 
 
