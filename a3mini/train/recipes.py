@@ -195,9 +195,12 @@ class Autoregressive:
     def settings(self) -> dict:
         return {"recipe": "autoregressive"}
 
+    def predicted(self, rows: Blocks) -> Tensor:
+        """Which tokens count, bool (B, T): all but the first. A task with questions and answers may say otherwise."""
+        return _behind_first(rows)
+
     def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
-        predicted = _real(rows)
-        predicted[:, 0] = False
+        predicted = self.predicted(rows)
         return Batch({"input_ids": rows.input_ids}, predicted.float(), int(predicted.sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
@@ -277,14 +280,17 @@ class MaskedDiffusion:
     def settings(self) -> dict:
         return {"recipe": "masked diffusion", "anneal": self.anneal}
 
+    def predicted(self, rows: Blocks) -> Tensor:
+        """Which tokens can be masked, bool (B, T), never the first; as ``Autoregressive.predicted``."""
+        return _behind_first(rows)
+
     def batch(self, rows: Blocks, progress: float, examples: Tensor, seed: int, unit: int = 0) -> Batch:
-        real, examples = _real(rows), torch.as_tensor(examples)
+        real, predicted, examples = _real(rows), self.predicted(rows), torch.as_tensor(examples)
         batch, length = real.shape
         start = uniform(seed, torch.tensor([-2]), 1)
         # a function of the example's number, like everything random; float64, or large numbers lose their fraction
         ratio = SMALLEST_RATIO + (1 - SMALLEST_RATIO) * ((examples[:, None].double() * GOLDEN + start) % 1)  # (B, 1)
-        masked = (uniform(seed, examples, length) < ratio) & real
-        masked[:, 0] = False
+        masked = (uniform(seed, examples, length) < ratio) & predicted
         opened = min(1.0, progress / self.anneal) if self.anneal else 1.0
         visible = real[:, None].expand(-1, length, -1)
         if opened < 1:  # numbers for each row of the mask, that depend on the example and on the row
@@ -300,7 +306,7 @@ class MaskedDiffusion:
             "places": F.pad(places - 1, (0, more)),  # the shift; the first of a row is never masked
             "labels": F.pad(rows.input_ids[masked], (0, more), value=IGNORED_LABEL),
         }
-        return Batch(inputs, F.pad(weights, (0, more)), int(real[:, 1:].sum()))
+        return Batch(inputs, F.pad(weights, (0, more)), int(predicted.sum()))
 
     def log_probs(self, model: nn.Module, inputs: dict) -> Tensor:
         return model(**inputs)
@@ -315,3 +321,9 @@ def shifted_log_probs(logits: Tensor, input_ids: Tensor) -> Tensor:
 
 def _real(rows: Blocks) -> Tensor:
     return torch.arange(rows.input_ids.shape[1]) < rows.lengths[:, None]
+
+
+def _behind_first(rows: Blocks) -> Tensor:
+    real = _real(rows)
+    real[:, 0] = False
+    return real
