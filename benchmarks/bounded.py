@@ -3,11 +3,13 @@
     python benchmarks/bounded.py --tinystories FILE    about an hour on one CPU core
     python benchmarks/bounded.py --smoke               a minute, the compact model alone; no result file
 
-Two parts. The loss: held-out text after its first 16 tokens, nats per token, exact: the order that the model would have
-chosen is replayed on the text (``decode.resample_log_likelihood``); fixed orders are scored by one pass. Beside it the
+Three parts. The loss: held-out text after its first 16 tokens, nats per token, exact: the order that the model would
+have chosen is replayed on the text (``decode.resample_log_likelihood``); fixed orders are scored by one pass. Beside it the
 tokens that a pass fills on average; 95 % intervals over rows, and the difference to one at a time from left to right,
 paired by rows. Two models: the compact one on its own held-out text, in all ways, and the adapter on stories that it
 was not trained on, in fewer ways and on half as many rows.
+
+The samples of the compact model: its continuations of the same rows, temperature 1, three seeds, under a judge.
 
 The speed: SmolLM2, not adapted (time does not depend on what a model has learned), batch 1, one thread. All ways take
 turns, and a speed is a ratio of processor times. Other programs change these less than wall times, but they do.
@@ -25,9 +27,10 @@ import torch
 from adaptation import HELD_OUT, tinystories
 from kept import kept, weights_of
 from record import record
+from study_report import SEEDS, judge
 from texts import held_out
 from torch import Tensor
-from tradeoff import processor_time
+from tradeoff import REAL, processor_time
 
 from a3mini import decode, from_autoregressive, groups, objective, pretrained
 from a3mini.decode import dynamic
@@ -70,6 +73,10 @@ FEW = [  # for the adapter
     *FIXED, "confidence, 1", "confidence, 4", f"confidence, 4, shortlist {SHORT}",
     f"confidence, 4, apart {APART}, shortlist {SHORT}", "bound 2", "bound 8", f"bound 8, apart {APART}",
     "threshold 0.7",
+]  # fmt: skip
+JUDGED = [  # samples
+    ONE, "neighbours, 4", "far apart, 4", "far apart, 8", "random, 1", "random, 4", "confidence, 1", "confidence, 4",
+    "bound 4", f"bound 4, apart {APART}", "bound 8", f"bound 8, apart {APART}",
 ]  # fmt: skip
 SMOKE = [ONE, "far apart, 4", "confidence, 4", "bound 1"]
 
@@ -120,6 +127,29 @@ def summary(name: str, found: dict) -> dict:
         "loss": intervals.bootstrap(nats, tokens).rounded(3),
     }
     return row if name == ONE else row | {"more": intervals.bootstrap(nats - one, tokens).rounded(3)}
+
+
+def drawn(model, ids: Tensor, name: str, seed: int) -> decode.Generation:
+    """The rows with other tokens after what is given."""
+    options = {"generator": generator_for(seed), "runners_up": 0}
+    known_order = model.config.known_order
+    if name in FIXED:
+        return decode.generate(model, ids, *groups.read_given(FIXED[name].expand(len(ids), -1), known_order), **options)
+    unknown, in_order = (torch.arange(LENGTH) >= GIVEN).expand(len(ids), -1), torch.arange(LENGTH).expand(len(ids), -1)
+    known_groups = in_order if known_order == "left_to_right" else None
+    return decode.resample(model, ids, unknown, **CHOSEN[name], known_groups=known_groups, considered=False, **options)
+
+
+def judged(model, tokenizer, rows: Tensor, ways: list[str]) -> dict:
+    """For each way the judge's perplexity, the entropy of the words and the tokens a pass; means over seeds."""
+    text = partial(tokenizer.batch_decode, skip_special_tokens=True)
+    done = {name: [drawn(model, rows, name, seed) for seed in SEEDS] for name in ways}
+    found = judge({name: [text(one.sequences) for one in by_seed] for name, by_seed in done.items()}
+                  | {REAL: [text(rows)] * len(SEEDS)})  # fmt: skip
+    for name, by_seed in done.items():
+        passes = sum(sum(one.trace.passes) for one in by_seed)
+        found[name]["tokens_per_pass"] = round(len(SEEDS) * len(rows) * (LENGTH - GIVEN) / passes, 2)
+    return found
 
 
 def stories_of(tokenizer, path: Path | None, count: int) -> Tensor:
@@ -204,6 +234,10 @@ def main(arguments: list[str] | None = None) -> None:
         found[name] = {"model": called, "rows": len(rows), "ways": [summary(way, measured) for way in ways]}
     if options.smoke:
         return
+    model, tokenizer, _ = pretrained.compact_model()
+    rows = systems[0][3]
+    settings = {"weights": weights_of(model), "rows": rows.tolist(), "given": GIVEN, "ways": JUDGED}
+    samples = kept(FOLDER, "judged", settings, partial(judged, model, tokenizer, rows, JUDGED))
     torch.set_num_threads(1)  # several would wait for each other, and waiting counts as work
     times = {
         str(new): kept(FOLDER, f"speed {new}", {"new": new, "rounds": rounds}, partial(speed, new, rounds))
@@ -211,7 +245,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     torch.set_num_threads(threads)
     record(
-        "bounded", seed=0, length=LENGTH, given=GIVEN, systems=found,
+        "bounded", seed=0, length=LENGTH, given=GIVEN, systems=found, judge=samples["judge"],
+        judged={name: samples[name] for name in [*JUDGED, REAL]},
         speed={new: {name: one for name, one in by.items() if isinstance(one, dict) and "ratio" in one}
                for new, by in times.items()},
     )  # fmt: skip

@@ -23,16 +23,28 @@ def rows(count: int) -> torch.Tensor:
     return torch.randint(WORDS, (count, LENGTH), generator=torch.Generator().manual_seed(0))
 
 
+class Letters:
+    def batch_decode(self, rows: torch.Tensor, skip_special_tokens: bool) -> list[str]:
+        return ["".join("abcdefghijk"[token] for token in row) for row in rows.tolist()]
+
+
+def judge(texts: dict[str, list[list[str]]]) -> dict:
+    """Instead of a model: the texts themselves."""
+    return {name: {"texts": by_seed} for name, by_seed in texts.items()} | {"judge": "a list"}
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Short rows, and tiny models in place of the real ones."""
     for name, value in {"LENGTH": LENGTH, "GIVEN": GIVEN, "FIXED": FIXED, "CHOSEN": CHOSEN}.items():
         monkeypatch.setattr(bounded, name, value)
     monkeypatch.setattr(bounded, "FEW", [*FIXED, "bound 1"])
+    monkeypatch.setattr(bounded, "JUDGED", [*FIXED, *CHOSEN])
+    monkeypatch.setattr(bounded, "judge", judge)
     monkeypatch.setattr(bounded, "FOLDER", tmp_path / "kept")
     monkeypatch.setattr(bounded, "held_out", lambda tokenizer, length, count: rows(count))
     monkeypatch.setattr(bounded, "stories_of", lambda tokenizer, path, count: rows(count))
-    monkeypatch.setattr(bounded.pretrained, "compact_model", lambda: AdaptedModel(strong_model(), None, "tiny"))
+    monkeypatch.setattr(bounded.pretrained, "compact_model", lambda: AdaptedModel(strong_model(), Letters(), "tiny"))
     monkeypatch.setattr(bounded.pretrained, "adapted_model", lambda name: AdaptedModel(strong_model(1), None, name))
     monkeypatch.setattr(bounded.pretrained, "small_model", lambda: SmallModel(strong_llama(), None, "tiny"))
     monkeypatch.setattr(bounded, "LENGTHS", {8: 2})
@@ -53,6 +65,14 @@ def test_it_measures_keeps_and_goes_on(folder, monkeypatch):
         assert system["rows"] == count and [row["way"] for row in system["ways"]] == ways
         assert [row["tokens_per_pass"] for row in system["ways"][:2]] == [1, round(9 / 5, 2)]
         assert all(row["loss"]["low"] <= row["loss"]["mean"] <= row["loss"]["high"] for row in system["ways"])
+    assert first["judge"] == "a list" and [*first["judged"]] == [*FIXED, *CHOSEN, bounded.REAL]
+    real = Letters().batch_decode(rows(4), True)
+    assert first["judged"][bounded.REAL] == {"texts": [real] * 3}
+    for way in (*FIXED, *CHOSEN):
+        by_seed = first["judged"][way]["texts"]
+        assert all([one[:GIVEN] for one in texts] == [one[:GIVEN] for one in real] for texts in by_seed)
+        assert by_seed[0] != by_seed[1] and real not in by_seed
+    assert first["judged"]["far apart, 2"]["tokens_per_pass"] == round(9 / 5, 2)
     assert first["speed"].keys() == {"8"} and first["speed"]["8"]["transformers generate"]["ratio"] == 1
     assert "confidence, 4, window 16" in first["speed"]["8"]
     monkeypatch.setattr(bounded, "chosen", lambda *_: pytest.fail("measured again"))

@@ -134,6 +134,16 @@ def bounded(bounded: dict) -> str:
     return table(columns, rows, source(bounded, about))
 
 
+def bounded_samples(bounded: dict) -> str:
+    columns = (
+        "which, how many at a time: {name} | tokens a pass: {tokens_per_pass} | judge's perplexity: {perplexity:.0f} "
+    )
+    columns += "| entropy of words, bits: {entropy:.2f} | distinct pairs: {distinct_pairs:.2f}"
+    rows = bounded["systems"]["compact"]["rows"]
+    below = f"{rows} texts for each of three seeds, mean ± 95 % interval over seeds. Judge: {bounded['judge']}."
+    return table(columns, bounded["judged"], below)
+
+
 def bounded_speed(bounded: dict) -> str:
     speed = bounded["speed"]
     rows = {name: {new: by[name] for new, by in speed.items()} for name in next(iter(speed.values()))}
