@@ -4,10 +4,10 @@
     python benchmarks/bounded.py --smoke               a minute, the compact model alone; no result file
 
 Three parts. The loss: held-out text after its first 16 tokens, nats per token, exact: the order that the model would
-have chosen is replayed on the text (``decode.resample_log_likelihood``); fixed orders are scored by one pass. Beside it the
-tokens that a pass fills on average; 95 % intervals over rows, and the difference to one at a time from left to right,
-paired by rows. Two models: the compact one on its own held-out text, in all ways, and the adapter on stories that it
-was not trained on, in fewer ways and on half as many rows.
+have chosen is replayed on the text (``decode.resample_log_likelihood``); fixed orders are scored by one pass. Beside it
+the tokens that a pass fills on average; 95 % intervals over rows, and the difference to one at a time from left to
+right, paired by rows. Two models: the compact one on its own held-out text, in all ways, and the adapter on stories
+that it was not trained on, in fewer ways and on half as many rows.
 
 The samples of the compact model: its continuations of the same rows, temperature 1, three seeds, under a judge.
 
