@@ -39,7 +39,7 @@ from a3mini.train import data, generator_for
 
 FOLDER = Path("checkpoints/bounded")
 LENGTH, GIVEN = 96, 16
-LENGTHS, PROMPT = {128: 2, 512: 1}, 32  # new tokens that are timed, and how often; tokens before them
+LENGTHS, PROMPT = {128: 1, 512: 1}, 32  # new tokens that are timed, and how often; tokens before them
 ONE = "left to right"
 ADAPTER = "smollm2-a3-warm"
 BOUNDS, THRESHOLDS, WINDOW, SHORT, APART = (0.5, 1.0, 2.0, 4.0, 8.0), (0.5, 0.7, 0.9), 16, 16, 8
@@ -180,12 +180,11 @@ def ways_to_time(model, llama, new: int) -> dict:
 
     return {
         "transformers generate": autoregressive,
-        "one at a time": partial(groupwise, size=1),
         "neighbours, 4": partial(groupwise, size=4),
         "far apart, 4": partial(groupwise, size=4, make=groups.strided),
         "far apart, 8": partial(groupwise, size=8, make=groups.strided),
         "confidence, 4": by_confidence,
-        **{f"confidence, 4, window {window}": partial(by_confidence, window=window) for window in (16, 64)},
+        f"confidence, 4, window {WINDOW}": partial(by_confidence, window=WINDOW),
         f"confidence, 4, shortlist {SHORT}": partial(by_confidence, shortlist=SHORT),
     }
 
