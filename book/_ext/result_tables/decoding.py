@@ -121,16 +121,16 @@ def lighter(lighter: dict) -> str:
 
 
 def bounded(bounded: dict) -> str:
-    """What is lost by tokens a pass: fixed orders, and those that the model chooses."""
-    rows = {}
-    for name, system in bounded["systems"].items():
-        for row in system["ways"]:
-            rows.setdefault(row["way"], {})[name] = row
+    """What is lost by tokens a pass: fixed orders, and those that the model chooses; the ways that all models have."""
+    by_system = {name: {row["way"]: row for row in system["ways"]} for name, system in bounded["systems"].items()}
+    ways = [way for way in next(iter(by_system.values())) if all(way in rows for rows in by_system.values())]
+    rows = {way: {name: rows[way] for name, rows in by_system.items()} for way in ways}
     columns = "which, how many at a time: {name} | " + across(
         "$, tokens a pass: {$[tokens_per_pass]:.2f} | more nats per token: {$[more]:+.2f}", bounded["systems"]
     )
     used = ", ".join(f"{name}: {system['rows']} rows" for name, system in bounded["systems"].items())
-    about = f"{used} of {{length}} tokens, {{given}} of them given; 95 % intervals over rows, paired."
+    about = f"{used} of {{length}} tokens, {{given}} of them given; 95 % intervals over rows, paired. "
+    about += "More ways, of the compact model alone, are in `book/results/bounded.json`."
     return table(columns, rows, source(bounded, about))
 
 
@@ -139,8 +139,9 @@ def bounded_samples(bounded: dict) -> str:
         "which, how many at a time: {name} | tokens a pass: {tokens_per_pass} | judge's perplexity: {perplexity:.0f} "
     )
     columns += "| entropy of words, bits: {entropy:.2f} | distinct pairs: {distinct_pairs:.2f}"
-    rows = bounded["systems"]["compact"]["rows"]
-    below = f"{rows} texts for each of three seeds, mean ± 95 % interval over seeds. Judge: {bounded['judge']}."
+    below = (
+        f"{bounded['texts']} texts for each of three seeds, mean ± 95 % interval over seeds. Judge: {bounded['judge']}."
+    )
     return table(columns, bounded["judged"], below)
 
 
