@@ -106,7 +106,7 @@ def decoding_bounds(decoding: dict) -> str:
 
 def lighter(lighter: dict) -> str:
     orders = next(row["more"] for row in lighter["ways"] if "more" in row)
-    columns = "weights: {way} | " + across("ms per pass, $ at a time: {ms_per_pass[$]:.0f}", ("1", "4")) + " | "
+    columns = "weights: {way} | " + across("ms per pass, $ at a time: {ms$:.0f}", ("1", "4")) + " | "
     columns += across("more nats per token, $: {more[$]:+.4f}", orders)
     compiled = next(row for row in lighter["ways"] if "passes_to_pay_back" in row)
     said = " ".join(
@@ -117,7 +117,8 @@ def lighter(lighter: dict) -> str:
     about += (
         f"Compiling costs {compiled['seconds_before']:.0f} s before the first token; passes until they are won again: "
     )
-    return table(columns, lighter["ways"], source(lighter, about + said.rstrip(";") + "."))
+    rows = [row | {f"ms{size}": ms for size, ms in row["ms_per_pass"].items()} for row in lighter["ways"]]
+    return table(columns, rows, source(lighter, about + said.rstrip(";") + "."))
 
 
 def bounded(bounded: dict) -> str:
@@ -147,9 +148,9 @@ def bounded_samples(bounded: dict) -> str:
 
 def bounded_speed(bounded: dict) -> str:
     speed = bounded["speed"]
-    rows = {name: {new: by[name] for new, by in speed.items()} for name in next(iter(speed.values()))}
+    rows = {name: {f"n{new}": by[name] for new, by in speed.items()} for name in next(iter(speed.values()))}
     columns = "how: {name} | " + across(
-        "$ tokens, seconds of one core: {$[seconds]:.0f} | times AR: {$[ratio]:.2f}", speed
+        "$ tokens, seconds of one core: {n$[seconds]:.0f} | times AR: {n$[ratio]:.2f}", speed
     )
     return table(columns, rows)
 
