@@ -39,7 +39,7 @@ from a3mini.train import AnyOrder, Curriculum, Part, Stage, TrainConfig, corpus,
 from a3mini.train.curriculum import CHOICES
 from a3mini.train.spare_room import draw_spare
 from a3mini.train.tokens import decode as text_of
-from a3mini.train.tokens import decode_behind
+from a3mini.train.tokens import decode_behind, vocabulary_size
 
 FOLDER = Path("checkpoints/blanks")
 MOST = 24  # the room of a blank, and how much spare room it may get in the training
@@ -73,7 +73,7 @@ class Blank(NamedTuple):
 def cut(rows: data.Blocks, tokenizer, count: int, seed: int) -> list[Blank]:
     """Blanks, one in each of some rows drawn at random, sentences and clauses in turn."""
     generator = generator_for(seed)
-    last = [closing(text) for text in tokenizer.batch_decode([[token] for token in range(len(tokenizer))])]
+    last = [closing(text) for text in tokenizer.batch_decode([[token] for token in range(vocabulary_size(tokenizer))])]
     found = []
     for row in torch.randperm(len(rows.lengths), generator=generator).tolist():
         ids = rows.input_ids[row, : rows.lengths[row]].tolist()

@@ -11,6 +11,7 @@ from a3mini.decode.dynamic import resample
 from a3mini.decode.groupwise import Generation, generate
 from a3mini.decode.trace import Trace
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
+from a3mini.train.tokens import encode
 
 BEGINNING = "And it came about after this that the king"
 BOUNDS = {1: (0.0, 2.0, 4.0, 8.0, 16.0), 8: (4.0, 8.0, 16.0)}  # nats, by the least distance
@@ -91,7 +92,7 @@ class BoundsExplorer(Explorer):
     def example(cls) -> "BoundsExplorer":
         """The compact model goes on from a beginning: the first text of each kind. Ten seconds on one core."""
         model, tokenizer, name = pretrained.compact_model()
-        prompt = [tokenizer.bos_token_id, *tokenizer.encode(BEGINNING, add_special_tokens=False)]
+        prompt = [tokenizer.bos_token_id, *encode(tokenizer, [BEGINNING])[0]]
         length, given = len(prompt) + NEW, len(prompt)
         ids = torch.tensor([prompt + [0] * NEW])
         unknown = torch.arange(length)[None] >= given
