@@ -194,6 +194,20 @@ class A3Model(A3PreTrainedModel):
         angle = positions[:, None, :, None].float() * frequency  # (B, 1, N, E/2)
         return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)
 
+    def query_rows(self, positions: Tensor, query_ids: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What the query rows start from, (B, Q, D): w, or the embedding of the token before.
+
+        Args:
+            positions: int64, (B, Q), their rotary positions: where a row starts from a token, that token's.
+            query_ids: as ``forward`` has it.
+            dtype: of the content rows.
+        """
+        query = self.query_embedding.expand(*positions.shape, -1).to(dtype)
+        if query_ids is not None:
+            warm = (query_ids != rows.FROM_VECTOR)[..., None]
+            query = torch.where(warm, self.embed_tokens(query_ids.clamp(min=0)), query)
+        return query
+
     def forward(
         self,
         content_ids: Tensor,
@@ -220,12 +234,9 @@ class A3Model(A3PreTrainedModel):
         Returns:
             the last hidden states, (B, N, D), or (B, Q, D) without content; and each layer's attention or None.
         """
-        batch, n_content = content_ids.shape
+        n_content = content_ids.shape[1]
         content = self.embed_tokens(content_ids)
-        query = self.query_embedding.expand(batch, positions.shape[1] - n_content, -1).to(content.dtype)
-        if query_ids is not None:
-            warm = (query_ids != rows.FROM_VECTOR)[..., None]
-            query = torch.where(warm, self.embed_tokens(query_ids.clamp(min=0)), query)
+        query = self.query_rows(positions[:, n_content:], query_ids, content.dtype)
         hidden = torch.cat((content, query), dim=1)  # (B, N, D)
         rope = self.rope(positions, hidden.dtype)
         shared = self.config.num_attention_heads // self.config.num_key_value_heads

@@ -328,6 +328,36 @@ def answers(metric: str, value: float, **minus) -> dict:
     return {"questions": 9, "metrics": {metric: interval(value)}, "minus": minus}
 
 
+def test_the_recipe_by_ablation(results):
+    """Arms that were not run are named; bold is what rows and seeds agree on."""
+    orders = {"left to right": 3.0, "random order": 4.0, "mean of what is used": 3.5}
+
+    def arm(shift: float, half: float, by_seed: list[float]) -> dict:
+        found = {order: {"mean": shift, "low": shift - half, "high": shift + half} for order in orders}
+        return {
+            "changes": "this", "losses": orders, "operations": 1.0, "predicted_tokens": 1234, "difference": found,
+            "by_seed": dict.fromkeys(orders, by_seed), "by_text": {"bible-bbe": {"difference": found["random order"]}},
+        }  # fmt: skip
+
+    base = {name: value for name, value in arm(0, 0, []).items() if name not in ("difference", "by_seed")}
+    arms = {"the base": base | {"by_text": {"bible-bbe": {}}}, "certain": arm(-0.25, 0.125, [-0.125, -0.5])}
+    arms |= {"rows differ": arm(-0.25, 0.5, [-0.125, -0.5]), "seeds differ": arm(-0.25, 0.125, [0.125, -0.5])}
+    results(
+        "recipe", arms=arms, not_run=["AdamW"], rows=8, length=128, seeds=2, steps=256, batch_tokens=2048,
+        text="a text", rates={"muon": 8e-3, "adamw": 2e-3},
+    )  # fmt: skip
+    text, by_order = results("recipe"), results("recipe_orders")
+    row = dict(zip(grid(text)[0], cells(text, "seeds differ"), strict=True))
+    assert row["difference"] == row["the Bible"] == f"−0.250{N}[−0.375,{N}−0.125]"
+    assert row["each seed"] == "+0.125, −0.500" and row["predicted tokens"] == "1,234"
+    assert "Not run: AdamW." in text and not any(cells(text, "the base")[3:6])
+    assert grid(by_order)[0] == ["arm", "left to right", "random order"]
+    assert cells(by_order, "the base")[1:] == ["3.00", "4.00"]
+    assert cells(by_order, "certain")[1] == f"**−0.250{N}±{N}0.125**"
+    assert cells(by_order, "rows differ")[1] == f"−0.250{N}±{N}0.500"
+    assert cells(by_order, "seeds differ")[1] == f"−0.250{N}±{N}0.125"
+
+
 def test_likelihood(results):
     source = {
         "model": "the source",

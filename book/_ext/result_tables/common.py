@@ -36,6 +36,8 @@ TEXTS = {  # files that a command names: what they are, and where to get them
     "jacobs_english_fairy_tales.txt": f"Joseph Jacobs, English Fairy Tales, {_BOOK}",
     "--data eval": "a folder with a file for each task; without it the command reads the validation splits from the "
     "hub, by the names that `a3mini/evaluate/questions.py` has",
+    "recipe.py --data": "a folder with a file `.jsonl.gz` for each text, a document in each line under `text`; without "
+    "it the command takes two texts that come as packages, and the numbers are others",
     "rocstories_cloze_val_spring2016.csv": "Story Cloze, validation set of spring 2016, which the makers of ROCStories "
     "give out on request; `--stories` takes a data set of the hub with its columns, too",
 }
