@@ -22,6 +22,7 @@ from a3mini.train import corpus, packed
 from a3mini.train.corpus import Story
 from a3mini.train.curriculum import generator_for
 from a3mini.train.data import Blocks
+from a3mini.train.overlap import WORDS, KeptOut
 from a3mini.train.stream import Stream
 
 PRESETS = {  # by names that everyone can read: of the hub, and of pip packages
@@ -37,6 +38,7 @@ class Weighted(NamedTuple):
     documents: list[Story] | Stream  # N of them, each once
     owners: Tensor  # int64, (N,), which of the mixture's sources a document is of
     visits: Tensor  # int64, (N,), how often a pass shows it, at least once
+    dropped: int = 0  # documents that shared words with an evaluation set
 
     def pack(self, tokenizer, length: int, home: Path | None = None) -> tuple[Blocks, Tensor | None]:
         """Rows of tokens, each once, and how often a pass shows each row: int64, (rows,); None: once.
@@ -118,16 +120,28 @@ class Mixture:
         return cls(PRESETS[name])
 
     def split(
-        self, validation: float = 0.1, seed: int = 0, *, without: Iterable[Story] = (), streamed: bool = False, **how
+        self,
+        validation: float = 0.1,
+        seed: int = 0,
+        *,
+        without: Iterable[Story] = (),
+        keep_out: Iterable[str] | None = None,
+        words: int = WORDS,
+        streamed: bool = False,
+        **how,
     ) -> tuple[Weighted, list[Story] | Stream]:
         """Training and held-out documents, the latter each once, whatever the weights.
 
-        Without weights they are those of ``corpus.split_documents(corpus.documents(*sources))``.
+        Without weights they are those of ``corpus.split_documents(corpus.documents(*sources))``. Which documents are
+        held out does not depend on the weights, nor on what is kept out.
 
         Args:
             validation: share of the documents of all sources together that is held out; 0: none.
             seed: of which documents are held out, and of which a weight with a fraction takes.
             without: documents that are left out, such as those of a held-out text of its own.
+            keep_out: the items of evaluation sets, such as ``corpus.whole_texts("cloze.csv")``: what shares ``words``
+                words in a row with one of them is not trained on; see ``overlap``. None: there is no such set.
+            words: how many words in a row are too many.
             streamed: leave the documents on the disk, see ``Stream``; they are read once to count them.
             how: column, split, separator and limit, as of ``corpus.documents``.
 
@@ -137,19 +151,27 @@ class Mixture:
         """
         for source in self.weights:  # wrong names are found before anything is read
             _check_source(source)
+        kept_out = None if keep_out is None else KeptOut(keep_out, words)
         stream = Stream(*self.weights, **how, without=without)
-        reading, documents, owners = stream.reading(), [], array("q")
+        reading, documents, owners, shared = stream.reading(), [], array("q"), array("b")
         for story in reading:
             owners.append(reading.position["source"])
+            shared.append(kept_out is not None and kept_out.shares(story.text))
             if not streamed:
                 documents.append(story)
         if not owners:
-            raise ValueError(f"there is no text in {', '.join(self.weights)}, besides what is left out; give more")
-        owners = torch.frombuffer(owners, dtype=torch.int64)
+            raise ValueError(f"there is no text in {', '.join(self.weights)}; nothing is left besides what is held out")
+        if validation and len(owners) == 1:
+            raise ValueError(
+                "the text is one document, which cannot be divided into training and held-out text; give a separator "
+                "(--separator), a text that is held out (--validation-text), or hold out none (--validation 0)"
+            )
+        owners, shared = torch.frombuffer(owners, dtype=torch.int64), torch.frombuffer(shared, dtype=torch.bool)
         held_out = torch.zeros(len(owners), dtype=torch.bool)
         if validation:
             held_out[list(corpus.held_out_numbers(len(owners), validation, seed))] = True
-        visits = self._visits(owners.masked_fill(held_out, -1), seed)
+        shared &= ~held_out
+        visits = self._visits(owners.masked_fill(held_out | shared, -1), seed)
 
         def part(chosen: Tensor) -> list[Story] | Stream:
             if streamed:
@@ -157,7 +179,12 @@ class Mixture:
             return [documents[n] for n in chosen.nonzero().flatten().tolist()]
 
         chosen = visits > 0
-        return Weighted(self, part(chosen), owners[chosen], visits[chosen]), part(held_out)
+        return Weighted(self, part(chosen), owners[chosen], visits[chosen], int(shared.sum())), part(held_out)
+
+    def names(self) -> dict[str, float]:
+        """The weights by the names of sources, without the folders that files are in, for a record."""
+        short = [Path(source).name if corpus.file_kind(source) else source for source in self.weights]
+        return dict(zip(short if len({*short}) == len(short) else self.weights, self.weights.values(), strict=True))
 
     def _visits(self, owners: Tensor, seed: int) -> Tensor:
         """int64, (N,): how often a pass shows each document, by its source; -1: that of none, and 0 times.
@@ -172,8 +199,8 @@ class Mixture:
             if not total and weight != 1:  # without weights a source may have nothing new, as in ``corpus.documents``
                 few = f"{weight:g} of its {len(own)} documents is none" if len(own) else "it has no document"
                 raise ValueError(
-                    f"nothing is left to train on of {source}: {few}, besides what is held out or stands in a source "
-                    "before it; leave it out, or raise its weight"
+                    f"nothing is left to train on of {source}: {few}, besides what is held out, kept out, or in a "
+                    "source before it; leave it out, or raise its weight"
                 )
             each, more = divmod(total, max(1, len(own)))
             visits[own] = each
