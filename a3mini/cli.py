@@ -23,6 +23,7 @@ from a3mini.train.config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
 CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "blanks", "spans")
 TEXTS = ("andersen", "bible-bbe", "tinystories")
+MIXTURES = ("simple",)
 ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy")
 QUERY_STARTS = ("vector", "previous")
 KNOWN_ORDERS = ("together", "left_to_right")
@@ -374,7 +375,7 @@ def _run_options(parser) -> None:
 def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row"):
     group = parser.add_argument_group("text")
     sources = f"{', '.join(TEXTS)}, hub data sets (owner/name), .txt, .jsonl, .jsonl.gz or .csv files"
-    sources += ", the mixture simple; SOURCE=2.5 makes so many passes over a source in one"
+    sources += f"; or the mixture {', '.join(MIXTURES)}; SOURCE=2.5: so many passes over it in one"
     _add(group, "text", None, sources, nargs="+", metavar="SOURCE")
     _add(group, "validation-text", None, "held-out text, when --text is not to be split", nargs="+", metavar="SOURCE")
     _add(group, "validation", 0.1, "share of the documents that is held out; 0: none (evaluate: take them all)")

@@ -174,7 +174,7 @@ class Mixture:
         visits = self._visits(owners.masked_fill(held_out | shared, -1), seed)
 
         def part(chosen: Tensor) -> list[Story] | Stream:
-            if streamed:
+            if streamed and chosen.any():  # none is an empty list, which is false
                 return stream.only(reading, chosen.numpy())
             return [documents[n] for n in chosen.nonzero().flatten().tolist()]
 
