@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_run import CONFIG, small_blocks, small_model
 
-from a3mini.train import Blocks, Mixture, TrainConfig, corpus, data, mixture
+from a3mini.train import AnyOrder, Blocks, Curriculum, Mixture, TrainConfig, corpus, data, loop, mixture, train
 from a3mini.train.batches import Batches
 from a3mini.train.corpus import Story
 from a3mini.train.data import Order
@@ -192,6 +193,34 @@ def test_a_training_sees_the_mixture(settings):
     assert seen == {name: 4 * count for name, count in training.tokens(blocks).items()}
     for one, other in zip(batches[step - 1].batches, later[step - 1].batches, strict=True):
         assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_a_mixture_goes_on_as_it_began(tmp_path):
+    """Ten rows, some of them three times: a run that was stopped ends as one that was not, with this mixture alone."""
+    visits = torch.tensor([1, 3, 1, 1, 3, 1, 1, 3, 1, 1])
+    blocks, recipe, shape = small_blocks(), AnyOrder(Curriculum.preset("spans")), {**CONFIG, "eval_every": 0}
+
+    def trained(name: str, visits: torch.Tensor | None) -> dict:
+        model = small_model()
+        train(model, recipe, blocks, TrainConfig(**shape), tmp_path / name, quiet=True, visits=visits)
+        return model.state_dict()
+
+    whole, save = trained("whole", visits), loop.save_state
+
+    def full(folder, step, *rest):
+        if step > 6:
+            raise OSError("No space left on device")
+        save(folder, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(loop, "save_state", full)
+        trained("stopped", visits)
+    for other in (None, visits.roll(1)):
+        with pytest.raises(ValueError, match="data.visits"):
+            trained("stopped", other)
+    again = trained("stopped", visits)
+    assert all(torch.equal(whole[name], weight) for name, weight in again.items())
+    assert any(not torch.equal(whole[name], weight) for name, weight in trained("plain", None).items())
 
 
 @pytest.mark.parametrize("visits", [torch.ones(3).long(), torch.tensor([1, -1]), torch.tensor([0, 0])])
