@@ -279,9 +279,7 @@ def test_the_compact_model_is_read_from_it_where_it_ships(tmp_path, monkeypatch)
     after = pretrained.compact_model()
     assert after.name == before.name and after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
     assert (tmp_path / eight_bit.FILE).stat().st_size < 3.8e6
-    text = (
-        "And the king said to his servants, Go up into the mountain, and see if the city is in our hands."
-    )
+    text = "And the king said to his servants, Go up into the mountain, and see if the city is in our hands."
     ids = torch.tensor([[1, *encode(before.tokenizer, [text])[0]]])
     order = groups.shuffled(ids.shape[1], 1, 1, torch.Generator().manual_seed(0))[None]
     before, after = (objective.log_likelihood(one.model, ids, order) / (ids.shape[1] - 1) for one in (before, after))
