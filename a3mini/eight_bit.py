@@ -98,13 +98,16 @@ def save(model: A3ForCausalLM, tokenizer: PreTrainedTokenizerFast, file: str | P
             tensors[name] = weight.detach().cpu().float().clone()
             if not tensors[name].isfinite().all():
                 raise ValueError(f"{name} holds a number that is not finite in float32")
+    special = dict(tokenizer.special_tokens_map)
+    if more := [str(token) for token in tokenizer.extra_special_tokens]:
+        special["extra_special_tokens"] = more
     config = copy.deepcopy(model.config)
     config.architectures, config.dtype = [A3ForCausalLM.__name__], torch.float32
     texts = {
         "format": FORMAT,
         "config": config.to_json_string(),
         "tokenizer": tokenizer.backend_tokenizer.to_str(),
-        "special_tokens": json.dumps(tokenizer.special_tokens_map, ensure_ascii=False),
+        "special_tokens": json.dumps(special, ensure_ascii=False),
     }
     try:
         with runs.whole_file(file) as temporary:

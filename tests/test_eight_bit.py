@@ -138,6 +138,16 @@ def test_written_again_it_stays_the_same(tmp_path):
             torch.testing.assert_close(tensors[name], tensor, rtol=2e-7, atol=0)
 
 
+def test_a_token_that_ends_blanks_is_special_still(tmp_path):
+    tokenizer = small_tokenizers.byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    made = model()
+    made.resize_token_embeddings(len(tokenizer))
+    read = eight_bit.load(eight_bit.save(made, tokenizer, tmp_path / "a.safetensors")).tokenizer
+    assert read.all_special_ids == tokenizer.all_special_ids and len(read.all_special_ids) == 4
+    assert decode(read, [5, len(tokenizer) - 1]) == decode(tokenizer, [5])
+
+
 def test_a_tied_head_is_written_once(tmp_path):
     _, file = written(tmp_path)
     assert "lm_head.weight" not in load_file(file)
