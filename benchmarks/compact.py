@@ -80,7 +80,7 @@ SOURCES = {"tinystories_next4m_truecased": 4, "african_storybook_en": 4, "pratha
 HEAD = "tinystories_head"  # with --tinystories, as often as the first of SOURCES
 JUDGED_TEXT = "tinystories_next4m_truecased"  # its held-out stories are continued
 LENGTH, END = 256, "<end>"  # tokens of a row; the token that ends a blank
-HELD_OUT, MEASURED, WATCHED = 0.05, 192, 32  # share of the documents; rows of each source in the report, on the way
+HELD_OUT, MEASURED = 0.05, 192  # share of the documents; rows of each source in the report
 KNOWN_ORDER, QUERY_START = "left_to_right", "previous"
 ARMS = ("a3", "ar", "diffusion")
 RECORDED = ("recipe", "curriculum", "known_order", "anneal")  # of a recipe
@@ -143,6 +143,7 @@ class Size(NamedTuple):
     micro_batch_tokens: int  # 0: all at once
     tokens: int  # of the whole training, unless --tokens says otherwise
     ema_tokens: int
+    watched: int = 32  # rows of each source that are measured on the way
 
     @property
     def shape(self) -> dict:
@@ -157,7 +158,7 @@ class Size(NamedTuple):
 SIZES = {
     "cpu": Size(4096, 192, 6, 8192, 4096, 24_000_000, 400_000),
     "gpu": Size(6144, 256, 8, 32768, 0, 150_000_000, 3_000_000),
-    "smoke": Size(300, 32, 2, 1024, 0, 8 * 1024, 2048),
+    "smoke": Size(300, 32, 2, 1024, 0, 6 * 1024, 2048, 2),
 }
 
 
@@ -273,13 +274,13 @@ def config_of(size: Size, tokens: int | None = None) -> TrainConfig:
     return TrainConfig(
         steps=steps, batch_tokens=size.batch_tokens, micro_batch_tokens=size.micro_batch_tokens, learning_rate=8e-3,
         warmup_steps=min(200, steps // 4), schedule="wsd", ema_tokens=size.ema_tokens, optimizer="muon",
-        eval_every=max(1, size.tokens // size.batch_tokens // 20), log_every=20,
+        eval_every=max(3, size.tokens // size.batch_tokens // 20), log_every=20,
     )  # fmt: skip
 
 
-def watched(arm: str, held_out: dict[str, Blocks]) -> HeldOut:
-    """What is measured on the way."""
-    parts = [some_rows(blocks, WATCHED) for blocks in held_out.values()]
+def watched(arm: str, held_out: dict[str, Blocks], rows: int) -> HeldOut:
+    """What is measured on the way, on so many rows of each source."""
+    parts = [some_rows(blocks, rows) for blocks in held_out.values()]
     blocks = Blocks(*(torch.cat(part) for part in zip(*parts, strict=True)))
     if arm == "ar":
         return HeldOut(blocks, {"left to right": GROUPINGS["left to right"]}, score=autoregressive_log_likelihood)
@@ -319,7 +320,7 @@ def train_arm(
         with stopped_after(minutes):
             train(
                 model, recipe_of(arm, curriculum), text.rows, config_of(size, tokens), folder / arm,
-                watched(arm, text.held_out), quiet, about=about, visits=text.visits,
+                watched(arm, text.held_out, size.watched), quiet, about=about, visits=text.visits,
             )  # fmt: skip
     except Interrupted as stop:
         print(stop, flush=True)
@@ -463,23 +464,23 @@ def opening(text: str, tokenizer, device) -> Openings:
     return Openings([], rows, part, tokenizer, sorted(tokenizer.all_special_ids))
 
 
-def shown(trained: dict[str, Trained], tokenizer) -> dict:
+def shown(trained: dict[str, Trained], tokenizer, count: int) -> dict:
     """What each arm makes of beginnings of ours, and A3 of blanks of which nobody says how long they are."""
-    found = {"beginnings": BEGINNINGS, "continuations": {}, "blanks": []}
+    found = {"beginnings": BEGINNINGS[:count], "continuations": {}, "blanks": []}
     for arm, (model, _) in trained.items():
-        begun, ways = [opening(text, tokenizer, model.device) for text in BEGINNINGS], ways_of(arm, model)
+        begun, ways = [opening(text, tokenizer, model.device) for text in BEGINNINGS[:count]], ways_of(arm, model)
         for way in SHOWN[arm]:
             found["continuations"][f"{arm}, {way}"] = samples(ways[way], begun, 0)
     if "a3" in trained:
-        for number, text in enumerate(WITH_BLANKS):
+        for number, text in enumerate(WITH_BLANKS[:count]):
             done = decode.infill(trained["a3"].model, tokenizer, text, most=ROOM, generator=generator_for(0, number))
             found["blanks"].append({"text": text, "filled": done.blanks[0], "ended": done.ended[0]})
     return found
 
 
 @torch.no_grad()
-def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS) -> dict:
-    """What the arms are worth, as far as they are trained."""
+def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS, count: int = len(BEGINNINGS)) -> dict:
+    """What the arms are worth, as far as they are trained; ``texts`` for the judge, ``count`` to be shown."""
     text = read_text(folder)
     trained = {arm: one for arm in ARMS if (one := load_arm(folder, arm)) is not None}
     if "a3" not in trained:
@@ -500,7 +501,7 @@ def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS) -> dict:
         "arms": {arm: one.state for arm, one in trained.items()}, "losses": means, "differences": differences,
         "rounding": rounding(model, tokenizer, some_rows(text.held_out[judged_text], rows)),
         "given": GIVEN, "new": NEW, "texts": len(batch.input_ids), "judged_text": judged_text,
-        "judged": judged(trained, batch, tokenizer), "samples": shown(trained, tokenizer),
+        "judged": judged(trained, batch, tokenizer), "samples": shown(trained, tokenizer, count),
     }  # fmt: skip
 
 
@@ -611,12 +612,12 @@ def smoke() -> dict:
     """Everything on a tiny model and Andersen's fairy tales; the judge is the autoregressive twin."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        prepare(folder, {"andersen": 1.5}, SIZES["smoke"].vocabulary, limit=40)
+        prepare(folder, {"andersen": 1.5}, SIZES["smoke"].vocabulary, limit=4)
         for arm in ARMS:
             train_arm(folder, arm, SIZES["smoke"], quiet=True)
         twin = pretrained.SmallModel(load_arm(folder, "ar").model.cpu(), read_text(folder).tokenizer, "the twin")
         with mock.patch.object(pretrained, "small_model", lambda: twin):
-            found = json.loads(json.dumps(report(folder, rows=4, texts=3)))
+            found = json.loads(json.dumps(report(folder, rows=4, texts=2, count=2)))
         ship(folder, folder / "shipped", found)
         return found | {"card": (folder / "shipped" / "README.md").read_text()}
 
