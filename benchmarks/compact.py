@@ -106,6 +106,7 @@ PAIRS = [  # first minus second, each an arm and its way
 ]
 SHOWN = {"a3": ["left to right 1", "strided 2", "strided 4", "strided 8", "left to right 4"], "ar": ["left to right 1"],
          "diffusion": ["random order 1"]}  # fmt: skip
+JUDGED = SHOWN | {"diffusion": ["random order 1", "random order 4"]}
 SHOWN_TOKENS, ROOM = 64, 24
 BEGINNINGS = [
     "Once upon a time there was a little mouse who lived under the floor of a bakery.",
@@ -205,7 +206,8 @@ def prepare(folder: Path, weights: dict[str, float], vocabulary: int, without=()
     tokenizer = data.train_tokenizer(shown, vocabulary - 1)
     tokenizer.add_special_tokens({"additional_special_tokens": [END]})
     rows, visits = weighted.pack(tokenizer, LENGTH)
-    named, parts = dict(zip(mixture.weights, mixture.names(), strict=True)), {"rows": rows}
+    named = {source: re.sub(r"\.(jsonl\.gz|txt)$", "", Path(source).name) for source in mixture.weights}
+    parts = {"rows": rows}
     for source, name in named.items():
         own = {story.text for story in corpus.documents(source, **how)}
         if stories := [story for story in held_out if story.text in own]:
@@ -215,7 +217,7 @@ def prepare(folder: Path, weights: dict[str, float], vocabulary: int, without=()
         ids = blocks.input_ids.to(torch.uint16)
         tensors |= {f"{name}.ids": ids, f"{name}.lengths": blocks.lengths, f"{name}.documents": blocks.documents}
     about = {
-        "weights": mixture.names(),
+        "weights": {named[source]: weight for source, weight in mixture.weights.items()},
         "tokens": {named[source]: tokens for source, tokens in weighted.tokens(rows).items()},
         "held_out": [name.removeprefix("held out ") for name in parts if name != "rows"],
         "documents": len(weighted.documents),
@@ -265,7 +267,8 @@ def new_model(arm: str, size: Size, tokenizer, seed: int = 0):
 
 def recipe_of(arm: str, curriculum: str):
     if arm == "a3":
-        return AnyOrder(Curriculum.preset(curriculum))  # the rest is in the model's config
+        load = Curriculum.load if Path(curriculum).is_file() else Curriculum.preset
+        return AnyOrder(load(curriculum))  # the rest is in the model's config
     return Autoregressive() if arm == "ar" else MaskedDiffusion(anneal=0)  # from scratch there is nothing to turn
 
 
@@ -447,6 +450,8 @@ def judged(trained: dict[str, Trained], batch: Openings, tokenizer) -> dict:
     prompts, texts = batch.input_ids[:, :GIVEN].tolist(), {REAL: [read(batch.input_ids.tolist())] * len(SEEDS)}
     for arm, (model, _) in trained.items():
         for way, filler in ways_of(arm, model).items():
+            if way not in JUDGED[arm]:
+                continue
             texts[f"{arm}, {way}"] = []
             for seed in SEEDS:
                 written = filler(batch, generator_for(seed, 1)).texts
@@ -492,7 +497,7 @@ def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS, count: int = 
         measured[name] = {arm: losses(arm, one.model, blocks) for arm, one in trained.items()}
         means[name], differences[name] = summaries(measured[name])
         print(name, json.dumps({"losses": means[name], "differences": differences[name]}), flush=True)
-    judged_text = next((name for name in text.held_out if name.startswith(JUDGED_TEXT)), next(iter(text.held_out)))
+    judged_text = JUDGED_TEXT if JUDGED_TEXT in text.held_out else next(iter(text.held_out))
     batch = beginnings(text.held_out[judged_text], tokenizer, texts, model.device)
     return {
         "weights": sum(weight.numel() for weight in model.parameters()),
@@ -562,20 +567,16 @@ The weights are Apache-2.0, as the package. What they were trained on, with the 
 """
 
 
-def plain(name: str) -> str:
-    return re.sub(r"\.jsonl\.gz$", "", name)
-
-
 def card(found: dict) -> str:
     """The model card, from the report."""
     arm, names = found["arms"]["a3"], list(found["losses"])
-    lines = ["| way | " + " | ".join(map(plain, names)) + " |", "|---|" + "---|" * len(names)]
+    lines = ["| way | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for way in found["losses"][names[0]]["a3"]:
         cells = (found["losses"][name]["a3"][way] for name in names)
         lines.append(f"| {way} | " + " | ".join(map(shown_interval, cells)) + " |")
     passes = arm["tokens"] / sum(found["text"]["tokens"].values())
     licences = [
-        f"- {LICENCES.get(plain(name), plain(name))}: {tokens:,} tokens, weight {found['text']['weights'][name]:g}"
+        f"- {LICENCES.get(name, name)}: {tokens:,} tokens, weight {found['text']['weights'][name]:g}"
         for name, tokens in found["text"]["tokens"].items()
     ]
     more = "; ".join(f"{name} {shown_interval(one)}" for name, one in found["rounding"]["more"].items())
@@ -631,7 +632,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--tokens", type=int, help="of the whole training; default: as the size has it")
     parser.add_argument("--minutes", type=float, help="then it stops, and can be gone on with; default: to the end")
-    parser.add_argument("--curriculum", default="blanks", help="a preset; default: blanks")
+    parser.add_argument("--curriculum", default="blanks", help="of A3: a preset, or a file; default: blanks")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where rows and runs are kept")
     parser.add_argument("--to", type=Path, help="ship: the folder of the file and the card; default: FOLDER/shipped")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, a few steps; nothing is written")

@@ -1,8 +1,8 @@
 """benchmarks/compact.py on a tiny model: everything runs, what stops goes on to the same bits, twins see the same."""
 
-import os
 import signal
 import threading
+import time
 
 import compact
 import pytest
@@ -38,7 +38,7 @@ def again(folder, tmp_path):
 
 def test_the_rows(folder):
     text = compact.read_text(folder)
-    assert set(text.held_out) == {"stories.txt", "tales.txt"} and text.about["held_out_documents"] == 5
+    assert set(text.held_out) == {"stories", "tales"} and text.about["held_out_documents"] == 5
     assert text.rows.input_ids.shape[1] == compact.LENGTH
     own = {row for row, n in zip(text.rows.documents.tolist(), text.visits.tolist(), strict=True) if n == 3}
     assert 0 < len(own) < text.about["documents"] == len(set(text.rows.documents.tolist()))
@@ -87,7 +87,6 @@ def test_what_is_stopped_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch,
         assert not compact.train_arm(parts, arm, TINY, quiet=True)
     before = compact.load_arm(parts, arm)
     assert before.state["step"] == 2 and not before.state["finished"]
-    # prolonged before its rate falls, then as it was planned; nothing of this changes a step
     assert compact.train_arm(parts, arm, TINY, quiet=True)
     last = [runs.latest_checkpoint(one / arm / "checkpoints") for one in (whole, parts)]
     for name in ("trainable", "average"):
@@ -102,14 +101,17 @@ def test_what_is_stopped_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch,
 
 def test_a_clock_asks_for_the_stop():
     with Stop() as stop, compact.stopped_after(0.001):
-        threading.Event().wait(5)
-        assert bool(stop)
+        for _ in range(2000):  # at most ten seconds
+            if stop:
+                break
+            time.sleep(0.005)
+        assert stop
     with Stop() as stop, compact.stopped_after(None):
         assert not stop
     before = signal.getsignal(signal.SIGTERM)
     with compact.stopped_after(60):
         pass
-    assert signal.getsignal(signal.SIGTERM) is before and os.getpid()
+    assert signal.getsignal(signal.SIGTERM) is before
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()]
 
 
