@@ -2,7 +2,7 @@
 
 The model, to be read first, from top to bottom:
 groups, masks, rows, flat, flex, attention, head, model, objective.
-How it is kept and loaded: runs, adapter, sources, unpacked, pretrained; ``models`` holds the two that ship.
+How it is kept and loaded: runs, adapter, sources, unpacked, eight_bit, pretrained; ``models`` holds the two that ship.
 
 The rooms, each of which uses only what stands before it:
 ``train`` (needs the extra ``train``), ``decode``, ``evaluate``, and ``notebook``, for notebooks and pages alone.
@@ -17,7 +17,7 @@ EXTRA = 'pip install "a3mini[train]"'  # brings everything that README shows
 # A name is loaded when it is first used, so that ``import a3mini`` alone does not even load torch.
 __getattr__, __dir__, __all__ = lazy.names(
     __name__,
-    ["adapter", "decode", "evaluate", "groups", "masks", "objective", "pretrained", "runs", "train"],
+    ["adapter", "decode", "eight_bit", "evaluate", "groups", "masks", "objective", "pretrained", "runs", "train"],
     model=["A3Config", "A3ForCausalLM", "A3Output"],
     pretrained=["from_autoregressive"],
     decode=["speculative"],

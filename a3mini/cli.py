@@ -234,7 +234,7 @@ def _adapt_options(parser) -> None:
 
 def _evaluate_options(parser) -> None:
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(parser, "model", None, 'folder or hub id of a model, or "small", "compact", "smollm2-a3", "smollm2-a3-warm"')
+    _add(parser, "model", None, "folder, file (eight_bit), hub id, small, compact, smollm2-a3 or smollm2-a3-warm")
     _add(parser, "gguf-file", None, "name of a GGUF file in the folder or hub repository", metavar="NAME")
     _add(parser, "source", None, SOURCE, metavar="MODEL")
     _text_options(parser, None, LENGTH)
@@ -307,7 +307,7 @@ def _revise_options(parser) -> None:
 def _any_order_options(parser) -> None:
     """Which model fills, rewrites or revises, and how it reads."""
     _add(parser, "config", None, "YAML or JSON file of options", metavar="FILE")
-    _add(parser, "model", None, 'folder or hub id of an A3 model, or "compact", "smollm2-a3", "smollm2-a3-warm"')
+    _add(parser, "model", None, "folder, file (eight_bit), hub id of A3; or compact, smollm2-a3, smollm2-a3-warm")
     _add(parser, "source", None, SOURCE, metavar="MODEL")
     known = "known tokens see all others, or those on their left (default: as in the model's training)"
     _add(parser, "known-order", None, known, choices=KNOWN_ORDERS)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from a3mini import adapter, pretrained, sources
+from a3mini import adapter, eight_bit, pretrained, sources
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.train.recipes import MaskedDiffusionModel
 
@@ -15,7 +15,8 @@ def load(name: str, gguf_file: str | None = None, source: str | None = None):
     """A model, its tokenizer, and which objective it was trained with.
 
     Args:
-        name: "small", "compact", "smollm2-a3", "smollm2-a3-warm", a folder of a model or of an adapter, or a hub id.
+        name: "small", "compact", "smollm2-a3", "smollm2-a3-warm", a folder of a model or of an adapter, a file that
+            ``eight_bit.save`` wrote, or a hub id.
         gguf_file: the name of a GGUF file inside the folder or hub repository.
         source: the model that an adapter was trained on, by the user's own word.
 
@@ -39,6 +40,8 @@ def load(name: str, gguf_file: str | None = None, source: str | None = None):
             announce(source)
         adapted = pretrained.adapted_model(name, source=source)
         return adapted.model, adapted.tokenizer, "any-order"
+    if path.suffix == ".safetensors" and path.is_file():
+        return *eight_bit.load(path), "any-order"
     if not sources.is_hub_id(name):
         if not path.is_dir():
             raise FileNotFoundError(f"there is no folder {name}; a finished run's model is in FOLDER/model")

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from a3mini import adapter, groups, sources, unpacked
+from a3mini import adapter, eight_bit, groups, sources, unpacked
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.rows import check_query_start
 
@@ -211,11 +211,14 @@ def compact_model() -> CompactModel:
     """The compact A3 model of the book, offline and at once: trained on the texts "bible-bbe" and "andersen".
 
     Its model card, ``a3mini/models/compact/README.md``, has the commands that made it and its held-out losses. The
-    weights are stored in bfloat16 and loaded as float32.
+    weights are loaded as float32, from one file of 8 bits (``eight_bit``) if the folder has it, else from bfloat16.
     """
-    with _without_progress_bars():
-        model = sources.model(A3ForCausalLM, COMPACT_MODEL, dtype=torch.float32)
-        tokenizer = sources.tokenizer(COMPACT_MODEL)
+    if (COMPACT_MODEL / eight_bit.FILE).is_file():
+        model, tokenizer = eight_bit.load(COMPACT_MODEL / eight_bit.FILE)
+    else:
+        with _without_progress_bars():
+            model = sources.model(A3ForCausalLM, COMPACT_MODEL, dtype=torch.float32)
+            tokenizer = sources.tokenizer(COMPACT_MODEL)
     weights = sum(weight.numel() for weight in model.parameters())
     return CompactModel(model, tokenizer, f"compact A3, {weights / 1e6:.1f} million weights")
 

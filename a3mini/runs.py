@@ -77,10 +77,17 @@ def write_text(path: Path, text: str) -> None:
     if path.exists() and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc")):
         path.write_text(text, encoding="utf-8")
         return
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write a file at; it becomes ``path``, or is removed. A link is followed."""
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
         temporary.replace(path)

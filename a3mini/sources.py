@@ -73,20 +73,25 @@ def model(kind: type[PreTrainedModel], source: str | Path, gguf_file: str | None
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a file of a folder, by its name; None: nothing that shows."""
-    for file in sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".gguf")):
-        try:
-            with file.open("rb") as opened:
-                if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                    return f"{file.name} stands for a file that was not fetched; `git lfs pull` fetches it"
-            if file.suffix == ".json":
-                json.loads(file.read_text(encoding="utf-8"))
-            elif file.suffix == ".safetensors":
-                with safe_open(file, framework="pt"):
-                    pass
-        except RecursionError:
-            return f"{file.name} is nested too deeply"
-        except (OSError, ValueError, SafetensorError) as error:
-            return f"{file.name} is damaged ({error}); get it again"
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".gguf"))
+    return next(filter(None, map(damage_of, files)), None)
+
+
+def damage_of(file: Path) -> str | None:
+    """What is wrong with a file, by its name; None: nothing that shows."""
+    try:
+        with file.open("rb") as opened:
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                return f"{file.name} stands for a file that was not fetched; `git lfs pull` fetches it"
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".safetensors":
+            with safe_open(file, framework="pt"):
+                pass
+    except RecursionError:
+        return f"{file.name} is nested too deeply"
+    except (OSError, ValueError, SafetensorError) as error:
+        return f"{file.name} is damaged ({error}); get it again"
     return None
 
 

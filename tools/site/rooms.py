@@ -20,7 +20,7 @@ ROOMS = {
         "groups, masks, the model: read these first",
         "groups masks rows flat flex attention head model objective",
     ),
-    "kept": ("how a model is kept and loaded", "runs adapter sources unpacked pretrained"),
+    "kept": ("how a model is kept and loaded", "runs adapter sources unpacked eight_bit pretrained"),
     "train": ("curricula, texts, recipes, the loop", ""),
     "decode": ("every way to fill and to generate", ""),
     "evaluate": ("how good a model is", ""),
