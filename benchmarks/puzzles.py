@@ -49,6 +49,7 @@ from a3mini.train import (
     uniform,
 )  # fmt: skip
 from a3mini.train.curriculum import Part, Stage
+from a3mini.train.recipes import Batch
 
 SHAPE = dict(hidden_size=128, intermediate_size=384, num_attention_heads=4, num_key_value_heads=4)
 TINY = dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2)
@@ -61,6 +62,7 @@ CHOSEN = {
     "bounded": ("entropy", Limits(bound=BOUND)),
 }
 ORDERS = (*FIXED, *CHOSEN)
+WATCHED = ("left to right", "by confidence")  # on the way; all orders at the end
 SUDOKUS = {
     4: puzzles.Sudoku(4, blanks=11, grids=288, held_out=48),
     6: puzzles.Sudoku(6, blanks=24, grids=5000, held_out=500),
@@ -82,8 +84,8 @@ class Task:
 
 
 def tasks(size: int, digits: int = 6) -> dict[str, Task]:
-    sudoku = Task(SUDOKUS[size], layers=4, steps=1200, batch=64, rows=None if size == 4 else DRAWN)
-    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=1600, batch=128)}
+    sudoku = Task(SUDOKUS[size], layers=4, steps=500 if size == 4 else 4000, batch=64, rows=None if size == 4 else DRAWN)
+    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=800, batch=128)}
 
 
 class LeftToRight(Autoregressive):
@@ -97,11 +99,19 @@ class LeftToRight(Autoregressive):
 
 
 class Masked(MaskedDiffusion):
-    """Masked diffusion that masks what is unknown alone; from scratch, so with both sides from the first step."""
+    """Masked diffusion that masks what is unknown alone, an exact number of tokens: there are few of them.
+
+    From scratch there is nothing to keep of autoregression: attention has both sides from the first step, and a row's
+    output predicts the token at its own position, not the next one.
+    """
 
     def __init__(self, puzzle: puzzles.Puzzle):
-        super().__init__(anneal=0.0)
+        super().__init__(anneal=0.0, counted=True)
         self.puzzle = puzzle
+
+    def batch(self, *args, **kwargs) -> Batch:
+        found = super().batch(*args, **kwargs)
+        return found._replace(inputs=found.inputs | {"places": found.inputs["places"] + 1})
 
     def predicted(self, rows: Blocks) -> Tensor:
         return self.puzzle.unknown(rows.input_ids)
@@ -189,7 +199,7 @@ def answered(arm: str, model, ids: Tensor, unknown: Tensor, order: str) -> tuple
         found, steps = fill(lambda now, left: shifted(model(now, use_cache=False).logits), ids, unknown, order)
     elif arm == "masked diffusion":
         sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
-        found, steps = fill(lambda now, left: shifted(model(now, left, sees)), ids, unknown, order)
+        found, steps = fill(lambda now, left: model(now, left, sees), ids, unknown, order)
     elif order in FIXED:
         group_ids = fixed(unknown.cpu(), order).to(ids.device)
         done = decode.generate(model, ids, group_ids, temperature=0.0, runners_up=0)
@@ -206,10 +216,10 @@ def orders_of(arm: str) -> tuple[str, ...]:
     return ORDERS[:1] if arm == "autoregression" else ORDERS
 
 
-def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor) -> dict[str, float]:
-    """The share of rows that are solved, and the steps that it took, by order."""
+def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor, orders: tuple[str, ...] = ORDERS) -> dict[str, float]:
+    """The share of rows that are solved, and the steps that it took, by those of the orders that the arm has."""
     unknown, found = puzzle.unknown(rows), {}
-    for order in orders_of(arm):
+    for order in (order for order in orders if order in orders_of(arm)):
         ids, steps = answered(arm, model, rows, unknown, order)
         found[order] = puzzle.solved(ids).double().mean().item()
         found[f"steps, {order}"] = steps.double().mean().item()
@@ -232,10 +242,12 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
     calls = itertools.count()
 
     def look(now) -> dict[str, float]:
-        if next(calls) == 0:
+        number = next(calls)
+        if number == 0:
             return {}  # before the first step
-        found = asked(arm, now, puzzle, held_out)
-        print("   ", {order: round(found[order], 3) for order in orders_of(arm)}, flush=True)
+        orders = ORDERS if number * config.eval_every >= task.steps else WATCHED
+        found = asked(arm, now, puzzle, held_out, orders)
+        print("   ", {order: round(found[order], 3) for order in orders if order in found}, flush=True)
         return found
 
     lines = train(model, recipe, blocks, config, None, look, quiet=True)
@@ -287,24 +299,21 @@ def main() -> None:
     spent, results = 0.0, {}
     for name in [options.task] if options.task else chosen:
         task, results[name] = chosen[name], {}
-        for arm in [options.arm] if options.arm else ARMS:
-            curves = []
-            for seed in range(seeds):
+        arms = [options.arm] if options.arm else ARMS
+        curves = {arm: [] for arm in arms}
+        for seed, arm in itertools.product(range(seeds), arms):
 
-                def make(task=task, arm=arm, seed=seed) -> dict:
-                    looks = 2 if options.smoke else LOOKS
-                    return trained(task, arm, shape, seed, questions, options.rate, looks)
+            def make(task=task, arm=arm, seed=seed) -> dict:
+                return trained(task, arm, shape, seed, questions, options.rate, 2 if options.smoke else LOOKS)
 
-                settings = {"task": repr(task), "shape": shape, "seed": seed, "questions": questions,
-                            "rate": options.rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
-                found = make() if options.smoke else kept(Path("checkpoints/puzzles"), f"{name} {arm}", settings, make)
-                spent += found.get("wall_seconds", 0.0)
-                curves.append(found["curve"])
-                last = {order: round(found["curve"][-1][order], 3) for order in orders_of(arm)}
-                print(f"{name}, {arm}, seed {seed}, {found['training_seconds']:.0f} s: {last}", flush=True)
-            results[name][arm] = summary(curves, questions)
-            for line in results[name][arm]:
-                print(" ", line, flush=True)
+            settings = {"task": repr(task), "shape": shape, "seed": seed, "questions": questions,
+                        "rate": options.rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
+            found = make() if options.smoke else kept(Path("checkpoints/puzzles"), f"{name} {arm}", settings, make)
+            spent += found.get("wall_seconds", 0.0)
+            curves[arm].append(found["curve"])
+            last = {order: round(found["curve"][-1][order], 3) for order in orders_of(arm)}
+            print(f"{name}, {arm}, seed {seed}, {found['training_seconds']:.0f} s: {last}", flush=True)
+        results[name] = {arm: summary(curves[arm], questions) for arm in arms}
     if not (options.smoke or options.task or options.arm or options.steps):
         record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0, wall_seconds=spent,
                seeds=seeds, questions=questions, rate=options.rate, bound=BOUND, shape=shape,
