@@ -19,6 +19,7 @@ seed over questions (Wilson's). After Kim et al. 2025 (arXiv 2502.06768).
 
 import argparse
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ SUDOKUS = {
 }
 DRAWN = 10_000  # puzzles of the larger sudokus, which take long to make; then they come again
 QUESTIONS, LOOKS = 256, 5  # held-out questions; how often they are asked in the course of a training
+EXAMPLES = 6  # the first of them are shown, step by step
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Task:
 
 
 def tasks(size: int, digits: int = 6) -> dict[str, Task]:
-    sudoku = Task(SUDOKUS[size], layers=4, steps=500 if size == 4 else 4000, batch=64, rows=None if size == 4 else DRAWN)
+    steps, rows = (500, None) if size == 4 else (4000, DRAWN)
+    sudoku = Task(SUDOKUS[size], layers=4, steps=steps, batch=64, rows=rows)
     return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=800, batch=128)}
 
 
@@ -216,6 +219,31 @@ def orders_of(arm: str) -> tuple[str, ...]:
     return ORDERS[:1] if arm == "autoregression" else ORDERS
 
 
+def shares(log_probs: list[float]) -> list[float]:
+    return [round(math.exp(nats), 4) for nats in log_probs]
+
+
+def examples(model, puzzle: puzzles.Puzzle, rows: Tensor) -> list[dict]:
+    """How an A3 model fills each of some rows, by order: positions, tokens and what it gives them, step by step."""
+    found = [{"row": row, "orders": {}} for row in rows.tolist()]
+    unknown = puzzle.unknown(rows)
+    for order in ORDERS:
+        if order in FIXED:
+            done = decode.generate(model, rows, fixed(unknown, order), temperature=0.0, runners_up=3)
+        else:
+            criterion, limits = CHOSEN[order]
+            done = decode.resample(model, rows, unknown, limits.per_step if limits.bound is None else None, criterion,
+                                   temperature=0.0, bound=limits.bound, runners_up=3, considered=False)  # fmt: skip
+        for one, steps, right in zip(found, done.trace.steps, puzzle.solved(done.sequences).tolist(), strict=True):
+            steps = [
+                {"positions": step.positions, "tokens": step.tokens, "probabilities": shares(step.log_probs),
+                 "runners_up": [{token: shares([nats])[0] for token, nats in each} for each in step.runners_up]}
+                for step in steps if step.action == "commit"
+            ]  # fmt: skip
+            one["orders"][order] = {"right": right, "steps": steps}
+    return found
+
+
 def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor, orders: tuple[str, ...] = ORDERS) -> dict[str, float]:
     """The share of rows that are solved, and the steps that it took, by those of the orders that the arm has."""
     unknown, found = puzzle.unknown(rows), {}
@@ -253,7 +281,8 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
     lines = train(model, recipe, blocks, config, None, look, quiet=True)
     keep = ("step", "tokens", "loss", *(name for order in ORDERS for name in (order, f"steps, {order}")))
     curve = [{name: line[name] for name in keep if name in line} for line in lines[1:]]
-    return {"curve": curve, "training_seconds": lines[-1]["seconds"]}
+    found = {"curve": curve, "training_seconds": lines[-1]["seconds"]}
+    return found | ({"examples": examples(model, puzzle, held_out[:EXAMPLES])} if arm.startswith("A3") else {})
 
 
 def half_width(shares: list[float], questions: int) -> float:
@@ -296,11 +325,11 @@ def main() -> None:
         chosen = {name: Task(task.puzzle, 2, 4, 8, 32) for name, task in tasks(4, digits=2).items()}
     if options.steps:
         chosen = {name: Task(t.puzzle, t.layers, options.steps, t.batch, t.rows) for name, t in chosen.items()}
-    spent, results = 0.0, {}
+    spent, results, shown = 0.0, {}, {}
     for name in [options.task] if options.task else chosen:
         task, results[name] = chosen[name], {}
         arms = [options.arm] if options.arm else ARMS
-        curves = {arm: [] for arm in arms}
+        curves, shown[name] = {arm: [] for arm in arms}, {}
         for seed, arm in itertools.product(range(seeds), arms):
 
             def make(task=task, arm=arm, seed=seed) -> dict:
@@ -311,13 +340,16 @@ def main() -> None:
             found = make() if options.smoke else kept(Path("checkpoints/puzzles"), f"{name} {arm}", settings, make)
             spent += found.get("wall_seconds", 0.0)
             curves[arm].append(found["curve"])
+            if seed == 0 and "examples" in found:
+                shown[name][arm] = found["examples"]
             last = {order: round(found["curve"][-1][order], 3) for order in orders_of(arm)}
             print(f"{name}, {arm}, seed {seed}, {found['training_seconds']:.0f} s: {last}", flush=True)
         results[name] = {arm: summary(curves[arm], questions) for arm in arms}
     if not (options.smoke or options.task or options.arm or options.steps):
         record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0, wall_seconds=spent,
                seeds=seeds, questions=questions, rate=options.rate, bound=BOUND, shape=shape,
-               tasks={name: repr(task) for name, task in chosen.items()}, curves=results)  # fmt: skip
+               tasks={name: repr(task) for name, task in chosen.items()}, curves=results,
+               examples=shown)  # fmt: skip
 
 
 if __name__ == "__main__":
