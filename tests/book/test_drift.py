@@ -359,7 +359,7 @@ SETTINGS = {
     "the unit, not a number": [("notation.md", "1 nat"), ("glossary.md", "1 nat"), ("01_factorisation.ipynb", "1 nat")],
     "a multiple of a symbol": [("01_factorisation.ipynb", "2s")],
     "the level of our intervals": [
-        *((name, "95 %") for name in ("paper_results.md", "study.md")),
+        *((name, "95 %") for name in ("paper_results.md", "puzzles.md", "study.md")),
         *((name, "95%") for name in ("glossary.md", "09_evaluate.ipynb")),
     ],
     "what the paper says of itself": [
@@ -368,6 +368,7 @@ SETTINGS = {
         ("05_progressive_adaptation.ipynb", "2 billion"),
         ("09_evaluate.ipynb", "8 billion"),
     ],
+    "what others found": [("puzzles.md", "10 %"), ("puzzles.md", "90 %")],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
     "the rules of an exercise": [
         ("00_quickstart.ipynb", "100 times"),

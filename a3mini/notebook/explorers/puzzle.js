@@ -246,7 +246,7 @@ function render({ model, el }) {
       const { answer, carries } = shown();
       if (at === answer.length - 1) return "Nothing is carried into the last digit.";
       const there = standing(side, step - 1).has(at + 1);
-      return `A ${carries[at]} is carried into it; the digit on its right was ${there ? "there already" : "still open"}.`;
+      return `${carries[at] ? "A 1" : "Nothing"} is carried into it; the digit on its right was ${there ? "there already" : "still open"}.`;
     }
 
     function drawDetail() {
@@ -299,6 +299,7 @@ function legend() {
     h("summary", {}, "What the marks and numbers mean"),
     h("ul", {}, rows.map(([faces, words]) => h("li", {}, faces, " ", words))),
     h("p", {}, "Percentages are the model's own, of the digit that it put there, at the moment when it did."),
+    h("p", {}, "∅ is the sign of an empty cell, which a model must not write, but can."),
     h("p", {}, "Of a sum, the row of carries is for you; the model does not see it."),
   );
 }
