@@ -380,11 +380,11 @@ def test_puzzles_by_task(results, tasks):
     assert text.count("\n| --- |") + text.count("\n| --- | ---") >= len(tasks) and "{" not in text
     assert [part.split(" | ")[0] for part in text.split("\n\n")[: len(tasks)]] == [f"| {task}" for task in tasks]
     header, row = grid(text)[0], cells(text, "A3, random order")
-    assert header == ["sudoku", *bench_puzzles.ORDERS[:4], "by confidence, 3 at a time", "steps", "bounded", "steps"]
-    assert row[1] == f"25.0{N}±{N}1.2" and row[5:7] == [f"70.0{N}±{N}1.2", "11.0"]
+    assert header == ["sudoku", *bench_puzzles.ORDERS[:4], "by confidence, 3 at a time (steps)", "bounded (steps)"]
+    assert row[1] == f"25.0{N}±{N}1.2" and row[5] == f"70.0{N}±{N}1.2 (11.0)"
     best = f"**75.0{N}±{N}1.2**"  # two that look the same are both bold
-    assert row[4] == best and row[7] == best and text.count("**75.0") == 2 * 3 * len(tasks)
-    assert cells(text, "autoregression")[1:] == [f"25.0{N}±{N}1.2", *[""] * 7]
+    assert row[4] == best and row[6] == f"{best} (11.0)" and text.count("**75.0") == 2 * 3 * len(tasks)
+    assert cells(text, "autoregression")[1:] == [f"25.0{N}±{N}1.2", *[""] * 5]
     assert "of 256 held-out questions" in text and "intervals over seeds" in text
     assert all(f"11.0 ({task})" in text for task in tasks)
     setup = results("puzzles_setup")

@@ -58,7 +58,7 @@ function render({ model, el }) {
     };
     const wrong = (at, token) => token !== shown().answer[at];
     const left = (side, at, step) => candidates(task(), standing(side, step - 1), at);
-    const verdict = ({ right }) => (right ? "✓ solved" : "✗ not solved");
+    const verdict = ({ right }) => (right ? "✓\u00a0solved" : "✗\u00a0not solved");
 
     function numbers(side) {
       const done = replay(fill(side), clock());

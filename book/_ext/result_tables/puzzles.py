@@ -67,9 +67,9 @@ def puzzles(puzzles: dict) -> str:
                 if len(there) > 1 and round(last[order][0], 3) == best:
                     rows[arm][order] = f"**{rows[arm][order]}**"
                 if order in _SEVERAL:
-                    rows[arm][f"steps, {order}"] = f"{last[order][2]:.1f}"
+                    rows[arm][f"steps, {order}"] = f"({last[order][2]:.1f})"
         columns = [
-            f"{order}: {{{order}}}" + (f" | steps: {{steps, {order}}}" if order in _SEVERAL else "")
+            f"{order} (steps): {{{order}}} {{steps, {order}}}" if order in _SEVERAL else f"{order}: {{{order}}}"
             for order in measured(_ORDERS, rows.values())
         ]
         found.append(table(" | ".join([f"{task}: {{name}}", *columns]), rows).strip())
@@ -88,6 +88,7 @@ def puzzles_curve(puzzles: dict) -> Figure:
     tasks = list(puzzles["curves"])
     size = (10, 1 + 3.4 * len(tasks))
     figure, axes = plt.subplots(len(tasks), len(_WATCHED), figsize=size, squeeze=False, sharey=True)
+    figure.get_layout_engine().set(h_pad=0.12)
     for row, task in zip(axes, tasks, strict=True):
         batch = int(_settings(puzzles, task)["batch"])
         for ax, order in zip(row, _WATCHED, strict=True):
