@@ -359,7 +359,7 @@ SETTINGS = {
     "the unit, not a number": [("notation.md", "1 nat"), ("glossary.md", "1 nat"), ("01_factorisation.ipynb", "1 nat")],
     "a multiple of a symbol": [("01_factorisation.ipynb", "2s")],
     "the level of our intervals": [
-        *((name, "95 %") for name in ("paper_results.md", "puzzles.md", "study.md")),
+        *((name, "95 %") for name in ("paper_results.md", "study.md")),
         *((name, "95%") for name in ("glossary.md", "09_evaluate.ipynb")),
     ],
     "what the paper says of itself": [
