@@ -48,7 +48,7 @@ def puzzles_setup(puzzles: dict) -> str:
     rows = [{"name": name} for name in ("puzzle", *cells)]
     for task in puzzles["curves"]:
         known = puzzles | _settings(puzzles, task) | {"wide": puzzles["shape"]["hidden_size"]}
-        known["made"] = "each of them new" if known.get("rows") == "None" else f"drawn from {known.get('rows')}"
+        known["made"] = "each drawn anew" if known.get("rows") == "None" else f"{known.get('rows')} different ones"
         for row, cell in zip(rows, (puzzle.get(task, ""), *cells.values()), strict=True):
             row[task] = cell.format(**known)
     return table(" | ".join(["what: {name}", *(f"{task}: {{{task}}}" for task in puzzles["curves"])]), rows)
@@ -64,7 +64,7 @@ def puzzles(puzzles: dict) -> str:
             best = max(round(last[order][0], 3) for order in there)
             rows[arm] = {order: fill("{x:.1%}", {"x": last[order]}) for order in there}
             for order in there:
-                if len(there) > 1 and round(last[order][0], 3) == best:
+                if len(there) > 1 and round(last[order][0], 3) == best > 0:
                     rows[arm][order] = f"**{rows[arm][order]}**"
                 if order in _SEVERAL:
                     rows[arm][f"steps, {order}"] = f"({last[order][2]:.1f})"
