@@ -4,6 +4,7 @@
                                                        finished is kept. In two processes: first --task sudoku and
                                                        --task sums at once, then this line, which records
     python benchmarks/puzzles.py --task sudoku --arm "A3, random order" --seeds 1 --steps 400     a try, not recorded
+    python benchmarks/puzzles.py --finished            trains nothing; records the tasks that are finished on all seeds
     python benchmarks/puzzles.py --size 9              sudokus of 9 digits, for a GPU; a result of its own
     python benchmarks/puzzles.py --smoke               a few steps of tiny models; nothing is written
 
@@ -19,6 +20,7 @@ seed over questions (Wilson's). After Kim et al. 2025 (arXiv 2502.06768).
 
 import argparse
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,7 @@ from a3mini.train import (
     uniform,
 )  # fmt: skip
 from a3mini.train.curriculum import Part, Stage
+from a3mini.train.recipes import Batch
 
 SHAPE = dict(hidden_size=128, intermediate_size=384, num_attention_heads=4, num_key_value_heads=4)
 TINY = dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2)
@@ -61,6 +64,7 @@ CHOSEN = {
     "bounded": ("entropy", Limits(bound=BOUND)),
 }
 ORDERS = (*FIXED, *CHOSEN)
+WATCHED = ("left to right", "by confidence")  # on the way; all orders at the end
 SUDOKUS = {
     4: puzzles.Sudoku(4, blanks=11, grids=288, held_out=48),
     6: puzzles.Sudoku(6, blanks=24, grids=5000, held_out=500),
@@ -68,6 +72,7 @@ SUDOKUS = {
 }
 DRAWN = 10_000  # puzzles of the larger sudokus, which take long to make; then they come again
 QUESTIONS, LOOKS = 256, 5  # held-out questions; how often they are asked in the course of a training
+EXAMPLES = 6  # the first of them are shown, step by step
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ class Task:
 
 
 def tasks(size: int, digits: int = 6) -> dict[str, Task]:
-    sudoku = Task(SUDOKUS[size], layers=4, steps=1200, batch=64, rows=None if size == 4 else DRAWN)
-    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=1600, batch=128)}
+    steps, rows = (500, None) if size == 4 else (4000, DRAWN)
+    sudoku = Task(SUDOKUS[size], layers=4, steps=steps, batch=64, rows=rows)
+    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=800, batch=128)}
 
 
 class LeftToRight(Autoregressive):
@@ -97,11 +103,19 @@ class LeftToRight(Autoregressive):
 
 
 class Masked(MaskedDiffusion):
-    """Masked diffusion that masks what is unknown alone; from scratch, so with both sides from the first step."""
+    """Masked diffusion that masks what is unknown alone, an exact number of tokens: there are few of them.
+
+    From scratch there is nothing to keep of autoregression: attention has both sides from the first step, and a row's
+    output predicts the token at its own position, not the next one.
+    """
 
     def __init__(self, puzzle: puzzles.Puzzle):
-        super().__init__(anneal=0.0)
+        super().__init__(anneal=0.0, counted=True)
         self.puzzle = puzzle
+
+    def batch(self, *args, **kwargs) -> Batch:
+        found = super().batch(*args, **kwargs)
+        return found._replace(inputs=found.inputs | {"places": found.inputs["places"] + 1})
 
     def predicted(self, rows: Blocks) -> Tensor:
         return self.puzzle.unknown(rows.input_ids)
@@ -189,7 +203,7 @@ def answered(arm: str, model, ids: Tensor, unknown: Tensor, order: str) -> tuple
         found, steps = fill(lambda now, left: shifted(model(now, use_cache=False).logits), ids, unknown, order)
     elif arm == "masked diffusion":
         sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
-        found, steps = fill(lambda now, left: shifted(model(now, left, sees)), ids, unknown, order)
+        found, steps = fill(lambda now, left: model(now, left, sees), ids, unknown, order)
     elif order in FIXED:
         group_ids = fixed(unknown.cpu(), order).to(ids.device)
         done = decode.generate(model, ids, group_ids, temperature=0.0, runners_up=0)
@@ -206,10 +220,35 @@ def orders_of(arm: str) -> tuple[str, ...]:
     return ORDERS[:1] if arm == "autoregression" else ORDERS
 
 
-def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor) -> dict[str, float]:
-    """The share of rows that are solved, and the steps that it took, by order."""
+def shares(log_probs: list[float]) -> list[float]:
+    return [round(math.exp(nats), 4) for nats in log_probs]
+
+
+def examples(model, puzzle: puzzles.Puzzle, rows: Tensor) -> list[dict]:
+    """How an A3 model fills each of some rows, by order: positions, tokens and what it gives them, step by step."""
+    found = [{"row": row, "orders": {}} for row in rows.tolist()]
+    unknown = puzzle.unknown(rows)
+    for order in ORDERS:
+        if order in FIXED:
+            done = decode.generate(model, rows, fixed(unknown, order), temperature=0.0, runners_up=3)
+        else:
+            criterion, limits = CHOSEN[order]
+            done = decode.resample(model, rows, unknown, limits.per_step if limits.bound is None else None, criterion,
+                                   temperature=0.0, bound=limits.bound, runners_up=3, considered=False)  # fmt: skip
+        for one, steps, right in zip(found, done.trace.steps, puzzle.solved(done.sequences).tolist(), strict=True):
+            steps = [
+                {"positions": step.positions, "tokens": step.tokens, "probabilities": shares(step.log_probs),
+                 "runners_up": [{token: shares([nats])[0] for token, nats in each} for each in step.runners_up]}
+                for step in steps if step.action == "commit"
+            ]  # fmt: skip
+            one["orders"][order] = {"right": right, "steps": steps}
+    return found
+
+
+def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor, orders: tuple[str, ...] = ORDERS) -> dict[str, float]:
+    """The share of rows that are solved, and the steps that it took, by those of the orders that the arm has."""
     unknown, found = puzzle.unknown(rows), {}
-    for order in orders_of(arm):
+    for order in (order for order in orders if order in orders_of(arm)):
         ids, steps = answered(arm, model, rows, unknown, order)
         found[order] = puzzle.solved(ids).double().mean().item()
         found[f"steps, {order}"] = steps.double().mean().item()
@@ -232,16 +271,19 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
     calls = itertools.count()
 
     def look(now) -> dict[str, float]:
-        if next(calls) == 0:
+        number = next(calls)
+        if number == 0:
             return {}  # before the first step
-        found = asked(arm, now, puzzle, held_out)
-        print("   ", {order: round(found[order], 3) for order in orders_of(arm)}, flush=True)
+        orders = ORDERS if number * config.eval_every >= task.steps else WATCHED
+        found = asked(arm, now, puzzle, held_out, orders)
+        print("   ", {order: round(found[order], 3) for order in orders if order in found}, flush=True)
         return found
 
     lines = train(model, recipe, blocks, config, None, look, quiet=True)
     keep = ("step", "tokens", "loss", *(name for order in ORDERS for name in (order, f"steps, {order}")))
     curve = [{name: line[name] for name in keep if name in line} for line in lines[1:]]
-    return {"curve": curve, "training_seconds": lines[-1]["seconds"]}
+    found = {"curve": curve, "training_seconds": lines[-1]["seconds"]}
+    return found | ({"examples": examples(model, puzzle, held_out[:EXAMPLES])} if arm.startswith("A3") else {})
 
 
 def half_width(shares: list[float], questions: int) -> float:
@@ -266,6 +308,10 @@ def summary(curves: list[list[dict]], questions: int) -> list[dict]:
     return found
 
 
+class NotFinished(Exception):
+    """A training that --finished would have to do."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=("sudoku", "sums"), help="one alone: a try, not recorded")
@@ -275,6 +321,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4, choices=tuple(SUDOKUS), help="of the sudokus")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of all arms")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help="held-out ones")
+    parser.add_argument("--finished", action="store_true", help="record what is finished on all seeds, train nothing")
     parser.add_argument("--smoke", action="store_true", help="tiny models and four steps; nothing is written")
     options = parser.parse_args()
     shape, questions, seeds = SHAPE, options.questions, options.seeds
@@ -284,31 +331,41 @@ def main() -> None:
         chosen = {name: Task(task.puzzle, 2, 4, 8, 32) for name, task in tasks(4, digits=2).items()}
     if options.steps:
         chosen = {name: Task(t.puzzle, t.layers, options.steps, t.batch, t.rows) for name, t in chosen.items()}
-    spent, results = 0.0, {}
+    spent, results, shown, not_run = dict.fromkeys(chosen, 0.0), {}, {}, set()
     for name in [options.task] if options.task else chosen:
-        task, results[name] = chosen[name], {}
-        for arm in [options.arm] if options.arm else ARMS:
-            curves = []
-            for seed in range(seeds):
+        task = chosen[name]
+        arms = [options.arm] if options.arm else ARMS
+        curves, shown[name] = {arm: [] for arm in arms}, {}
+        for seed, arm in itertools.product(range(seeds), arms):
 
-                def make(task=task, arm=arm, seed=seed) -> dict:
-                    looks = 2 if options.smoke else LOOKS
-                    return trained(task, arm, shape, seed, questions, options.rate, looks)
+            def make(task=task, arm=arm, seed=seed) -> dict:
+                if options.finished:
+                    raise NotFinished
+                return trained(task, arm, shape, seed, questions, options.rate, 2 if options.smoke else LOOKS)
 
-                settings = {"task": repr(task), "shape": shape, "seed": seed, "questions": questions,
-                            "rate": options.rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
+            settings = {"task": repr(task), "shape": shape, "seed": seed, "questions": questions,
+                        "rate": options.rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
+            try:
                 found = make() if options.smoke else kept(Path("checkpoints/puzzles"), f"{name} {arm}", settings, make)
-                spent += found.get("wall_seconds", 0.0)
-                curves.append(found["curve"])
-                last = {order: round(found["curve"][-1][order], 3) for order in orders_of(arm)}
-                print(f"{name}, {arm}, seed {seed}, {found['training_seconds']:.0f} s: {last}", flush=True)
-            results[name][arm] = summary(curves, questions)
-            for line in results[name][arm]:
-                print(" ", line, flush=True)
+            except NotFinished:
+                not_run.add(name)
+                continue
+            spent[name] += found.get("wall_seconds", 0.0)
+            curves[arm].append(found["curve"])
+            if seed == 0 and "examples" in found:
+                shown[name][arm] = found["examples"]
+            last = {order: round(found["curve"][-1][order], 3) for order in orders_of(arm)}
+            print(f"{name}, {arm}, seed {seed}, {found['training_seconds']:.0f} s: {last}", flush=True)
+        if name not in not_run:
+            results[name] = {arm: summary(curves[arm], questions) for arm in arms}
+    if not results:
+        raise SystemExit("puzzles: no task is finished on all seeds")
     if not (options.smoke or options.task or options.arm or options.steps):
-        record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0, wall_seconds=spent,
+        record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0,
+               wall_seconds=sum(spent[name] for name in results),
                seeds=seeds, questions=questions, rate=options.rate, bound=BOUND, shape=shape,
-               tasks={name: repr(task) for name, task in chosen.items()}, curves=results)  # fmt: skip
+               tasks={name: repr(chosen[name]) for name in results}, not_run=sorted(not_run), curves=results,
+               examples={name: shown[name] for name in results})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from a3mini.notebook import explorers
 EXPLORERS = {
     "bounds": (lambda results: explorers.BoundsExplorer.example(), ()),
     "mask": (lambda results: explorers.MaskExplorer.example(), ()),
+    "puzzle": (lambda results: explorers.PuzzleExplorer.from_file(results / "puzzles.json"), ("puzzles.json",)),
     "trade_off": (
         lambda results: explorers.TradeOffExplorer.from_file(results / "tradeoff.json"),
         ("tradeoff.json",),

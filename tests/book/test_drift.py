@@ -368,6 +368,7 @@ SETTINGS = {
         ("05_progressive_adaptation.ipynb", "2 billion"),
         ("09_evaluate.ipynb", "8 billion"),
     ],
+    "what others found": [("puzzles.md", "10 %"), ("puzzles.md", "90 %")],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
     "the rules of an exercise": [
         ("00_quickstart.ipynb", "100 times"),

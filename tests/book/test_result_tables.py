@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import adaptation
+import matplotlib.pyplot as plt
+import puzzles as bench_puzzles
 import pytest
 from places import ROOT
 
@@ -14,7 +16,7 @@ pytest.importorskip("myst_parser", reason="needs the extra `book`")
 
 from small_book import one_page, warnings  # isort: split
 
-from result_tables import SHOWN, common, study
+from result_tables import SHOWN, common, puzzles, study
 
 RESULTS = ROOT / "book" / "results"
 FIGURES = [name for name, make in SHOWN.items() if make.__annotations__["return"] is common.Figure]
@@ -384,6 +386,58 @@ def test_likelihood(results):
     results("infilling", count=7, first=1000, systems={"ar": system(model="AR (9 tokens)")})
     main = results("tasks_main")
     assert cells(main, "**AR, the source, untouched**")[6] == "" and "**AR, trained on**" in main
+
+
+def solved(tasks: tuple[str, ...], seeds: int = 2) -> dict:
+    """A result of benchmarks/puzzles.py: on the way two orders, at the end all."""
+    shares = {"left to right": 0.25, "right to left": 0.5, "random": 0.4, "by confidence": 0.75,
+              "by confidence, 3 at a time": 0.7, "bounded": 0.7504}  # fmt: skip
+    every = {order: [share, 0.0123, 11.0] for order, share in shares.items()}
+    few = {order: every[order] for order in bench_puzzles.WATCHED}
+    start, end = {"step": 100, "tokens": 9, "loss": 1.0}, {"step": 200, "tokens": 18, "loss": 0.5}
+    one = {"left to right": every["left to right"]}
+    curves = {arm: [start | few, end | every] for arm in bench_puzzles.ARMS}
+    curves["autoregression"] = [start | one, end | one]
+    made = bench_puzzles.tasks(4)
+    return dict(seeds=seeds, questions=256, rate=1e-3, bound=0.2, shape=bench_puzzles.SHAPE, examples={},
+                tasks={task: repr(made[task]) for task in tasks}, curves=dict.fromkeys(tasks, curves))  # fmt: skip
+
+
+@pytest.mark.parametrize("tasks", [("sudoku",), ("sudoku", "sums")], ids=len)
+def test_puzzles_by_task(results, tasks):
+    results("puzzles", **solved(tasks))
+    text = results("puzzles")
+    assert text.count("\n| --- |") + text.count("\n| --- | ---") >= len(tasks) and "{" not in text
+    assert [part.split(" | ")[0] for part in text.split("\n\n")[: len(tasks)]] == [f"| {task}" for task in tasks]
+    header, row = grid(text)[0], cells(text, "A3, random order")
+    assert header == ["sudoku", *bench_puzzles.ORDERS[:4], "by confidence, 3 at a time (steps)", "bounded (steps)"]
+    assert row[1] == f"25.0{N}±{N}1.2" and row[5] == f"70.0{N}±{N}1.2 (11.0)"
+    best = f"**75.0{N}±{N}1.2**"  # two that look the same are both bold
+    assert row[4] == best and row[6] == f"{best} (11.0)" and text.count("**75.0") == 2 * 3 * len(tasks)
+    assert cells(text, "autoregression")[1:] == [f"25.0{N}±{N}1.2", *[""] * 5]
+    assert "of 256 held-out questions" in text and "intervals over seeds" in text
+    assert all(f"11.0 ({task})" in text for task in tasks)
+    setup = results("puzzles_setup")
+    assert grid(setup)[0] == ["what", *tasks] and "{" not in setup
+    steps = {"sudoku": "500", "sums": "800"}
+    assert all(cell.startswith(steps[task]) for task, cell in zip(tasks, cells(setup, "training")[1:], strict=True))
+    results("puzzles", **solved(tasks, seeds=1))
+    assert "intervals over questions" in results("puzzles")
+    panels = results("puzzles_curve").axes
+    assert [ax.get_title() for ax in panels] == [
+        f"{task}, {order}" for task in tasks for order in bench_puzzles.WATCHED
+    ]
+    assert [len(ax.lines) for ax in panels] == [4, 3] * len(tasks)  # autoregression has one order
+    seen, share = panels[0].lines[0].get_data()
+    assert seen.tolist() == pytest.approx([100 * 64 / 1000, 200 * 64 / 1000]) and share.tolist() == [25, 25]
+    plt.close("all")
+
+
+def test_the_orders_and_arms_of_the_tables_are_the_benchmark_s():
+    assert puzzles._ORDERS == bench_puzzles.ORDERS and puzzles._WATCHED == bench_puzzles.WATCHED
+    assert {"by confidence", *puzzles._SEVERAL} == {*bench_puzzles.CHOSEN} and tuple(
+        puzzles._LOOKS
+    ) == bench_puzzles.ARMS
 
 
 # The directive, in a book of one page

@@ -9,7 +9,9 @@ import re
 import nbformat
 
 # beside the notebooks: the pages that are read as text
-PAGES = ("adaptation", "choose", "decoding", "paper_results", "rewriting", "scaling", "study", "training")
+PAGES = (
+    "adaptation", "choose", "decoding", "paper_results", "puzzles", "rewriting", "scaling", "study", "training"
+)  # fmt: skip
 
 NO_PROSE = re.compile(
     r"```.*?```|<!-- (\w+):begin -->.*?<!-- \1:end -->"

@@ -143,6 +143,54 @@ export const button = (text, onclick, attributes = {}) =>
   h("button", { type: "button", class: "a3-button", onclick, ...attributes }, text);
 
 /**
+ * The clock of a figure that replays something: how many ticks have passed is the trait `clock`. A timer lives only
+ * while it plays.
+ *
+ * `at()` and `end()` are ticks, now and at most; `next()` and `previous()` say where a step leads; `wait()` is the time
+ * between two ticks in milliseconds; `told()` is what a screen reader hears. Returns the buttons in a row, `go(tick)`,
+ * and `pause()`, which anywidget must call at the end, too.
+ */
+export function timeline({ model, body, say, at, end, wait, told, next, previous }) {
+  next ??= () => Math.min(end(), at() + 1);
+  previous ??= () => Math.max(0, at() - 1);
+  let timer = null;
+  const pause = () => {
+    clearTimeout(timer);
+    timer = null;
+    play.textContent = "▶ Play";
+  };
+  const go = (tick) => {
+    pause();
+    put(model, { clock: tick });
+    say(told());
+  };
+  const advance = () => {
+    if (!body.isConnected) return pause();
+    put(model, { clock: next() });
+    if (at() === end()) return (pause(), say(told()));
+    timer = setTimeout(advance, wait());
+  };
+  const toggle = () => {
+    if (timer !== null) return pause();
+    if (at() === end()) put(model, { clock: 0 });
+    play.textContent = "❚❚ Pause";
+    advance();
+  };
+  const play = button("▶ Play", toggle, { class: "a3-button a3-play" });
+  const steer = (sign, label, tick) => button(sign, () => go(tick()), { "aria-label": label, title: label });
+  const keys = h(
+    "div",
+    { class: "a3-keys" },
+    steer("❘←", "First", () => 0),
+    steer("←", "Step back", previous),
+    play,
+    steer("→", "Step forward", next),
+    steer("→❘", "Last", end),
+  );
+  return { keys, go, pause };
+}
+
+/**
  * One stop of the Tab key for many elements: arrow keys, Home and End move among them. `columns`: up and down
  * move by so many. Give it a container whose children `selector` finds, at any time.
  */
@@ -203,6 +251,12 @@ export function shades(count) {
   });
 }
 
+/** One colour for each of `count` moments, from dark to light, however few there are. */
+export function ramp(count) {
+  const many = shades(Math.max(count, 8));
+  return Array.from({ length: count }, (_, i) => many[Math.round((i * (many.length - 1)) / Math.max(1, count - 1))]);
+}
+
 /** One colour per token, as plots.group_colours: grey given, the ground's colour for padding, else by rank. */
 export function groupColours(groupIds) {
   const ranks = relabel(groupIds);
@@ -233,3 +287,5 @@ export const querySees = (groups, i, j) => groups[j] >= 0 && groups[j] < groups[
 export const shown = (token) => token.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅";
 
 export const plural = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
+export const percent = (p) => (p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`);

@@ -1,22 +1,15 @@
 // The bounds explorer: as many tokens a pass as lose no more than a bound. a3mini/decode/limits.py has the rule.
-import { button, choice, follow, frame, h, ink, put, roving, shades, shown, slider, svg } from "./base.js";
+import { choice, follow, frame, h, ink, percent, put, ramp, roving, shown, slider, svg, timeline } from "./base.js";
 
 const WAIT = 900; // milliseconds between two passes
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const mayLose = (entropies) => sum(entropies) - Math.max(...entropies); // what a set may lose
 const two = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00");
 const nats = (value) => `${two(value)} nats`;
-const percent = (p) => (p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`);
 const rate = (run) => sum(run.positions.map((set) => set.length)) / run.positions.length;
 const passes = (number) => `${number} ${number === 1 ? "pass" : "passes"}`;
 const largest = (run) => Math.max(...run.positions.map((set) => set.length));
 const costs = (run) => `${passes(run.positions.length)}, ${rate(run).toFixed(1)} tokens a pass, ${two(run.loss)} nats per token`;
-
-/** One colour for each pass, from dark to light, however few there are. */
-function ramp(count) {
-  const many = shades(Math.max(count, 8));
-  return Array.from({ length: count }, (_, i) => many[Math.round((i * (many.length - 1)) / Math.max(1, count - 1))]);
-}
 
 /** One set of a run: what was drawn in a pass, the surest first, and why it ended there. */
 function drawnIn(run, pass) {
@@ -46,32 +39,7 @@ function render({ model, el }) {
     const read = (tokens) => tokens.map((token) => texts[token]).join("");
     const brief = () => `Bound ${run().bound} nats${run().apart > 1 ? `, ${run().apart} apart` : ""}: ${costs(run())}.`;
 
-    // Time. A timer lives only while it plays.
-    let timer = null;
-    const pause = () => {
-      clearTimeout(timer);
-      timer = null;
-      play.textContent = "▶ Play";
-    };
-    const go = (pass) => {
-      pause();
-      put(model, { clock: pass });
-      say(told());
-    };
-    const advance = () => {
-      if (!body.isConnected) return pause();
-      put(model, { clock: clock() + 1 });
-      if (clock() === end()) return (pause(), say(told()));
-      timer = setTimeout(advance, WAIT);
-    };
-    const toggle = () => {
-      if (timer !== null) return pause();
-      if (clock() === end()) put(model, { clock: 0 });
-      play.textContent = "❚❚ Pause";
-      timer = setTimeout(advance, WAIT);
-    };
-    const play = button("▶ Play", toggle, { class: "a3-button a3-play" });
-    const steer = (sign, label, pass) => button(sign, () => go(pass()), { "aria-label": label, title: label });
+    const { keys, go, pause } = timeline({ model, body, say, at: clock, end, wait: () => WAIT, told: () => told() });
 
     // What the reader chooses. Who sees the whole text sees the whole of the next one, too.
     const change = (values) => {
@@ -92,13 +60,6 @@ function render({ model, el }) {
     const names = distances.map((apart) => [String(apart), apart === 1 ? "may be neighbours" : `at least ${apart} apart`]);
     const distance = choice("Drawn together", names, String(run().apart), (apart) => change({ apart: +apart }));
     const time = slider("Passes done", 0, end(), clock(), go, (pass) => `${pass} of ${end()}`);
-    const keys = [
-      steer("❘←", "First", () => 0),
-      steer("←", "Step back", () => Math.max(0, clock() - 1)),
-      play,
-      steer("→", "Step forward", () => Math.min(end(), clock() + 1)),
-      steer("→❘", "Last", end),
-    ];
 
     // The text; its tokens are made once, so that focus stays where it is
     const look = (position) => put(model, { position });
@@ -130,7 +91,7 @@ function render({ model, el }) {
       ),
       h("div", { class: "a3-row a3-controls" }, limit, distances.length > 1 ? distance : null),
       figures,
-      h("div", { class: "a3-row a3-controls" }, h("div", { class: "a3-keys" }, keys), time),
+      h("div", { class: "a3-row a3-controls" }, keys, time),
       lanes,
       text,
       reading,

@@ -21,7 +21,7 @@ const SHAPES = [
 // Words and numbers ---------------------------------------------------------------------------
 
 const two = (number) => number.toFixed(2);
-const percent = (share) => `${Math.round(100 * share)}%`;
+const wholePercent = (share) => `${Math.round(100 * share)}%`;
 const signed = (number) => (number > 0 ? "+" : number < 0 ? "−" : "±") + two(Math.abs(number));
 const any = (all) => (all.length < 2 ? String(all) : `${all.slice(0, -1).join(", ")} or ${all.at(-1)}`);
 
@@ -262,7 +262,7 @@ function render({ model, el }) {
     const drawTold = ({ step, stage, inside, parts, drawn, predicted }) => {
       const { name, first, last } = stages[stage];
       const part = ({ kind, sizes, all_sizes: all, share, room }) =>
-        (parts.length > 1 ? `${percent(share)} ` : "") +
+        (parts.length > 1 ? `${wholePercent(share)} ` : "") +
         grouping(kind, sizes) +
         (all.length > sizes.length ? ` (over the stage, groups of ${all.join(", ")} in turn)` : "") +
         (room ? `, half of them with up to ${plural(room, "position")} of spare room` : "");
@@ -272,8 +272,8 @@ function render({ model, el }) {
         h(
           "p",
           {},
-          `This stage has steps ${first} to ${last}, ${percent((last - first + 1) / steps)} of the training; `,
-          `${percent(inside)} of it is over. Each row draws: ${parts.map(part).join("; ")}.`,
+          `This stage has steps ${first} to ${last}, ${wholePercent((last - first + 1) / steps)} of the training; `,
+          `${wholePercent(inside)} of it is over. Each row draws: ${parts.map(part).join("; ")}.`,
         ),
         h("p", {}, `The ${plural(batch, "row")} of this step, with ${predicted} predicted tokens, drew:`),
         h("ul", {}, drawn.map(([kind, size, n]) => h("li", {}, `${plural(n, "row")}: ${grouping(kind, [size])}`))),
@@ -310,7 +310,7 @@ function render({ model, el }) {
         h("b", { "data-right": right }, `${right.toFixed(1)} on its right`),
         right === 0
           ? ", on average. Nothing right of the outlined diagonal: this step does not teach it to use what comes later."
-          : `, on average. ${percent(right / (left + right))} of what it sees stands right of the outlined diagonal.`,
+          : `, on average. ${wholePercent(right / (left + right))} of what it sees stands right of the outlined diagonal.`,
       );
     };
 

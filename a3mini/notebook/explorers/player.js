@@ -1,5 +1,5 @@
 // The decoding player: traces of decodings, replayed on one timeline. a3mini/decode/trace.py says what a trace has.
-import { button, choice, follow, frame, h, plural, put, roving, select, shown, slider, svg } from "./base.js";
+import { button, choice, follow, frame, h, percent, plural, put, roving, select, shown, slider, svg, timeline } from "./base.js";
 
 const UNITS = { pass: ["forward pass", "forward passes"], step: ["step", "steps"], token: ["token", "tokens"] };
 const WAIT = { slow: 1200, normal: 450, fast: 120 }; // milliseconds between two ticks
@@ -106,7 +106,6 @@ function at(run, unit, clock) {
 
 // Words -----------------------------------------------------------------------------------------
 
-const percent = (p) => (p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`);
 const decimal = (value, digits) =>
   value
     .toFixed(digits)
@@ -226,36 +225,12 @@ function render({ model, el }) {
       return `${ticks}: ${done.length ? `finished: ${done.join(", ")}` : "nobody is finished"}.`;
     };
 
-    // Time. A timer lives only while it plays.
-    let timer = null;
-    const pause = () => {
-      clearTimeout(timer);
-      timer = null;
-      play.textContent = "▶ Play";
-    };
-    const go = (tick) => {
-      pause();
-      put(model, { clock: tick });
-      say(summary());
-    };
     // Ticks at which anything happens: rewriting has many passes that only measure.
     const stops = () => [...new Set([0, ...runs.flatMap((run) => changes(run, unit()))])].sort((a, b) => a - b);
     const next = () => stops().find((tick) => tick > clock()) ?? last();
     const previous = () => stops().findLast((tick) => tick < clock()) ?? 0;
-    const advance = () => {
-      if (!body.isConnected) return pause();
-      put(model, { clock: next() });
-      if (clock() === last()) return (pause(), say(summary()));
-      timer = setTimeout(advance, WAIT[model.get("speed")]);
-    };
-    const toggle = () => {
-      if (timer !== null) return pause();
-      if (clock() === last()) put(model, { clock: 0 });
-      play.textContent = "❚❚ Pause";
-      advance();
-    };
-    const play = button("▶ Play", toggle, { class: "a3-button a3-play" });
-    const steer = (sign, label, tick) => button(sign, () => go(tick()), { "aria-label": label, title: label });
+    const wait = () => WAIT[model.get("speed")];
+    const { keys, go, pause } = timeline({ model, body, say, at: clock, end: last, wait, told: summary, next, previous });
     const units = choice(
       "One tick is one",
       Object.entries(UNITS).map(([name, [one]]) => [name, one]),
@@ -481,21 +456,13 @@ function render({ model, el }) {
 
     body.classList.add("a3-player");
     const status = h("p", { class: "a3-now" });
-    const first = steer("❘←", "First", () => 0);
-    const buttons = [
-      first,
-      steer("←", "Step back", previous),
-      play,
-      steer("→", "Step forward", next),
-      steer("→❘", "Last", last),
-    ];
     body.append(
       h(
         "p",
         {},
         "All ways of decoding share one clock, which counts forward passes or what you choose. Who is done first? Where is the model sure, and what else might it have written? Play, step, or choose a token.",
       ),
-      h("div", { class: "a3-row a3-controls" }, h("div", { class: "a3-keys" }, buttons), units, speed),
+      h("div", { class: "a3-row a3-controls" }, keys, units, speed),
       h(
         "div",
         { class: "a3-lanes" },
