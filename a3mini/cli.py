@@ -23,6 +23,7 @@ from a3mini.train.config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig
 OBJECTIVES = ("any-order", "autoregressive", "diffusion")
 CURRICULA = ("paper", "official", "stage3", "no_stage2", "mixed", "blanks", "spans")
 TEXTS = ("andersen", "bible-bbe", "tinystories")
+MIXTURES = ("simple",)
 ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy")
 QUERY_STARTS = ("vector", "previous")
 KNOWN_ORDERS = ("together", "left_to_right")
@@ -34,6 +35,7 @@ EXAMPLES = {
 examples:
   a3mini train --text andersen --folder runs/first
   a3mini train --text stories.txt --separator "***" --steps 500 --learning-rate 2e-3 --folder runs/mine
+  a3mini train --text "stories.jsonl.gz=6" tinystories --limit 20000 --keep-out cloze.csv --folder runs/mixed
   a3mini train --config run.yaml --steps 50 --folder runs/short
   a3mini train --text andersen --objective autoregressive --folder runs/ar
 
@@ -102,7 +104,7 @@ QUERY_START = "what A3's query rows start from: the paper's vector, or the token
 PRETRAINED = 'pretrained Llama, Mistral, Qwen2, Qwen3 or SmolLM3: folder, hub id, or "small" (SmolLM2-135M)'
 KNOWN_ORDER = "known tokens see all others, or those on their left; the model keeps it; default: "
 SOURCE = "the model that an adapter was trained on, if that is a folder: it is read only if you name it here"
-LISTS = ("text", "validation-text")  # options that take several values
+LISTS = ("text", "validation-text", "keep-out")  # options that take several values
 
 
 class Parser(argparse.ArgumentParser):
@@ -199,7 +201,7 @@ def _parser() -> Parser:
 
 def _train_options(parser) -> None:
     _run_options(parser)
-    _text_options(parser)
+    _keep_out_option(_text_options(parser))
     group = parser.add_argument_group("tokenizer and model")
     _add(group, "tokenizer", None, "folder or hub id of a tokenizer; default: train one on the text", metavar="FOLDER")
     _add(group, "vocab-size", 4096, "tokens of the tokenizer that is trained, at most")
@@ -226,7 +228,7 @@ def _adapt_options(parser) -> None:
         KNOWN_ORDER + "left_to_right, or the A3 model's or adapter's own",
         choices=KNOWN_ORDERS,
     )
-    _text_options(parser, None, LENGTH)
+    _keep_out_option(_text_options(parser, None, LENGTH))
     _training_options(parser, without=())
 
 
@@ -370,9 +372,10 @@ def _run_options(parser) -> None:
     _add(parser, "empty-token", None, ends, metavar="TOKEN")
 
 
-def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row") -> None:
+def _text_options(parser, length: int | None = 128, about_length: str = "tokens per row"):
     group = parser.add_argument_group("text")
     sources = f"{', '.join(TEXTS)}, hub data sets (owner/name), .txt, .jsonl, .jsonl.gz or .csv files"
+    sources += f"; or the mixture {', '.join(MIXTURES)}; SOURCE=2.5: so many passes over it in one"
     _add(group, "text", None, sources, nargs="+", metavar="SOURCE")
     _add(group, "validation-text", None, "held-out text, when --text is not to be split", nargs="+", metavar="SOURCE")
     _add(group, "validation", 0.1, "share of the documents that is held out; 0: none (evaluate: take them all)")
@@ -382,6 +385,14 @@ def _text_options(parser, length: int | None = 128, about_length: str = "tokens 
     group.add_argument("--limit", type=_whole, metavar="N", help="read at most so many documents of each source")
     _add(group, "length", length, about_length, type=_whole, metavar="N")
     _add(group, "held-out-rows", 64, "rows for the held-out losses, at most")
+    return group
+
+
+def _keep_out_option(group) -> None:
+    shared = (
+        "evaluation sets (.csv, .jsonl, .jsonl.gz, .txt): no document that shares twelve words in a row is trained on"
+    )
+    _add(group, "keep-out", None, shared, nargs="+", metavar="FILE")
 
 
 def _training_options(parser, without: tuple[str, ...]) -> None:

@@ -17,10 +17,12 @@ from transformers.utils import logging
 from a3mini import adapter, pretrained, runs, sources
 from a3mini.loading import announce, load, settle_length
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.train import data, packed
+from a3mini.train import data
 from a3mini.train.config import TrainConfig
 from a3mini.train.curriculum import Curriculum
 from a3mini.train.loop import train
+from a3mini.train.mixture import Weighted
+from a3mini.train.overlap import WORDS
 from a3mini.train.recipes import AnyOrder, Autoregressive, MaskedDiffusion, MaskedDiffusionModel
 from a3mini.train.resume import MARK, RECORD, check_folder, check_made, held_run
 from a3mini.train.tokens import vocabulary_size
@@ -69,7 +71,7 @@ def _train(options: argparse.Namespace, argv: list[str]) -> None:
         announce(options.tokenizer)
         tokenizer = sources.tokenizer(options.tokenizer)
     else:
-        tokenizer = data.train_tokenizer(training, options.vocab_size)
+        tokenizer = data.train_tokenizer(training.documents, options.vocab_size)
     bos, eos, _ = data.special_ids(tokenizer)
     shape |= {"vocab_size": vocabulary_size(tokenizer), "bos_token_id": bos, "eos_token_id": eos}
     torch.manual_seed(options.seed)
@@ -146,21 +148,28 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
             embeddings = model.get_input_embeddings().weight
             recipe.empty_token_id = data.empty_token(tokenizer, embeddings, options.empty_token)
     settle_length(options, model)
-    blocks = packed.pack(training, tokenizer, options.length, cache(options))
+    blocks, visits = training.pack(tokenizer, options.length, cache(options))
     held_out = None
     if validation:
         held_out = held_out_losses(options, validation, tokenizer, options.objective, min(32, options.batch_size))
     say = print if PartialState().is_main_process else lambda *_: None
     weights = sum(weight.numel() for weight in model.parameters())
     say(f"{weights:,} weights, {len(blocks.input_ids):,} rows, {int(blocks.lengths.sum()):,} tokens")
+    about = {"tokenizer": data.tokenizer_fingerprint(tokenizer), **_about_text(options, training)}
+    if "mixture" in about:
+        tokens = training.tokens(blocks)
+        for (name, passes), count in zip(training.mixture.weights.items(), tokens.values(), strict=True):
+            share = count / sum(tokens.values())
+            say(f"  {passes:g} times {name}: {count:,} tokens in a pass, {share:.1%}")
+    if training.dropped:
+        say(f"{training.dropped:,} documents were left out: they share {WORDS} words in a row with --keep-out")
     command = {"arguments": argv, "options": vars(options)}
     # both None in a3mini train, which has neither option
     source, start = getattr(options, "source", None), getattr(options, "adapter", None)
-    about = {"command": command, "source": source or "", "start": start}
-    about |= {"about": {"tokenizer": data.tokenizer_fingerprint(tokenizer)}}
+    how = {"command": command, "source": source or "", "start": start, "about": about, "visits": visits}
     with held_run(folder):
         last = runs.latest_checkpoint(folder / "checkpoints")
-        metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **about)
+        metrics = train(model, recipe, blocks, config, folder, held_out, options.quiet, **how)
         if last and last.name == f"step-{config.steps}":
             say(f"the run in {folder} was finished: nothing was trained. To train its model further: a3mini adapt")
         _save(model, tokenizer, folder / "model", folder / RECORD)
@@ -172,6 +181,16 @@ def _run(options, argv, model, tokenizer, training, validation, config, recipe, 
     say(f"model and tokenizer: {folder / 'model'}")
     if config.lora_rank:
         say(f"adapter: {folder / 'adapter'}")
+
+
+def _about_text(options: argparse.Namespace, training: Weighted) -> dict:
+    """What the record of a run says of its text, and what must be the same when it goes on."""
+    about = {}
+    if any(weight != 1 for weight in training.mixture.weights.values()):
+        about["mixture"] = training.mixture.names()
+    if options.keep_out:
+        about["kept_out"] = {"files": [Path(file).name for file in options.keep_out], "documents": training.dropped}
+    return about
 
 
 def _save(model, tokenizer, final: Path, record: Path) -> None:

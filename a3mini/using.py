@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -21,10 +20,11 @@ from a3mini.loading import announce, load, settle_length
 from a3mini.train import corpus, data, packed
 from a3mini.train.corpus import Story
 from a3mini.train.curriculum import Grouping, generator_for
-from a3mini.train.stream import Stream
+from a3mini.train.mixture import Mixture, Weighted
 
 SPLIT_SEED = 0  # the documents held out are the same for every --seed, so that runs can be compared
 STREAMED = 2**26  # bytes of files from which on documents are not read into memory
+HOW_READ = ("column", "split", "separator", "limit")  # options of every source
 STANDARD = "-"  # standard output, instead of a file
 
 
@@ -50,44 +50,31 @@ def need(options: argparse.Namespace, *names: str) -> None:
             raise ValueError(f"--{name} is needed; a3mini {options.command} --help shows examples")
 
 
-def documents(options: argparse.Namespace) -> tuple[Iterable[Story], Iterable[Story]]:
+def documents(options: argparse.Namespace) -> tuple[Weighted, Iterable[Story]]:
     """Training and held-out documents; the latter may be none.
 
     Those of large files are streams, which stay on the disk, where rows of tokens may be kept there too (``cache``).
     """
-    how = {"column": options.column, "split": options.split, "separator": options.separator, "limit": options.limit}
+    how = {name: getattr(options, name) for name in HOW_READ}
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
     if options.held_out_rows < 1:
         raise ValueError(f"--held-out-rows must be at least 1, got {options.held_out_rows}; see --validation 0")
-    named = [corpus.HUB.get(name, name) for name in [*options.text, *(options.validation_text or ())]]
+    mixture = Mixture.parse(options.text)
+    texts = list(mixture.weights)
+    named = [corpus.hub_name(name) for name in [*texts, *(options.validation_text or ())]]
     announce(*named)
     on_hub = [name for name in named if sources.is_hub_id(name)]
     if on_hub and not sources.hub_answers():  # datasets itself would try for half a minute
         raise OSError(f'cannot read {on_hub[0]}: {sources.SILENT}. Offline: "andersen" or "bible-bbe", or a file')
-    whole_hub_set = options.limit is None and any(corpus.hub_name(text) in on_hub for text in options.text)
-    large = cache(options) and (whole_hub_set or _size(options.text) > STREAMED)
+    whole_hub_set = options.limit is None and any(corpus.hub_name(text) in on_hub for text in texts)
+    how["streamed"] = bool(cache(options)) and (whole_hub_set or _size(texts) > STREAMED)
+    if getattr(options, "keep_out", None):
+        how["keep_out"] = corpus.whole_texts(*options.keep_out)
     if options.validation_text:
-        held_out = corpus.documents(*options.validation_text, **how)
-        if large:
-            found = Stream(*options.text, **how, without=held_out)
-        else:
-            known = {story.text for story in held_out}
-            found = [story for story in corpus.documents(*options.text, **how) if story.text not in known]
-        if next(iter(found), None) is None:
-            raise ValueError("every document of --text is in --validation-text; nothing is left to train on")
-        return found, held_out
-    found = Stream(*options.text, **how) if large else corpus.documents(*options.text, **how)
-    if options.validation == 0:
-        return found, []
-    if len(list(islice(found, 2))) == 1:
-        raise ValueError(
-            "the text is one document, which cannot be divided into training and held-out text; give --separator, "
-            "--validation-text, or --validation 0"
-        )
-    if large:
-        return found.divide(options.validation, SPLIT_SEED)
-    return corpus.split_documents(found, options.validation, SPLIT_SEED)
+        held_out = corpus.documents(*options.validation_text, **{name: how[name] for name in HOW_READ})
+        return mixture.split(0, SPLIT_SEED, without=held_out, **how)[0], held_out
+    return mixture.split(options.validation, SPLIT_SEED, **how)
 
 
 def cache(options: argparse.Namespace) -> Path | None:
@@ -127,7 +114,7 @@ def _evaluate(options: argparse.Namespace, argv: list[str]) -> None:
     model, tokenizer, kind = load(options.model, options.gguf_file, options.source)
     data.check_vocabulary(tokenizer, model.config.vocab_size)
     settle_length(options, model)
-    measure = held_out(options, validation or training, tokenizer, kind, options.batch_size)
+    measure = held_out(options, validation or training.documents, tokenizer, kind, options.batch_size)
     found = measure(model.to(_device()))
     if options.json:
         losses = {name: {"nats_per_token": loss, "tokens": measure.tokens[name]} for name, loss in found.items()}

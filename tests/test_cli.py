@@ -29,7 +29,7 @@ from transformers import (
 
 from a3mini import A3ForCausalLM, adapter, cli, decode, groups, rows, runs, sources, using
 from a3mini.decode import blanks, infilling, rewriting
-from a3mini.train import Curriculum, TrainConfig, corpus, curriculum, data
+from a3mini.train import Curriculum, TrainConfig, corpus, curriculum, data, mixture
 
 TINY = ["--vocab-size=300", "--hidden-size=16", "--layers=1", "--heads=2"]
 SHORT = ["--length=32", "--batch-size=4", "--held-out-rows=8", "--precision=fp32", "--quiet"]
@@ -107,15 +107,100 @@ def test_a_whole_hub_set_is_streamed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", there)
     monkeypatch.setattr(corpus, "revision_of", lambda name: "a commit")
     monkeypatch.setattr(sources, "hub_answers", lambda: True)
-    streamed, right, runs_made = [], using.Stream, []
-    monkeypatch.setattr(using, "Stream", lambda *args, **how: streamed.append(args) or right(*args, **how))
-    for name, more, wanted in (("whole", [], 1), ("limited", ["--limit=400"], 0), ("no cache", ["--no-cache"], 0)):
+    streamed, right, runs_made = [], using.Mixture.split, []
+    monkeypatch.setattr(
+        using.Mixture, "split", lambda *args, **how: streamed.append(how["streamed"]) or right(*args, **how)
+    )
+    for name, more, wanted in (
+        ("whole", [], True),
+        ("limited", ["--limit=400"], False),
+        ("no cache", ["--no-cache"], False),
+    ):
         streamed.clear()
         command = ["train", "--text=owner/name", *TINY, *SHORT, "--steps=1", f"--folder={tmp_path / name}", *more]
         assert cli.main(command) == 0
-        assert len(streamed) == wanted, name
+        assert streamed == [wanted], name
         runs_made.append(runs.read_json(tmp_path / name / "run.json")["run"])
     assert len(set(runs_made)) == 1
+
+
+@pytest.fixture
+def stories(tmp_path):
+    """Two sources of sixteen documents, the name of one with a "=", and an evaluation set like the other."""
+    (tmp_path / "lr=3.txt").write_text("\n\n".join(f"Dog {n} ran to house number {9 * n} by night." for n in range(16)))
+    shared = [f"There stood a table of oak with {n} legs and on it lay a letter, red as wax." for n in (3, 4)]
+    others = [f"Fish {n} swam in pond number {5 * n}, alone." for n in range(14)]
+    (tmp_path / "fish.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (*others, *shared)))
+    (tmp_path / "items.csv").write_text('id,one,two\n1,"There stood a TABLE of oak; with 3 legs","and on it, lay"\n')
+    return tmp_path
+
+
+def test_weights_of_texts(stories, made, capsys):
+    """The training sees each source as often as its weight says, and goes on only with the same mixture."""
+    texts = [f"{stories / 'fish.jsonl'}=0.5", f"{stories / 'lr=3.txt'}=3"]
+    rest = [*TINY, *SHORT, "--steps=2", "--limit=14", "--validation=0", "--save-every=1", f"--folder={stories / 'run'}"]
+    assert cli.main(["train", "--text", *texts, *rest]) == 0
+    printed = capsys.readouterr().out
+    assert f"0.5 times {stories / 'fish.jsonl'}: " in printed and f"  3 times {stories / 'lr=3.txt'}: " in printed
+    record = runs.read_json(stories / "run" / "run.json")
+    assert record["about"]["mixture"] == {"fish.jsonl": 0.5, "lr=3.txt": 3.0} and record["data"]["visits"]
+    assert record["data"]["rows"] == 7 + 14
+    assert record["command"]["options"]["text"] == texts
+    assert cli.main(["train", "--text", *texts, *rest]) == 0  # the same goes on
+    assert "nothing was trained" in capsys.readouterr().out
+    for text, what in (("=2", "about.mixture.lr=3.txt: 3.0, now 2.0"), ("", "about.mixture.lr=3.txt: 3.0, now 1.0")):
+        assert cli.main(["train", "--text", texts[0], f"{stories / 'lr=3.txt'}{text}", *rest]) == 2
+        error = the_error(capsys)
+        assert "holds a run of another configuration" in error and what in error
+    # without weights a record is what it was before there were any
+    plain = [
+        "train",
+        "--text",
+        str(stories / "lr=3.txt"),
+        *TINY,
+        *SHORT,
+        "--steps=1",
+        "--validation=0",
+        f"--folder={stories / 'plain'}",
+    ]
+    assert cli.main(plain) == 0
+    record = runs.read_json(stories / "plain" / "run.json")
+    assert "visits" not in record["data"] and list(record["about"]) == ["tokenizer"]
+    assert "times" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_evaluation_sets_are_kept_out(stories, monkeypatch, capsys, streamed):
+    monkeypatch.setenv("A3MINI_CACHE", str(stories / "cache"))
+    monkeypatch.setattr(using, "STREAMED", 0 if streamed else 2**26)
+    fish = ["train", "--text", str(stories / "fish.jsonl"), *TINY, *SHORT, "--steps=1", "--validation=0"]
+    kept = [f"--folder={stories / 'kept'}", "--keep-out", str(stories / "items.csv")]
+    assert cli.main([*fish, *kept]) == 0
+    assert "1 documents were left out: they share 12 words in a row with --keep-out" in capsys.readouterr().out
+    record = runs.read_json(stories / "kept" / "run.json")
+    assert record["about"]["kept_out"] == {"files": ["items.csv"], "documents": 1} and record["data"]["rows"] == 14 + 2
+    assert cli.main([*fish, kept[0]]) == 2
+    assert "about.kept_out" in the_error(capsys)
+    # both documents: the second shares its words with a row of nested JSON
+    (stories / "more.jsonl").write_text(
+        '{"story": {"parts": ["a table of oak with 4 legs,", "AND on it lay a letter"]}}\n'
+    )
+    both = [f"--folder={stories / 'both'}", "--keep-out", str(stories / "items.csv"), str(stories / "more.jsonl")]
+    assert cli.main([*fish, *both]) == 0
+    assert runs.read_json(stories / "both" / "run.json")["data"]["rows"] == 14
+
+
+def test_held_out_documents_do_not_depend_on_weights(stories):
+    """So ``evaluate`` holds out what ``train`` did, whatever is said of weights and evaluation sets."""
+    names = stories / "fish.jsonl", stories / "lr=3.txt"
+    parser, found = cli._parser(), []
+    for command, weights, more in (
+        ("evaluate", ("", ""), []), ("evaluate", ("=0.5", "=4"), []),
+        ("train", ("=2", ""), ["--keep-out", str(stories / "items.csv")]),
+    ):  # fmt: skip
+        texts = [f"{name}{weight}" for name, weight in zip(names, weights, strict=True)]
+        found.append(using.documents(parser.parse_args([command, "--text", *texts, "--validation=0.25", *more]))[1])
+    assert len(found[0]) == 8 and found[0] == found[1] == found[2]
 
 
 def test_the_same_command_goes_on(made, tmp_path, monkeypatch):
@@ -569,7 +654,7 @@ def test_the_names_are_those_of_the_package():
     assert cli.RANKS == rewriting.RANKS
     assert cli.QUERY_STARTS == rows.QUERY_STARTS
     assert list(cli.CURRICULA) == list(curriculum.PRESETS)
-    assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB]
+    assert list(cli.TEXTS) == [*corpus.PACKAGED, *corpus.HUB] and list(cli.MIXTURES) == list(mixture.PRESETS)
 
 
 def test_every_training_setting_is_an_option():
@@ -638,6 +723,23 @@ ERRORS = {
     "unknown text": (["train", "--text=none", "--folder=x"], "unknown text 'none'"),
     "one document": (["train", "--text=TEXT", "--separator=@", "--folder=x"], "one document"),
     "nothing left": (["train", "--text=TEXT", "--validation-text=TEXT", "--folder=x"], "nothing is left"),
+    "no weight": (["train", "--text=TEXT=0", "--folder=x"], "must be a number above 0, at most 1,000, got 0"),
+    "a weight below": (["train", "--text=TEXT=-1", "--folder=x"], "above 0, at most 1,000, got -1.0"),
+    "no number": (["train", "--text=TEXT=nan", "--folder=x"], "above 0, at most 1,000, got nan"),
+    "a word": (["train", "--text=TEXT=six", "--folder=x"], "must be a number, got 'six'"),
+    "twice": (["train", "--text", "TEXT=2", "TEXT", "--folder=x"], "is named twice"),
+    "unknown in a mixture": (["train", "--text", "TEXT=2", "nowhere=3", "--folder=x"], "unknown text 'nowhere'"),
+    "too little": (["train", "--text=TEXT=0.001", "--folder=x"], "0.001 of its 36 documents is none"),
+    "all kept out": (
+        ["train", "--text=LONG", "--keep-out", "LONG", "--folder=x", "--validation=0"],
+        "nothing is left to train on of",
+    ),
+    "nothing to keep out": (
+        ["train", "--text=TEXT", "--keep-out", "TEXT", "OTHER", "--folder=x"],
+        "is not the path of a .txt",
+    ),
+    "short items": (["train", "--text=TEXT", "--keep-out", "ITEM", "--folder=x"], "no item to keep out has 12 words"),
+    "no items": (["adapt", "--source=x", "--text=TEXT", "--keep-out=no.csv", "--folder=x"], "there is no file no.csv"),
     "limit": (["train", "--text=TEXT", "--limit=0", "--folder=x"], "--limit must be at least 1"),
     "short": (["train", "--text=TEXT", "--length=4000", "--folder=x"], "less than one block"),
     "vocabulary": (["train", "--text=TEXT", "--vocab-size=9", "--folder=x"], "vocab_size must be at least"),
@@ -705,7 +807,13 @@ def test_errors_are_one_line(made, tmp_path, monkeypatch, capsys, arguments, mes
         "TEXT": made / "text.txt",
         "MODEL": made / "any-order" / "model",
         "LLAMA": made / "autoregressive" / "model",
+        "LONG": tmp_path / "long.txt",
+        "ITEM": tmp_path / "item.txt",
     }
+    (tmp_path / "item.txt").write_text("Cat 3 sat on a mat.")
+    (tmp_path / "long.txt").write_text(
+        "\n\n".join(f"{n}: it was late and cold, and they had far to go yet." for n in "ab")
+    )
     for name, place in places.items():
         arguments = [argument.replace(name, str(place)) for argument in arguments]
     assert cli.main(arguments) == 2

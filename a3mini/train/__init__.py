@@ -2,7 +2,8 @@
 
 In reading order: ``curriculum`` (which groups a step sees), ``spare_room`` (blanks of unknown length), ``corpus``,
 ``tokens`` and ``data`` (documents to rows of tokens), ``words``, ``stream`` and ``packed`` (the same for much text:
-fast, one document at a time, on the disk), ``puzzles`` (sums and sudokus: answers that can be checked), ``recipes``
+fast, one document at a time, on the disk), ``overlap`` (with evaluation sets, which stay out), ``mixture`` (sources and
+their weights), ``puzzles`` (sums and sudokus: answers that can be checked), ``recipes``
 (rows to inputs and losses: any order, autoregression, masked diffusion), ``config`` (every number of a run),
 ``batches`` (what each step sees, made ahead), ``schedules`` (the learning rate), ``optimizers``, ``average`` (of the
 weights on the way), ``lora`` (low-rank additions), ``memory``, ``kernels`` and ``devices`` (what fits where, and is
@@ -21,6 +22,8 @@ __getattr__, __dir__, __all__ = lazy.names(
     config=["TrainConfig"],
     lora=["add_lora"],
     stream=["Stream"],
+    overlap=["without_overlap"],
+    mixture=["Mixture"],
     loop=["train"],
     timing=["forecast"],
 )

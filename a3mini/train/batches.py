@@ -110,6 +110,7 @@ class Batches(Dataset):
         config: the settings.
         process, processes: whose part is wanted.
         few_shapes: round shapes up, so that there are few; see ``Recipe.batch``.
+        visits: how often an epoch shows each row; see ``Order``.
     """
 
     def __init__(
@@ -120,11 +121,12 @@ class Batches(Dataset):
         process: int = 0,
         processes: int = 1,
         few_shapes: bool = False,
+        visits: Tensor | None = None,
     ):
         self.blocks, self.recipe, self.config = blocks, recipe, config
-        self.order = Order(len(blocks.input_ids), config.seed)
+        self.order = Order(len(blocks.input_ids), config.seed, visits)
         # an order of its own: which examples a step takes is looked up far ahead of its rows
-        own_order = Order(len(blocks.input_ids), config.seed)
+        own_order = Order(len(blocks.input_ids), config.seed, visits)
         self.examples = Examples(blocks.lengths, own_order, config, process, processes)
         tokens = config.batch_tokens or config.batch_size * blocks.input_ids.shape[1]
         self.unit = -(-tokens // (self.examples.parts * flat.LEVELS)) if few_shapes else 0

@@ -256,6 +256,35 @@ def _parts(file: TextIO, separator: str | None) -> Iterable[str]:
     yield from split(rest)
 
 
+def whole_texts(*files: str | Path) -> Iterable[str]:
+    """All text of some files, whatever their columns are called: for what must not be missed.
+
+    Of .jsonl, .jsonl.gz and .csv files one text for each row, its columns in order; of .txt files one for what stands
+    between two ``<|endoftext|>``.
+
+    Raises:
+        ValueError: a file of another kind, or a damaged one.
+        OSError: it cannot be read.
+    """
+    for path in map(Path, files):
+        kind = file_kind(path)
+        if kind is None:
+            raise ValueError(f"{path} is not the path of a {', '.join(KINDS[:-1])} or {KINDS[-1]} file")
+        if kind == ".txt":
+            yield from (story.text for story in _local(existing(path), "", END_OF_DOCUMENT))
+        else:
+            yield from (" ".join(_strings(row)) for row in _table(existing(path)))
+
+
+def _strings(value) -> Iterable[str]:
+    """The strings in what JSON can hold, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
+
+
 def _table(path: Path) -> Iterable[dict]:
     return _csv_rows(path) if path.suffix == ".csv" else json_lines(path)
 

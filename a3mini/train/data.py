@@ -276,10 +276,26 @@ def check_rows(blocks: Blocks, config) -> None:
 
 
 class Order:
-    """Which row is the n-th example: a new random order of all rows in each epoch."""
+    """Which row is the n-th example: a new random order of all rows in each epoch.
 
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.epoch, self.order = size, seed, -1, None
+    Args:
+        size: number of rows.
+        seed: of the orders.
+        visits: int64, (size,), how often an epoch shows each row; None: once.
+
+    Raises:
+        ValueError: ``visits`` are not so many counts, or all 0.
+    """
+
+    def __init__(self, size: int, seed: int, visits: Tensor | None = None):
+        if visits is not None and (visits.shape != (size,) or int(visits.min()) < 0 or not visits.any()):
+            raise ValueError(
+                f"visits must say for each of the {size} rows how often an epoch shows it, 0, 1, 2, ...; got a tensor "
+                f"of shape {tuple(visits.shape)} with {int(visits.min())} to {int(visits.max())}"
+            )
+        self.repeated = None if visits is None else torch.repeat_interleave(visits)  # a row's number, for each visit
+        self.size = size if visits is None else len(self.repeated)
+        self.seed, self.epoch, self.order = seed, -1, None
 
     def rows(self, examples: Tensor) -> Tensor:
         """int64, (B,): the row that each of some examples, int64 (B,), is."""
@@ -291,7 +307,7 @@ class Order:
                 self.order = torch.randperm(self.size, generator=generator_for(self.seed, -1, epoch))
             inside = epochs == epoch
             found[inside] = self.order[examples[inside] % self.size]
-        return found
+        return found if self.repeated is None else self.repeated[found]
 
 
 def _ends_sentence(tokenizer) -> Tensor:

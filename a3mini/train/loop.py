@@ -57,6 +57,7 @@ def train(
     source: str = "",
     start: str | Path | None = None,
     about: dict | None = None,
+    visits: Tensor | None = None,
 ) -> list[dict]:
     """Train ``model`` in place; go on where the run in ``folder`` stopped, if there is one.
 
@@ -78,6 +79,7 @@ def train(
         start: an adapter to go on from; its rank and scale must be those of ``config``.
         about: what else decides the result and must be the same when the run goes on, such as the tokenizer's
             fingerprint; JSON.
+        visits: int64, one for each row: how often one pass over the text shows it (see ``mixture``); None: once.
 
     Returns:
         the metrics, one dict per logged step: step, tokens (real ones, given or predicted), loss (nats per predicted
@@ -98,11 +100,11 @@ def train(
     recipe = for_model(recipe, model, start)
     few_shapes = config.compile is True or accelerator.device.type == "cuda"
     place = accelerator.process_index, accelerator.num_processes
-    batches = Batches(blocks, recipe, config, *place, few_shapes)
+    batches = Batches(blocks, recipe, config, *place, few_shapes, visits)
     check_rows(blocks, model.config)
     if start is not None and not config.lora_rank:
         raise ValueError(f"start={str(start)!r} is an adapter; set lora_rank to the rank that it has")
-    who = identity(model, recipe, blocks, config, evaluate, start, about) if folder or config.lora_rank else {}
+    who = identity(model, recipe, blocks, config, evaluate, start, about, visits) if folder or config.lora_rank else {}
 
     def changed(name: str) -> bool:
         return not config.lora_rank or name.endswith(adapter.ADDED)  # LoRA leaves the source's own weights alone

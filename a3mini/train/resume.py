@@ -45,7 +45,14 @@ WHOLE = StateDictOptions(
 
 
 def identity(
-    model: nn.Module, recipe, blocks: Blocks, config, evaluate: Callable | None, start, about: dict | None
+    model: nn.Module,
+    recipe,
+    blocks: Blocks,
+    config,
+    evaluate: Callable | None,
+    start,
+    about: dict | None,
+    visits: Tensor | None = None,
 ) -> dict:
     """Everything that decides what a run results in, as JSON: a folder is gone on with by the same run only.
 
@@ -54,6 +61,7 @@ def identity(
         evaluate: None, or what measures the model; one with a ``fingerprint``, as ``HeldOut`` has, is known by it.
         start: None, or the folder of an adapter to go on from.
         about: what else the caller knows, such as the tokenizer's fingerprint.
+        visits: how often a pass shows each row; None: once.
     """
     left_out = {"transformers_version", "dtype", "use_cache", "known_order"}  # the last one is the recipe's to say
     if getattr(model.config, "query_start", None) == "vector":  # records that are older than the choice do not say so
@@ -72,6 +80,8 @@ def identity(
         "held_out": getattr(evaluate, "fingerprint", evaluate is not None),
         "about": about or {},
     }
+    if visits is not None:
+        found["data"]["visits"] = fingerprint(visits)
     return json.loads(json.dumps(found))  # as it will be read back
 
 

@@ -56,17 +56,18 @@ class Stream:
             ValueError: as ``corpus.split_documents``.
         """
         reading = self.reading()
-        count = sum(1 for _ in reading)
+        held_out = np.zeros(sum(1 for _ in reading), dtype=bool)
+        held_out[list(corpus.held_out_numbers(len(held_out), validation, seed))] = True
+        return self.only(reading, ~held_out), self.only(reading, held_out)
+
+    def only(self, reading: "Reading", chosen: np.ndarray) -> "Stream":
+        """A part of the documents: those that are ``chosen``, bool, one for each that the ended ``reading`` gave."""
+        column, split, separator = self.how
+        part = Stream(*self.sources, column=column, split=split, separator=separator, limit=self.limit)
         own = np.array([self.has(n, digest) for n, digest in enumerate(reading.seen)], dtype=bool)
-        held_out = np.zeros(count, dtype=bool)
-        held_out[list(corpus.held_out_numbers(count, validation, seed))] = True
-        parts = []
-        for chosen in (~held_out, held_out):
-            part = Stream(*self.sources, column=self.how[0], split=self.how[1], separator=self.how[2], limit=self.limit)
-            part.without, part.revisions, part.kept = self.without, self.revisions, own.copy()
-            part.kept[own] = chosen
-            parts.append(part)
-        return parts[0], parts[1]
+        part.without, part.revisions, part.kept = self.without, self.revisions, own
+        part.kept[own] = chosen
+        return part
 
     def has(self, number: int, digest: int) -> bool:
         """Whether the different document of this number and hash is one of this stream's."""

@@ -32,7 +32,28 @@ def _seconds(decoding: dict) -> dict[str, float]:
     return {cell["what"]: cell["seconds"] for cell in decoding["cells"] if wanted.items() <= cell.items()}
 
 
-def choose_gains(gpu_lab: dict, infilling: dict, bounded: dict, decoding: dict, drafts: dict, orders: dict) -> str:
+def _solved(arms: dict[str, list[dict]]) -> dict:
+    """Whole sudokus right: a share of [mean, half of the interval, steps], so in percent its first two."""
+    found = {
+        "own": arms["A3, random order"][-1]["by confidence"], "left": arms["A3, random order"][-1]["left to right"],
+        "ar": arms["autoregression"][-1]["left to right"], "other": arms["masked diffusion"][-1]["by confidence"],
+    }  # fmt: skip
+    return _line(
+        "whole sudokus right in an order that the model chooses; the same model left to right; AR; masked diffusion in "
+        "the order that it chooses", "{own:.0f} %; {left:.0f} %; {ar:.0f} %; {other:.0f} %",
+        {name: [100 * share, 100 * half] for name, (share, half, _) in found.items()}, "[puzzles](puzzles.md)",
+    )  # fmt: skip
+
+
+def choose_gains(
+    gpu_lab: dict,
+    infilling: dict,
+    bounded: dict,
+    decoding: dict,
+    drafts: dict,
+    orders: dict,
+    puzzles: dict | None = None,
+) -> str:
     """What A3 is better at than a rival, or has alone."""
     ar_gap = gpu_lab["differences"]["warm - autoregressive"][_STORIES]["left to right"]
     right = infilling["systems"]["a3-1"]["minus"]["ar"]["nats_per_token"]
@@ -45,7 +66,9 @@ def choose_gains(gpu_lab: dict, infilling: dict, bounded: dict, decoding: dict, 
         row for row in drafts["systems"]["smollm2-a3-warm"]["speed"]
         if (row["together"], row["size"]) == ("strided", 8)
     )  # fmt: skip
+    solved = [_solved(puzzles["curves"]["sudoku"])] if puzzles else []
     return _table([
+        *solved,
         _line("exact likelihood of any part given any other part", "one pass; masked diffusion needs one per token for "
               "its chain, or has a bound", {}, "[a fair race](study.md#two-names-for-one-number)"),
         _line("left to right, behind AR after the same tokens", "{gap:+.2f} nats a token", {"gap": ar_gap}, _LAB),

@@ -96,6 +96,18 @@ def tasks_infilling(infilling: dict) -> str:
     )
 
 
+def tasks_infilling_elsewhere(paper: dict, infilling: dict) -> str:
+    """What others published for the same task, beside what copying gets here."""
+    copied = infilling["systems"]["copy-before"]["rouge"]
+    rows = {name: dict(zip(("rouge1", "rouge2", "rougeL"), row, strict=True))
+            for name, row in paper["infilling_elsewhere"]["rows"].items()}  # fmt: skip
+    return table(
+        "system: {name} | ROUGE-1: {rouge1:.1f} | ROUGE-2: {rouge2:.1f} | ROUGE-L: {rougeL:.1f}",
+        rows | {"copying the sentence before, our stories": copied},
+        f"{paper['infilling_elsewhere']['source']}. Their stories are not ours.",
+    )
+
+
 def tasks_samples(infilling: dict) -> str:
     """What each system puts into stories of our own."""
     parts = []
