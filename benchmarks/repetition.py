@@ -110,7 +110,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "narrow": Size(SHAPE, VOCABULARY, LENGTH, 16, ROWS, "fp32"),
-    "compact": Size(SHAPE | dict(hidden_size=256, intermediate_size=768, num_hidden_layers=6), VOCABULARY, LENGTH, 64,
+    "compact": Size(SHAPE | dict(hidden_size=256, intermediate_size=768, num_hidden_layers=6), VOCABULARY, LENGTH, 128,
                     ROWS, "auto"),
     "smoke": Size(TINY, 400, 48, 4, 4, "fp32"),
 }  # fmt: skip
