@@ -45,7 +45,8 @@ def optimizer_for(model: nn.Module, config: TrainConfig, device: torch.device) -
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, fused=device.type == "cuda")
     groups.append({"params": by_kind["layer"], "weight_decay": config.weight_decay, "muon": True})
-    return Muon(groups, lr=config.learning_rate, betas=BETAS)
+    # a tied head leaves the first group empty, and PyTorch cannot read back the state of such a group
+    return Muon([group for group in groups if group["params"]], lr=config.learning_rate, betas=BETAS)
 
 
 class Muon(torch.optim.AdamW):

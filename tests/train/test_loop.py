@@ -103,13 +103,14 @@ class StopAt:
         return {}
 
 
-def interrupted(folder: Path, **changes) -> dict:
+def interrupted(folder: Path, tied: bool = False, **changes) -> dict:
     """Stopped by an exception while step 8 is evaluated, then started again; the last checkpoint is of step 6."""
     settings = config(steps=12, save_every=3, eval_every=4, **changes)
+    shape = {"attention_dropout": 0.1, "tie_word_embeddings": tied}
     with pytest.raises(Stop):
-        train(small_model(attention_dropout=0.1), RECIPE, BLOCKS, settings, folder, StopAt(3), quiet=True)
+        train(small_model(**shape), RECIPE, BLOCKS, settings, folder, StopAt(3), quiet=True)
     assert runs.latest_checkpoint(folder / "checkpoints").name == "step-6"
-    model = small_model(attention_dropout=0.1)
+    model = small_model(**shape)
     train(model, RECIPE, BLOCKS, settings, folder, StopAt(0), quiet=True)
     return model.state_dict()
 
@@ -124,12 +125,13 @@ def test_an_average_goes_on_where_it_was(tmp_path):
     assert distance(without.state_dict(), whole.state_dict()) > 1e-3
 
 
-def test_muon_goes_on_where_it_was(tmp_path):
-    changes = {"optimizer": "muon", "learning_rate": 3e-3}
-    whole = small_model(attention_dropout=0.1)
+@pytest.mark.parametrize("tied", [False, True])  # a tied head leaves AdamW no matrix
+def test_muon_goes_on_where_it_was(tmp_path, tied):
+    changes, shape = {"optimizer": "muon", "learning_rate": 3e-3}, {"tie_word_embeddings": tied}
+    whole = small_model(attention_dropout=0.1, **shape)
     train(whole, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4, **changes), quiet=True)
-    assert distance(interrupted(tmp_path, **changes), whole.state_dict()) == 0
-    other = small_model(attention_dropout=0.1)
+    assert distance(interrupted(tmp_path, tied, **changes), whole.state_dict()) == 0
+    other = small_model(attention_dropout=0.1, **shape)
     train(other, RECIPE, BLOCKS, config(steps=12, save_every=3, eval_every=4, learning_rate=3e-3), quiet=True)
     assert distance(other.state_dict(), whole.state_dict()) > 1e-3
 
