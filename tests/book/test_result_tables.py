@@ -247,9 +247,11 @@ def test_the_command_that_it_names_exists(name):
 
 def test_what_is_not_there_is_told_from_what_is_bad(tmp_path, monkeypatch):
     """A table may be missing while its result is, and for nothing else; one that may be left out is not missed."""
-    monkeypatch.setattr(f"{__name__}.RESULTS", tmp_path)
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "book" / "paper.json", tmp_path)
+    monkeypatch.setattr(f"{__name__}.RESULTS", tmp_path / "results")
     assert not_there("two_stream") == [common.not_yet("two_stream")]
-    (tmp_path / "two_stream.json").write_text("{}")
+    (tmp_path / "results" / "two_stream.json").write_text("{}")
     assert not_there("two_stream") == [] and not_there("tasks_main") == []
     with pytest.raises(KeyError):
         test_a_table_is_made_from_what_is_stored("two_stream")
