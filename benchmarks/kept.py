@@ -1,7 +1,12 @@
-"""Partial results, so that a run that was stopped goes on: one file for each, named after the settings that made it."""
+"""Partial results, so that a run that was stopped goes on: one file for each, named after the settings that made it.
+
+Where the variable A3_RESULTS names another folder for results (``record``), partial ones go there, too: what a borrowed
+machine gives back is that folder.
+"""
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +31,15 @@ def weights_of(model) -> str:
     return digest(*(weight.numpy().tobytes() for weight in weights))
 
 
+def place(folder: Path) -> Path:
+    """Where the partial results of ``folder`` lie."""
+    return Path(os.environ.get("A3_RESULTS") or "") / folder
+
+
 def kept(folder: Path, name: str, settings: dict, make: Callable[[], dict]) -> dict:
     """What ``make`` returns and its ``wall_seconds``, from ``folder`` if it was made before with the same settings."""
     plain = re.sub("[^a-z0-9]+", "-", name.lower())  # a name that is fit for a file
+    folder = place(folder)
     path = folder / f"{plain}-{digest(json.dumps(settings, sort_keys=True).encode())}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

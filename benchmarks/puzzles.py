@@ -19,6 +19,7 @@ seed over questions (Wilson's). After Kim et al. 2025 (arXiv 2502.06768).
 """
 
 import argparse
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -255,6 +256,12 @@ def asked(arm: str, model, puzzle: puzzles.Puzzle, rows: Tensor, orders: tuple[s
     return found
 
 
+@functools.cache
+def rows_of(puzzle: puzzles.Puzzle, count: int, seed: int) -> Tensor:
+    """The same for every arm; those of large sudokus take minutes to make."""
+    return puzzle.draw(count, seed)
+
+
 def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: float, looks: int = LOOKS) -> dict:
     """One training: the curve, a dict for each look at the held-out questions."""
     puzzle = task.puzzle
@@ -264,7 +271,8 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
         tie_word_embeddings=True, **shape,
     ))  # fmt: skip
     model, recipe = begin(arm, source, puzzle)
-    blocks = puzzles.as_blocks(puzzle.draw(min(task.rows or task.steps * task.batch, task.steps * task.batch), seed))
+    examples = task.steps * task.batch
+    blocks = puzzles.as_blocks(rows_of(puzzle, min(task.rows or examples, examples), seed))
     held_out = puzzle.draw(questions, 0, held_out=True)
     config = TrainConfig(steps=task.steps, batch_size=task.batch, learning_rate=rate, warmup_steps=task.steps // 10,
                          weight_decay=0.0, seed=seed, eval_every=-(-task.steps // looks), log_every=0)  # fmt: skip

@@ -343,14 +343,15 @@ def trained(arm: Arm, size: Size, blocks: Blocks, held_out: Blocks, seed: int, a
     """Train; each held-out row's nats, by grouping, and what the training took."""
     costs = Costs.of(size.shape, size.vocabulary)
     before, steps = source_steps(arm, size, blocks, seed)
-    spent, model = [], begin(arm, size, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    spent, model = [], begin(arm, size, seed).to(device)  # here, for the average begins with these weights
     if before:
         torch.manual_seed(seed)
         source = LlamaForCausalLM(LlamaConfig(**size.model))
         spent.append(Watched(Autoregressive(), costs))
         # rows of its own: those that A3 is trained on come after it, for the first time
         train(source, spent[0], blocks, size.config(arm.optimizer, seed + 1000, before), quiet=True)
-        model = from_autoregressive(source, query_start=arm.query_start, known_order=arm.known_order)
+        model = from_autoregressive(source, query_start=arm.query_start, known_order=arm.known_order).to(device)
     config = size.config(arm.optimizer, seed, steps)
     average = Average(model.named_parameters(), HALF_LIFE * steps * size.batch_tokens) if averaged else None
     spent.append(Watched(recipe_of(arm), costs, average))
@@ -371,7 +372,7 @@ def measured(model: A3ForCausalLM, held_out: Blocks) -> dict[str, list[float]]:
     found = {}
     for title, grouping in GROUPINGS.items():
         group_ids = draw(held_out, grouping)
-        nats, _ = token_losses(lambda ids, g: a3_score(model, ids, g), held_out, group_ids, batch_size=16)
+        nats, _ = token_losses(lambda ids, g: a3_score(model, ids, g), held_out, group_ids, model.device, batch_size=16)
         found[title] = [round(one, 4) for one in nats.tolist()]
     return found
 

@@ -102,6 +102,13 @@ def cells(text: str, row: str) -> list[str]:
     return next(line for line in grid(text) if line[0].startswith(row))
 
 
+def not_there(name: str) -> list[str]:
+    """What ``made`` says of a name while a result that it needs has not been measured yet; none, once all are there."""
+    needs = inspect.signature(SHOWN[name]).parameters.items()
+    files = common.reads(SHOWN[name], RESULTS)
+    return [common.not_yet(read) for read, how in needs if how.default is how.empty and not files[read].exists()][:1]
+
+
 def empty_columns(text: str) -> list[str]:
     return [column[0] for column in zip(*grid(text), strict=True) if not any(column[1:])]
 
@@ -110,6 +117,9 @@ def empty_columns(text: str) -> list[str]:
 def test_a_table_is_made_from_what_is_stored(name):
     """A cell whose key is misspelt would be empty in every row."""
     text = common.made(SHOWN[name], RESULTS)
+    if absent := not_there(name):
+        assert [text] == absent
+        return
     assert "Not measured yet" not in text and "{" not in text
     if not name.endswith("_samples"):  # a list, and more than one table
         assert len(grid(text)) > 2 and not empty_columns(text)
@@ -193,6 +203,9 @@ def test_the_stages_in_the_figure_are_those_of_the_training():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_the_same_each_time(name, tmp_path):
+    if absent := not_there(name):
+        assert [common.made(SHOWN[name], RESULTS)] == absent
+        return
     for file in ("one", "two"):
         common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
@@ -232,6 +245,18 @@ def test_the_command_that_it_names_exists(name):
     command = re.search("`(.*)`", common.not_yet(name))[1].split()
     targets = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert command[1] in targets if command[0] == "make" else (ROOT / command[1]).is_file()
+
+
+def test_what_is_not_there_is_told_from_what_is_bad(tmp_path, monkeypatch):
+    """A table may be missing while its result is, and for nothing else; one that may be left out is not missed."""
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "book" / "paper.json", tmp_path)
+    monkeypatch.setattr(f"{__name__}.RESULTS", tmp_path / "results")
+    assert not_there("two_stream") == [common.not_yet("two_stream")]
+    (tmp_path / "results" / "two_stream.json").write_text("{}")
+    assert not_there("two_stream") == [] and not_there("tasks_main") == []
+    with pytest.raises(KeyError):
+        test_a_table_is_made_from_what_is_stored("two_stream")
 
 
 def interval(mean: float) -> dict:
@@ -358,6 +383,48 @@ def test_the_recipe_by_ablation(results):
     assert cells(by_order, "certain")[1] == f"**−0.250{N}±{N}0.125**"
     assert cells(by_order, "rows differ")[1] == f"−0.250{N}±{N}0.500"
     assert cells(by_order, "seeds differ")[1] == f"−0.250{N}±{N}0.125"
+
+
+def test_repetition(results):
+    """One seed has numbers, several have intervals; the pass of each seed is named; an arm that is missing is, too."""
+
+    def arm(ways: tuple[str, ...], passes: list[int], shift: float) -> dict:
+        def number(value: float):
+            return value + shift if len(passes) == 1 else [value + shift, 0.25]
+
+        best = {name: number(value) for name, value in (("loss", 3.0), ("end", 3.5), ("seen", 1.5))}
+        best |= {"rise": number(0.5 - shift), "passes": passes}
+        curve = [{"passes": one, "tokens": 9 * one} | {part: dict.fromkeys(ways, number(value)) for part, value in
+                  (("held out", 3.0 + one / 8), ("trained on", 3.0 - one / 8))} for one in (1, 2, 4)]  # fmt: skip
+        return {"curve": curve, "best": dict.fromkeys(ways, best), "rate": 8e-3, "operations": 1.25,
+                "training_seconds": 60.0}  # fmt: skip
+
+    def put(passes: list[int], **arms) -> None:
+        results(
+            "repetition", arms=arms, text_tokens=1234, text_rows=9, length=128, passes=4, batch=16, rows=8, warmup=3,
+            shape={"hidden_size": 128, "num_hidden_layers": 3}, vocabulary=4096, dial="narrow", seeds=len(passes),
+            text="a text", not_run=[name for name in ("masked diffusion",) if name not in arms],
+        )  # fmt: skip
+
+    a3, ar = (("random order", "left to right"), [2], 0.25), (("left to right",), [1], 0.0)
+    put([1], **{"A3": arm(*a3), "autoregression": arm(*ar)})
+    text, figure = results("repetition"), results("repetition_curves")
+    rows = [line[:7] for line in grid(text)[1:]]
+    assert rows == [
+        ["left to right", "AR", "3.000", "1", "3.500", "+0.500", "1.500"],
+        ["left to right", "A3", "3.250", "2", "3.750", "+0.500", "1.750"],
+        ["random order", "A3", "3.250", "2", "3.750", "+0.500", "1.750"],
+    ]
+    assert "1,234 tokens" in text and "Learning rate: 0.008 for all" in text and "Not run: masked diffusion." in text
+    assert [len(ax.lines) for ax in figure.axes] == [4, 2] and not figure.axes[0].collections
+    put([1, 2], **{"A3": arm(a3[0], [2, 4], 0.25), "autoregression": arm(ar[0], [1, 1], 0.0) | {"rate": 4e-3},
+                   "masked diffusion": arm(("random order",), [4, 4], 0.0)})  # fmt: skip
+    text, figure = results("repetition"), results("repetition_curves")
+    assert grid(text)[-1][:4] == ["random order", "A3", f"3.250{N}±{N}0.250", "2, 4"] and "Not run" not in text
+    assert "A3 0.008, AR 0.004, masked diffusion (its bound) 0.008" in text
+    assert [len(ax.lines) for ax in figure.axes] == [4, 4] and len(figure.axes[1].collections) == 4
+    held_out, seen = (line.get_ydata() for line in figure.axes[0].lines[:2])
+    assert held_out[0] < held_out[-1] and seen[0] > seen[-1]
 
 
 def test_likelihood(results):

