@@ -346,6 +346,7 @@ Z95 = NormalDist().inv_cdf(0.975)
 VALUES = {
     ("adaptation.md", "4.9 million"): adapter_size,
     ("adaptation.md", "135 million"): smollm2_size,
+    ("choose.md", "135 million"): smollm2_size,
     ("00_quickstart.ipynb", "135 million"): smollm2_size,
     ("notation.md", "1.44 bits"): lambda: 1 / math.log(2),
     ("01_factorisation.ipynb", "1.44 bits"): lambda: 1 / math.log(2),
@@ -368,7 +369,10 @@ SETTINGS = {
         ("05_progressive_adaptation.ipynb", "2 billion"),
         ("09_evaluate.ipynb", "8 billion"),
     ],
-    "what others found": [("puzzles.md", "10 %"), ("puzzles.md", "90 %")],
+    "what others found": [
+        *(("puzzles.md", number) for number in ("10 %", "90 %")),
+        *(("choose.md", number) for number in ("0.1", "0.25")),
+    ],
     "how the packaged model was stored": [("00_quickstart.ipynb", "4 bits")],
     "the rules of an exercise": [
         ("00_quickstart.ipynb", "100 times"),

@@ -176,7 +176,8 @@ def test_the_largest_id_counts():
 
 ENCODES = re.compile(
     r"(?<!\w)(?<!sources\.)(?<!def )tokenizer\(|"  # but for reading one
-    r"tokenizer\.(?:encode|tokenize|batch_encode|apply_chat_template|backend_tokenizer)|encode_batch|"
+    r"tokenizer\.(?:encode|tokenize|batch_encode|apply_chat_template)|encode_batch|"
+    r"tokenizer\.backend_tokenizer(?!\.to_str\(\))|"  # but for writing it down
     r"(?<!`)len\((?:\w+\.)*tokenizer\)"
 )
 
