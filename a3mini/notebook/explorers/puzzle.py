@@ -36,7 +36,7 @@ class PuzzleExplorer(Explorer):
     _esm = bundle("puzzle")
     _css = stylesheet("puzzle")
     summary = "An interactive figure: a puzzle that the same model fills in two orders, side by side, step by step."
-    tasks = traitlets.Dict(help="By name: the puzzles, and how each model fills them.").tag(sync=True)
+    tasks = traitlets.Dict(help="The puzzles, and how each model fills them, by name.").tag(sync=True)
     task = traitlets.Unicode().tag(sync=True)
     arm = traitlets.Unicode().tag(sync=True)
     puzzle = traitlets.Int().tag(sync=True)
