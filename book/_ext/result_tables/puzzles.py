@@ -79,6 +79,8 @@ def puzzles(puzzles: dict) -> str:
     )
     about = f"Whole answers that are right, %, of {puzzles['questions']} held-out questions, with 95 % intervals over "
     about += f"{over}. **Bold**: the highest of its row. *Steps*: how many an answer takes; one at a time: {single}. "
+    if puzzles["not_run"]:
+        about += f"Not finished yet, so not in the table: {', '.join(puzzles['not_run'])}. "
     return "\n\n".join([*found, about + source(puzzles)])
 
 
