@@ -271,8 +271,8 @@ def trained(task: Task, arm: str, shape: dict, seed: int, questions: int, rate: 
         tie_word_embeddings=True, **shape,
     ))  # fmt: skip
     model, recipe = begin(arm, source, puzzle)
-    examples = task.steps * task.batch
-    blocks = puzzles.as_blocks(rows_of(puzzle, min(task.rows or examples, examples), seed))
+    seen = task.steps * task.batch
+    blocks = puzzles.as_blocks(rows_of(puzzle, min(task.rows or seen, seen), seed))
     held_out = puzzle.draw(questions, 0, held_out=True)
     config = TrainConfig(steps=task.steps, batch_size=task.batch, learning_rate=rate, warmup_steps=task.steps // 10,
                          weight_decay=0.0, seed=seed, eval_every=-(-task.steps // looks), log_every=0)  # fmt: skip

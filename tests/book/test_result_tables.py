@@ -466,7 +466,7 @@ def solved(tasks: tuple[str, ...], seeds: int = 2) -> dict:
     curves = {arm: [start | few, end | every] for arm in bench_puzzles.ARMS}
     curves["autoregression"] = [start | one, end | one]
     made = bench_puzzles.tasks(4)
-    return dict(seeds=seeds, questions=256, rate=1e-3, bound=0.2, shape=bench_puzzles.SHAPE, examples={},
+    return dict(seeds=seeds, questions=256, rate=1e-3, bound=0.2, shape=bench_puzzles.SHAPE, examples={}, not_run=[],
                 tasks={task: repr(made[task]) for task in tasks}, curves=dict.fromkeys(tasks, curves))  # fmt: skip
 
 
