@@ -42,8 +42,8 @@ def _solved(arms: dict[str, list[dict]]) -> dict:
     }  # fmt: skip
     return _line(
         "whole sudokus right, after the same training rows",
-        "A3 in the order that it chooses {own:.0f} %, left to right {left:.0f} %; AR {ar:.0f} %; masked diffusion in the "
-        "order that it chooses {other:.0f} %",
+        "A3 in the order that it chooses {own:.0f} %, left to right {left:.0f} %; AR {ar:.0f} %; masked diffusion in "
+        "the order that it chooses {other:.0f} %",
         {name: [100 * share, 100 * half] for name, (share, half, _) in found.items()}, "[puzzles](puzzles.md)",
     )  # fmt: skip
 
