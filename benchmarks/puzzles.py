@@ -10,7 +10,7 @@
 
 Four arms start from the same weights and see the same rows, each with the question before the answer: autoregression,
 masked diffusion, A3 trained in random order, and A3 trained left to right alone. Only the answer's unknown tokens are
-predicted; what is known is given. Seeds decide the weights, the rows and the orders; one learning rate is for all.
+predicted; what is known is given. Seeds decide the weights, the rows and the orders; one learning rate is for all arms.
 
 Measured is the share of held-out questions whose whole answer is right, by the order in which it is filled, always with
 the likeliest token, several times on the way. Autoregression has one order. Masked diffusion fills with the same
@@ -65,6 +65,7 @@ CHOSEN = {
     "bounded": ("entropy", Limits(bound=BOUND)),
 }
 ORDERS = (*FIXED, *CHOSEN)
+RATES = {"sudoku": 1e-3, "sums": 2e-3}  # the same for all arms
 WATCHED = ("left to right", "by confidence")  # on the way; all orders at the end
 SUDOKUS = {
     4: puzzles.Sudoku(4, blanks=11, grids=288, held_out=48),
@@ -87,10 +88,10 @@ class Task:
     rows: int | None = None  # how many are made; None: a new one for each example
 
 
-def tasks(size: int, digits: int = 6) -> dict[str, Task]:
+def tasks(size: int, digits: int = 4) -> dict[str, Task]:
     steps, rows = (500, None) if size == 4 else (4000, DRAWN)
     sudoku = Task(SUDOKUS[size], layers=4, steps=steps, batch=64, rows=rows)
-    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=800, batch=128)}
+    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=500, batch=128)}
 
 
 class LeftToRight(Autoregressive):
@@ -327,7 +328,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="fewer or more than the task has: a try, not recorded")
     parser.add_argument("--seeds", type=int, default=3, choices=(1, *T_975))
     parser.add_argument("--size", type=int, default=4, choices=tuple(SUDOKUS), help="of the sudokus")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of all arms")
+    parser.add_argument("--rate", type=float, help="learning rate of all arms; default: of the task")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help="held-out ones")
     parser.add_argument("--finished", action="store_true", help="record what is finished on all seeds, train nothing")
     parser.add_argument("--smoke", action="store_true", help="tiny models and four steps; nothing is written")
@@ -341,18 +342,18 @@ def main() -> None:
         chosen = {name: Task(t.puzzle, t.layers, options.steps, t.batch, t.rows) for name, t in chosen.items()}
     spent, results, shown, not_run = dict.fromkeys(chosen, 0.0), {}, {}, set()
     for name in [options.task] if options.task else chosen:
-        task = chosen[name]
+        task, rate = chosen[name], options.rate or RATES[name]
         arms = [options.arm] if options.arm else ARMS
         curves, shown[name] = {arm: [] for arm in arms}, {}
         for seed, arm in itertools.product(range(seeds), arms):
 
-            def make(task=task, arm=arm, seed=seed) -> dict:
+            def make(task=task, arm=arm, seed=seed, rate=rate) -> dict:
                 if options.finished:
                     raise NotFinished
-                return trained(task, arm, shape, seed, questions, options.rate, 2 if options.smoke else LOOKS)
+                return trained(task, arm, shape, seed, questions, rate, 2 if options.smoke else LOOKS)
 
             settings = {"task": repr(task), "shape": shape, "seed": seed, "questions": questions,
-                        "rate": options.rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
+                        "rate": rate, "bound": BOUND, "looks": LOOKS}  # fmt: skip
             try:
                 found = make() if options.smoke else kept(Path("checkpoints/puzzles"), f"{name} {arm}", settings, make)
             except NotFinished:
@@ -371,7 +372,8 @@ def main() -> None:
     if not (options.smoke or options.task or options.arm or options.steps):
         record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0,
                wall_seconds=sum(spent[name] for name in results),
-               seeds=seeds, questions=questions, rate=options.rate, bound=BOUND, shape=shape,
+               seeds=seeds, questions=questions, bound=BOUND,
+               rate={name: options.rate or RATES[name] for name in results}, shape=shape,
                tasks={name: repr(chosen[name]) for name in results}, not_run=sorted(not_run), curves=results,
                examples={name: shown[name] for name in results})  # fmt: skip
 

@@ -466,8 +466,9 @@ def solved(tasks: tuple[str, ...], seeds: int = 2) -> dict:
     curves = {arm: [start | few, end | every] for arm in bench_puzzles.ARMS}
     curves["autoregression"] = [start | one, end | one]
     made = bench_puzzles.tasks(4)
-    return dict(seeds=seeds, questions=256, rate=1e-3, bound=0.2, shape=bench_puzzles.SHAPE, examples={}, not_run=[],
-                tasks={task: repr(made[task]) for task in tasks}, curves=dict.fromkeys(tasks, curves))  # fmt: skip
+    return dict(seeds=seeds, questions=256, rate=bench_puzzles.RATES, bound=0.2, shape=bench_puzzles.SHAPE, examples={},
+                not_run=[], tasks={task: repr(made[task]) for task in tasks},
+                curves=dict.fromkeys(tasks, curves))  # fmt: skip
 
 
 @pytest.mark.parametrize("tasks", [("sudoku",), ("sudoku", "sums")], ids=len)
@@ -486,8 +487,8 @@ def test_puzzles_by_task(results, tasks):
     assert all(f"11.0 ({task})" in text for task in tasks)
     setup = results("puzzles_setup")
     assert grid(setup)[0] == ["what", *tasks] and "{" not in setup
-    steps = {"sudoku": "500", "sums": "800"}
-    assert all(cell.startswith(steps[task]) for task, cell in zip(tasks, cells(setup, "training")[1:], strict=True))
+    made = bench_puzzles.tasks(4)
+    assert all(cell.startswith(f"{made[task].steps} steps") for task, cell in zip(tasks, cells(setup, "training")[1:], strict=True))
     results("puzzles", **solved(tasks, seeds=1))
     assert "intervals over questions" in results("puzzles")
     panels = results("puzzles_curve").axes

@@ -47,7 +47,8 @@ def puzzles_setup(puzzles: dict) -> str:
     }
     rows = [{"name": name} for name in ("puzzle", *cells)]
     for task in puzzles["curves"]:
-        known = puzzles | _settings(puzzles, task) | {"wide": puzzles["shape"]["hidden_size"]}
+        known = puzzles | _settings(puzzles, task)
+        known |= {"wide": puzzles["shape"]["hidden_size"], "rate": puzzles["rate"][task]}
         known["made"] = "each drawn anew" if known.get("rows") == "None" else f"{known.get('rows')} different ones"
         for row, cell in zip(rows, (puzzle.get(task, ""), *cells.values()), strict=True):
             row[task] = cell.format(**known)
