@@ -488,7 +488,10 @@ def test_puzzles_by_task(results, tasks):
     setup = results("puzzles_setup")
     assert grid(setup)[0] == ["what", *tasks] and "{" not in setup
     made = bench_puzzles.tasks(4)
-    assert all(cell.startswith(f"{made[task].steps} steps") for task, cell in zip(tasks, cells(setup, "training")[1:], strict=True))
+    assert all(
+        cell.startswith(f"{made[task].steps} steps")
+        for task, cell in zip(tasks, cells(setup, "training")[1:], strict=True)
+    )
     results("puzzles", **solved(tasks, seeds=1))
     assert "intervals over questions" in results("puzzles")
     panels = results("puzzles_curve").axes
