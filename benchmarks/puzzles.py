@@ -91,7 +91,7 @@ class Task:
 def tasks(size: int, digits: int = 4) -> dict[str, Task]:
     steps, rows = (500, None) if size == 4 else (4000, DRAWN)
     sudoku = Task(SUDOKUS[size], layers=4, steps=steps, batch=64, rows=rows)
-    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=500, batch=128)}
+    return {"sudoku": sudoku, "sums": Task(puzzles.Sums(digits), layers=3, steps=800, batch=128)}
 
 
 class LeftToRight(Autoregressive):
