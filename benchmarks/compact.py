@@ -6,11 +6,11 @@
     python benchmarks/compact.py ship --to FOLDER                     A3 as one file of 8 bits, and its card
     python benchmarks/compact.py --smoke                              all of this on a tiny model; writes nothing
 
-The first ``train`` reads FOLDER, which has a file NAME.jsonl.gz for each of SOURCES, a document in each line under
-"text", and keeps rows and tokenizer in checkpoints/compact_new; afterwards the texts are not needed. Some documents are
-held out before anything is repeated. All arms begin with the same weights, and see the same rows in the same order, as
-many tokens in each step, with the same rates; the sum of their layers is the same. With ``--size gpu`` the model is
-larger and so are its steps.
+The first ``train`` reads FOLDER, which has a file NAME.jsonl.gz for each of ``gpu_lab.SIMPLE``, a document in each line
+under "text", and keeps rows and tokenizer in checkpoints/compact_new; afterwards the texts are not needed. Some
+documents are held out before anything is repeated. All arms begin with the same weights, and see the same rows in the
+same order, as many tokens in each step, with the same rates; the sum of their layers is the same. With ``--size gpu``
+the model is larger and so are its steps.
 
 A training stops after so many minutes, with a checkpoint, and the same command goes on. It may be prolonged with
 --tokens until its learning rate begins to fall, which is after four fifths. What is measured is the exponential moving
@@ -41,6 +41,7 @@ from unittest import mock
 import torch
 from adaptation import HELD_OUT as LAST_STORIES
 from adaptation import tinystories
+from gpu_lab import SIMPLE
 from kept import weights_of
 from quality import samples, strategies
 from record import RESULTS, record
@@ -76,8 +77,7 @@ from a3mini.train.mixture import Mixture
 from a3mini.train.tokens import encode, vocabulary_size
 
 FOLDER = Path("checkpoints/compact_new")
-SOURCES = {"tinystories_next4m_truecased": 4, "african_storybook_en": 4, "pratham_en": 4, "gutenberg_children": 0.8}
-HEAD = "tinystories_head"  # with --tinystories, as often as the first of SOURCES
+HEAD = "tinystories_head"  # with --tinystories, as often as the first of SIMPLE
 JUDGED_TEXT = "tinystories_next4m_truecased"  # its held-out stories are continued
 LENGTH, END = 256, "<end>"  # tokens of a row; the token that ends a blank
 HELD_OUT, MEASURED = 0.05, 192  # share of the documents; rows of each source in the report
@@ -233,14 +233,14 @@ def prepare(folder: Path, weights: dict[str, float], vocabulary: int, without=()
 
 def sources_in(folder: Path, head: Path | None, out: Path) -> tuple[dict[str, float], list]:
     """The weights of the files, and what must not be trained on; stories of a plain file become such a file."""
-    weights, without = {str(folder / f"{name}.jsonl.gz"): weight for name, weight in SOURCES.items()}, []
+    weights, without = {str(folder / f"{name}.jsonl.gz"): weight for name, weight in SIMPLE.items()}, []
     if head is not None:
         stories, file = tinystories(head), out / f"{HEAD}.jsonl.gz"
         without = stories[-LAST_STORIES:]  # other benchmarks measure on these
         out.mkdir(parents=True, exist_ok=True)
         with gzip.open(file, "wt", encoding="utf-8") as opened:
             opened.writelines(json.dumps({"text": story.text}) + "\n" for story in stories[:-LAST_STORIES])
-        weights[str(file)] = SOURCES[JUDGED_TEXT]
+        weights[str(file)] = SIMPLE[JUDGED_TEXT]
     return weights, without
 
 
@@ -642,7 +642,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.what == "train":
         if not (options.folder / "text.json").exists():
             if options.data is None:
-                raise SystemExit(f"--data is missing, the folder of {', '.join(SOURCES)}, each a .jsonl.gz file")
+                raise SystemExit(f"--data is missing, the folder of {', '.join(SIMPLE)}, each a .jsonl.gz file")
             weights, without = sources_in(options.data, options.tinystories, options.folder)
             prepare(options.folder, weights, SIZES[options.size].vocabulary, without)
         train_arm(options.folder, options.arm, SIZES[options.size], options.tokens, options.minutes, options.curriculum)

@@ -36,6 +36,10 @@ def place(folder: Path) -> Path:
     return Path(os.environ.get("A3_RESULTS") or "") / folder
 
 
+class NotFinished(Exception):
+    """A training that --finished would have to do: what ``make`` raises then."""
+
+
 def kept(folder: Path, name: str, settings: dict, make: Callable[[], dict]) -> dict:
     """What ``make`` returns and its ``wall_seconds``, from ``folder`` if it was made before with the same settings."""
     plain = re.sub("[^a-z0-9]+", "-", name.lower())  # a name that is fit for a file

@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from kept import kept
+from kept import NotFinished, kept
 from query_start import T_975
 from record import record
 from torch import Tensor
@@ -315,10 +315,6 @@ def summary(curves: list[list[dict]], questions: int) -> list[dict]:
             line[order] = [round(mean(shares), 4), round(half_width(shares, questions), 4), round(steps, 2)]
         found.append(line)
     return found
-
-
-class NotFinished(Exception):
-    """A training that --finished would have to do."""
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import torch
 from gpu_lab import HELD_OUT, SIMPLE
-from kept import digest, kept
+from kept import NotFinished, digest, kept
 from record import command_line, record
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -502,10 +502,6 @@ def compared(found: dict[str, list[dict]], weights: Weights) -> dict:
 
 
 # The whole
-
-
-class NotFinished(Exception):
-    """A training that nobody has done."""
 
 
 def command(folder: Path | None) -> str:

@@ -37,7 +37,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
-from kept import digest, kept, place
+from kept import NotFinished, digest, kept, place
 from query_start import T_975
 from recipe import (
     LENGTH,
@@ -47,7 +47,6 @@ from recipe import (
     TINY,
     VOCABULARY,
     Costs,
-    NotFinished,
     Rows,
     Watched,
     as_part,
