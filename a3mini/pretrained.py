@@ -208,17 +208,12 @@ class CompactModel(NamedTuple):
 
 
 def compact_model() -> CompactModel:
-    """The compact A3 model of the book, offline and at once: trained on the texts "bible-bbe" and "andersen".
+    """The compact A3 model of the book, offline and at once: trained from scratch on stories for small children.
 
-    Its model card, ``a3mini/models/compact/README.md``, has the commands that made it and its held-out losses. The
-    weights are loaded as float32, from one file of 8 bits (``eight_bit``) if the folder has it, else from bfloat16.
+    Its model card, ``a3mini/models/compact/README.md``, has the commands that made it and its held-out losses. It is
+    one file of 8 bits (``eight_bit``), loaded as float32. It ends blanks itself.
     """
-    if (COMPACT_MODEL / eight_bit.FILE).is_file():
-        model, tokenizer = eight_bit.load(COMPACT_MODEL / eight_bit.FILE)
-    else:
-        with _without_progress_bars():
-            model = sources.model(A3ForCausalLM, COMPACT_MODEL, dtype=torch.float32)
-            tokenizer = sources.tokenizer(COMPACT_MODEL)
+    model, tokenizer = eight_bit.load(COMPACT_MODEL / eight_bit.FILE)
     weights = sum(weight.numel() for weight in model.parameters())
     return CompactModel(model, tokenizer, f"compact A3, {weights / 1e6:.1f} million weights")
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from adaptation import HELD_OUT, tinystories
 from kept import kept, weights_of
 from record import record
 from study_report import SEEDS, judge
@@ -35,7 +34,7 @@ from tradeoff import REAL, processor_time
 from a3mini import decode, from_autoregressive, groups, objective, pretrained
 from a3mini.decode import dynamic
 from a3mini.evaluate import intervals
-from a3mini.train import data, generator_for
+from a3mini.train import generator_for
 
 FOLDER = Path("checkpoints/bounded")
 LENGTH, GIVEN = 96, 16
@@ -150,13 +149,6 @@ def judged(model, tokenizer, rows: Tensor, ways: list[str]) -> dict:
     return found
 
 
-def stories_of(tokenizer, path: Path | None, count: int) -> Tensor:
-    """Full rows (count, LENGTH) of stories that the adapter was not trained on."""
-    stories = data.pack(tinystories(path)[-HELD_OUT:], tokenizer, LENGTH)
-    full = (stories.lengths == LENGTH).nonzero()[:, 0]
-    return stories.input_ids[full[torch.randperm(len(full), generator=generator_for(0))[:count]]]
-
-
 def ways_to_time(model, llama, new: int) -> dict:
     """What takes turns; each takes the number of the round."""
     prompt = torch.randint(llama.config.vocab_size, (1, PROMPT), generator=generator_for(0))
@@ -220,10 +212,11 @@ def main(arguments: list[str] | None = None) -> None:
     threads = torch.get_num_threads()
     compact, words, called = pretrained.compact_model()
     ways = SMOKE if options.smoke else [*FIXED, *CHOSEN]
-    systems = [("compact", compact, called, held_out(words, LENGTH, count), ways)]
+    systems = [("compact", compact, called, held_out(words, LENGTH, count, options.tinystories), ways)]
     if not options.smoke:
         model, tokenizer, called = pretrained.adapted_model(ADAPTER)
-        systems.append((ADAPTER, model, called, stories_of(tokenizer, options.tinystories, count // 2), FEW))
+        rows = held_out(tokenizer, LENGTH, count // 2, options.tinystories)
+        systems.append((ADAPTER, model, called, rows, FEW))
     found, spent = {}, 0.0
     for name, model, called, rows, ways in systems:
         settings = {"model": name, "weights": weights_of(model), "rows": rows.tolist(), "given": GIVEN}

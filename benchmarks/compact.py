@@ -2,6 +2,7 @@
 
     python benchmarks/compact.py train --data FOLDER --minutes 100    A3; goes on where it stopped
     python benchmarks/compact.py train --arm ar --minutes 100         a twin; --arm diffusion is the other
+    python benchmarks/compact.py train --arm finished                 A3 goes on with short blanks; this is what ships
     python benchmarks/compact.py report                               of the arms that are there, finished or not
     python benchmarks/compact.py ship --to FOLDER                     A3 as one file of 8 bits, and its card
     python benchmarks/compact.py --smoke                              all of this on a tiny model; writes nothing
@@ -15,6 +16,9 @@ the model is larger and so are its steps.
 A training stops after so many minutes, with a checkpoint, and the same command goes on. It may be prolonged with
 --tokens until its learning rate begins to fall, which is after four fifths. What is measured is the exponential moving
 average of the weights (``TrainConfig.ema_tokens``), at whatever step the last checkpoint is.
+
+The race is between the three. What ships has gone on from A3 for a sixth of the tokens, with blanks of one to eight
+tokens, which A3's training had none of, and with sentences: ``FINISH``.
 
 The report has held-out losses, nats per token with 95 % intervals over rows, and differences paired over rows: A3 in
 every way, autoregression from left to right, masked diffusion's bound in random order. Beginnings of held-out stories,
@@ -33,6 +37,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +75,7 @@ from a3mini.train import (
     generator_for,
     train,
 )
-from a3mini.train.curriculum import Grouping
+from a3mini.train.curriculum import Grouping, Part, Stage
 from a3mini.train.data import Blocks
 from a3mini.train.interrupt import Interrupted
 from a3mini.train.mixture import Mixture
@@ -82,8 +87,10 @@ JUDGED_TEXT = "tinystories_next4m_truecased"  # its held-out stories are continu
 LENGTH, END = 256, "<end>"  # tokens of a row; the token that ends a blank
 HELD_OUT, MEASURED = 0.05, 192  # share of the documents; rows of each source in the report
 KNOWN_ORDER, QUERY_START = "left_to_right", "previous"
-ARMS = ("a3", "ar", "diffusion")
+ARMS = ("a3", "ar", "diffusion", "finished")
+OF_A3 = ("a3", "finished")
 RECORDED = ("recipe", "curriculum", "known_order", "anneal")  # of a recipe
+ROOM = 24  # of a blank whose length is unknown, in the training and when it is filled
 DRAWS = 32  # passes of masked diffusion's bound for each row
 GROUPINGS = {
     "left to right": Grouping("blocks"),
@@ -99,15 +106,16 @@ LEFT_ALONE = {"left to right": "left to right", "a span, both sides": "a span, l
 BOUND = "random order (bound)"
 PAIRS = [  # first minus second, each an arm and its way
     (("a3", "left to right"), ("ar", "left to right")),
+    *((("finished", way), ("a3", way)) for way in ("left to right", "random order", "a sentence, both sides")),
     (("a3", "random order"), ("diffusion", BOUND)),
     *((("a3", f"{kind} {size}"), ("a3", "left to right")) for kind in ("strided", "neighbours") for size in (2, 4, 8)),
     (("a3", "a sentence, both sides"), ("ar", "a sentence, left side")),
     (("a3", "a span, both sides"), ("ar", "a span, left side")),
 ]
-SHOWN = {"a3": ["left to right 1", "strided 2", "strided 4", "strided 8", "left to right 4"], "ar": ["left to right 1"],
-         "diffusion": ["random order 1"]}  # fmt: skip
-JUDGED = SHOWN | {"diffusion": ["random order 1", "random order 4"]}
-SHOWN_TOKENS, ROOM = 64, 24
+SHOWN = {"finished": ["left to right 1", "strided 2", "strided 4", "strided 8", "left to right 4"],
+         "ar": ["left to right 1"], "diffusion": ["random order 1"]}  # fmt: skip
+JUDGED = SHOWN | {"a3": SHOWN["finished"], "diffusion": ["random order 1", "random order 4"]}
+SHOWN_TOKENS = 64
 BEGINNINGS = [
     "Once upon a time there was a little mouse who lived under the floor of a bakery.",
     "Tom had a red kite. One windy day he took it up the hill.",
@@ -135,8 +143,9 @@ WITH_BLANKS = [
 
 
 class Size(NamedTuple):
-    """How large a model is, and its steps."""
+    """How large a model is, its steps, and what it reads."""
 
+    texts: dict[str, float]  # how many passes over each a pass over the rows makes
     vocabulary: int
     width: int
     layers: int
@@ -156,10 +165,26 @@ class Size(NamedTuple):
         }  # fmt: skip
 
 
+FEW = {"tinystories_next4m_truecased": 5, "african_storybook_en": 4, "pratham_en": 4, "gutenberg_children": 0.15}
+# Toward use in the second half: a blank predicts few tokens of its row, so that of all tokens few are of blanks
+CURRICULUM = Curriculum((
+    replace(Curriculum.preset("blanks").stages[0], share=1),
+    Stage("toward use", 1, (
+        Part("blocks", (1,), 0.15), Part("span", (1,), 0.1, room=ROOM), Part("sentence", (1,), 0.35, room=ROOM),
+        Part("shuffled", (1,), 0.25), Part("strided", (2, 4, 8), 0.15),
+    )),
+), "toward use")  # fmt: skip
+# The last steps of what ships, after the race: short blanks, of which the training had none
+FINISH = Curriculum((Stage("blanks of every size", 1, (
+    Part("phrase", (1,), 0.25, room=ROOM), Part("phrase", (1,), 0.1), Part("sentence", (1,), 0.25, room=ROOM),
+    Part("blocks", (1,), 0.2), Part("shuffled", (1,), 0.1), Part("strided", (2, 4, 8), 0.1),
+)),), "blanks of every size")  # fmt: skip
+FINISH_SHARE, FINISH_RATE = 1 / 6, 2e-3  # of the tokens; the highest learning rate
 SIZES = {
-    "cpu": Size(4096, 192, 6, 8192, 4096, 24_000_000, 400_000),
-    "gpu": Size(5120, 256, 8, 32768, 0, 150_000_000, 3_000_000),
-    "smoke": Size(300, 32, 2, 1024, 0, 6 * 1024, 2048, 2),
+    # old books are a fifth, so that a model of few tokens learns one way of writing well
+    "cpu": Size(FEW, 4096, 192, 6, 8192, 0, 12_000_000, 300_000),
+    "gpu": Size(SIMPLE, 5120, 256, 8, 32768, 0, 150_000_000, 3_000_000),
+    "smoke": Size({"andersen": 1.5}, 300, 32, 2, 1024, 0, 6 * 1024, 2048, 2),
 }
 
 
@@ -231,16 +256,16 @@ def prepare(folder: Path, weights: dict[str, float], vocabulary: int, without=()
     runs.write_json(folder / "text.json", about)  # the last: what is begun is made anew
 
 
-def sources_in(folder: Path, head: Path | None, out: Path) -> tuple[dict[str, float], list]:
+def sources_in(folder: Path, texts: dict[str, float], head: Path | None, out: Path) -> tuple[dict[str, float], list]:
     """The weights of the files, and what must not be trained on; stories of a plain file become such a file."""
-    weights, without = {str(folder / f"{name}.jsonl.gz"): weight for name, weight in SIMPLE.items()}, []
+    weights, without = {str(folder / f"{name}.jsonl.gz"): weight for name, weight in texts.items()}, []
     if head is not None:
         stories, file = tinystories(head), out / f"{HEAD}.jsonl.gz"
         without = stories[-LAST_STORIES:]  # other benchmarks measure on these
         out.mkdir(parents=True, exist_ok=True)
         with gzip.open(file, "wt", encoding="utf-8") as opened:
             opened.writelines(json.dumps({"text": story.text}) + "\n" for story in stories[:-LAST_STORIES])
-        weights[str(file)] = SIMPLE[JUDGED_TEXT]
+        weights[str(file)] = texts[JUDGED_TEXT]
     return weights, without
 
 
@@ -256,7 +281,7 @@ def new_model(arm: str, size: Size, tokenizer, seed: int = 0):
     torch.manual_seed(seed)
     config = A3Config(**shape, query_start=QUERY_START, known_order=KNOWN_ORDER, empty_token_id=end)
     model = A3ForCausalLM(config)
-    if arm == "a3":
+    if arm in OF_A3:
         return model
     weights = model.state_dict()
     vector = weights.pop("model.query_embedding")
@@ -265,14 +290,20 @@ def new_model(arm: str, size: Size, tokenizer, seed: int = 0):
     return twin
 
 
-def recipe_of(arm: str, curriculum: str):
+def recipe_of(arm: str, curriculum: str | None = None):
+    if arm == "finished":
+        return AnyOrder(FINISH)
     if arm == "a3":
-        load = Curriculum.load if Path(curriculum).is_file() else Curriculum.preset
-        return AnyOrder(load(curriculum))  # the rest is in the model's config
+        load = Curriculum.load if Path(curriculum or "").is_file() else Curriculum.preset
+        return AnyOrder(load(curriculum) if curriculum else CURRICULUM)  # the rest is in the model's config
     return Autoregressive() if arm == "ar" else MaskedDiffusion(anneal=0)  # from scratch there is nothing to turn
 
 
-def config_of(size: Size, tokens: int | None = None) -> TrainConfig:
+def config_of(size: Size, tokens: int | None = None, arm: str = "a3") -> TrainConfig:
+    if arm == "finished":  # other rows first than in the race
+        steps = max(1, round(FINISH_SHARE * (tokens or size.tokens) / size.batch_tokens))
+        return replace(config_of(size), steps=steps, seed=1, learning_rate=FINISH_RATE, warmup_steps=steps // 10,
+                       schedule="cosine", ema_tokens=size.ema_tokens // 4, eval_every=max(1, steps // 4))  # fmt: skip
     steps = (tokens or size.tokens) // size.batch_tokens
     return TrainConfig(
         steps=steps, batch_tokens=size.batch_tokens, micro_batch_tokens=size.micro_batch_tokens, learning_rate=8e-3,
@@ -312,17 +343,21 @@ def stopped_after(minutes: float | None) -> Iterator[None]:
 
 def train_arm(
     folder: Path, arm: str, size: Size, tokens: int | None = None, minutes: float | None = None,
-    curriculum: str = "blanks", quiet: bool = False,
+    curriculum: str | None = None, quiet: bool = False,
 ) -> bool:  # fmt: skip
     """Train, or go on; whether the training came to its end."""
     text = read_text(folder)
     about = {"tokenizer": text.about["tokenizer"], "weights": text.about["weights"]}
     model = new_model(arm, size, text.tokenizer)
+    if arm == "finished":
+        if (before := load_arm(folder, "a3")) is None or not before.state["finished"]:
+            raise SystemExit(f"--arm finished goes on from A3, which is not at its end in {folder / 'a3'}")
+        model.load_state_dict(before.model.state_dict())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with stopped_after(minutes):
             train(
-                model, recipe_of(arm, curriculum), text.rows, config_of(size, tokens), folder / arm,
+                model, recipe_of(arm, curriculum), text.rows, config_of(size, tokens, arm), folder / arm,
                 watched(arm, text.held_out, size.watched), quiet, about=about, visits=text.visits,
             )  # fmt: skip
     except Interrupted as stop:
@@ -345,7 +380,7 @@ def load_arm(folder: Path, arm: str) -> Trained | None:
         return None
     info = runs.read_json(folder / arm / "run.json", {"model": dict, "training": dict})
     tensors, state = runs.load_checkpoint(last, ("average",), {"step": int, "tokens": int})
-    if arm == "a3":
+    if arm in OF_A3:
         model = A3ForCausalLM(A3Config.from_dict(info["model"] | {"known_order": info["known_order"]}))
     else:
         kind = LlamaForCausalLM if arm == "ar" else MaskedDiffusionModel
@@ -378,7 +413,7 @@ def losses(arm: str, model, blocks: Blocks) -> dict[str, tuple[Tensor, Tensor]]:
     found, device = {}, model.device
     for name, grouping in GROUPINGS.items():
         group_ids = draw(blocks, grouping)
-        if arm == "a3":
+        if arm in OF_A3:
             found[name] = token_losses(partial(a3_score, model), blocks, group_ids, device)
         elif arm == "ar" and name in LEFT_ALONE:
             score = partial(autoregressive_log_likelihood, model)
@@ -436,7 +471,7 @@ def beginnings(blocks: Blocks, tokenizer, count: int, device) -> Openings:
 def ways_of(arm: str, model) -> dict:
     """How an arm goes on: one token at a time and more; special tokens are never drawn."""
     orders, sizes = ("left to right", "strided", "random order"), (1, 2, 4, 8)
-    if arm == "a3":
+    if arm in OF_A3:
         orders = orders[:2]
     if arm == "diffusion":
         sizes = (1, 4)
@@ -476,9 +511,9 @@ def shown(trained: dict[str, Trained], tokenizer, count: int) -> dict:
         begun, ways = [opening(text, tokenizer, model.device) for text in BEGINNINGS[:count]], ways_of(arm, model)
         for way in SHOWN[arm]:
             found["continuations"][f"{arm}, {way}"] = samples(ways[way], begun, 0)
-    if "a3" in trained:
+    if ships := trained.get("finished", trained.get("a3")):
         for number, text in enumerate(WITH_BLANKS[:count]):
-            done = decode.infill(trained["a3"].model, tokenizer, text, most=ROOM, generator=generator_for(0, number))
+            done = decode.infill(ships.model, tokenizer, text, most=ROOM, generator=generator_for(0, number))
             found["blanks"].append({"text": text, "filled": done.blanks[0], "ended": done.ended[0]})
     return found
 
@@ -490,7 +525,7 @@ def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS, count: int = 
     trained = {arm: one for arm in ARMS if (one := load_arm(folder, arm)) is not None}
     if "a3" not in trained:
         raise SystemExit(f"there is no checkpoint in {folder / 'a3'}; train first")
-    (model, _), tokenizer = trained["a3"], text.tokenizer
+    (model, _), tokenizer = trained.get("finished", trained["a3"]), text.tokenizer  # what ships
     measured, means, differences = {}, {}, {}
     for name, blocks in text.held_out.items():
         blocks = some_rows(blocks, rows)
@@ -543,12 +578,13 @@ print(decode.infill(model, tokenizer, "Tom had a red kite. ____ It was stuck in 
 
 | what | how |
 |---|---|
-| commands | `python benchmarks/compact.py train --data FOLDER`, then `report`, then `ship` |
+| commands | `python benchmarks/compact.py train --data FOLDER`, then `train --arm finished`, `report`, `ship` |
 | text | {tokens:,} tokens seen in {steps:,} of {planned:,} steps; {held_out} of {documents} documents held out |
 | curriculum | {curriculum}; AnyOrder, known tokens read `{known_order}` |
 | query rows | start from the token before (`query_start="{query_start}"`) |
 | optimiser | {optimizer}, highest rate {rate:g}, schedule {schedule}; moving average over {ema:,} tokens |
 | rows | up to {length} tokens, the largest context |
+| then | {finish} |
 | seed | {seed} |
 | training | {seconds:,.0f} s; {hardware}, {threads} threads, {precision} |
 | stored | 8 bits, one scale a row (`a3mini.eight_bit`); {rounding} |
@@ -569,10 +605,11 @@ The weights are Apache-2.0, as the package. What they were trained on, with the 
 
 def card(found: dict) -> str:
     """The model card, from the report."""
+    shipped = "finished" if "finished" in found["arms"] else "a3"
     arm, names = found["arms"]["a3"], list(found["losses"])
     lines = ["| way | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for way in found["losses"][names[0]]["a3"]:
-        cells = (found["losses"][name]["a3"][way] for name in names)
+    for way in found["losses"][names[0]][shipped]:
+        cells = (found["losses"][name][shipped][way] for name in names)
         lines.append(f"| {way} | " + " | ".join(map(shown_interval, cells)) + " |")
     passes = arm["tokens"] / sum(found["text"]["tokens"].values())
     licences = [
@@ -580,13 +617,17 @@ def card(found: dict) -> str:
         for name, tokens in found["text"]["tokens"].items()
     ]
     more = "; ".join(f"{name} {shown_interval(one)}" for name, one in found["rounding"]["more"].items())
-    training = arm["training"]
+    training, last = arm["training"], found["arms"].get("finished")
+    finish = "nothing" if last is None else (
+        f"`train --arm finished`: {last['tokens']:,} tokens in {last['step']:,} steps of blanks of every size, highest "
+        f"rate {last['training']['learning_rate']:g}, {last['seconds']:,.0f} s"
+    )  # fmt: skip
     return CARD.format(
         weights=found["weights"], megabytes=found["rounding"]["bytes"] / 1e6, tokens=arm["tokens"], steps=arm["step"],
         planned=arm["steps"], held_out=found["text"]["held_out_documents"],
         documents=found["text"]["documents"] + found["text"]["held_out_documents"],
         curriculum=f"`{arm['recipe']['curriculum']['name']}`, {passes:.2f} passes", known_order=KNOWN_ORDER,
-        query_start=QUERY_START, optimizer=training["optimizer"], rate=training["learning_rate"],
+        query_start=QUERY_START, finish=finish, optimizer=training["optimizer"], rate=training["learning_rate"],
         schedule=training["schedule"], ema=training["ema_tokens"], length=LENGTH, seed=training["seed"],
         seconds=arm["seconds"], hardware=arm["hardware"], threads=arm["threads"], precision=arm["precision"],
         rounding=f"beside bfloat16, nats per token: {more}", rows=found["rows"], losses="\n".join(lines),
@@ -600,7 +641,7 @@ def shown_interval(one: dict) -> str:
 
 def ship(folder: Path, to: Path, found: dict) -> Path:
     """The averaged weights as one file, and its card, which says what ``report`` found of these very weights."""
-    model, _ = load_arm(folder, "a3")
+    model, _ = load_arm(folder, "finished") or load_arm(folder, "a3")
     if weights_of(model) != found["mark"]:
         raise SystemExit("the report is of other weights; run `python benchmarks/compact.py report` first")
     to.mkdir(parents=True, exist_ok=True)
@@ -613,7 +654,7 @@ def smoke() -> dict:
     """Everything on a tiny model and Andersen's fairy tales; the judge is the autoregressive twin."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        prepare(folder, {"andersen": 1.5}, SIZES["smoke"].vocabulary, limit=4)
+        prepare(folder, SIZES["smoke"].texts, SIZES["smoke"].vocabulary, limit=4)
         for arm in ARMS:
             train_arm(folder, arm, SIZES["smoke"], quiet=True)
         twin = pretrained.SmallModel(load_arm(folder, "ar").model.cpu(), read_text(folder).tokenizer, "the twin")
@@ -632,7 +673,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--tokens", type=int, help="of the whole training; default: as the size has it")
     parser.add_argument("--minutes", type=float, help="then it stops, and can be gone on with; default: to the end")
-    parser.add_argument("--curriculum", default="blanks", help="of A3: a preset, or a file; default: blanks")
+    parser.add_argument("--curriculum", help="of A3: a preset, or a file; default: CURRICULUM of this file")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where rows and runs are kept")
     parser.add_argument("--to", type=Path, help="ship: the folder of the file and the card; default: FOLDER/shipped")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, a few steps; nothing is written")
@@ -643,8 +684,9 @@ def main(arguments: list[str] | None = None) -> None:
         if not (options.folder / "text.json").exists():
             if options.data is None:
                 raise SystemExit(f"--data is missing, the folder of {', '.join(SIMPLE)}, each a .jsonl.gz file")
-            weights, without = sources_in(options.data, options.tinystories, options.folder)
-            prepare(options.folder, weights, SIZES[options.size].vocabulary, without)
+            size = SIZES[options.size]
+            weights, without = sources_in(options.data, size.texts, options.tinystories, options.folder)
+            prepare(options.folder, weights, size.vocabulary, without)
         train_arm(options.folder, options.arm, SIZES[options.size], options.tokens, options.minutes, options.curriculum)
     elif options.what == "report":
         found = report(options.folder)

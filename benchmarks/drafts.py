@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from adaptation import HELD_OUT, tinystories
-from bounded import ADAPTER, GIVEN, LENGTH, stories_of
+from bounded import ADAPTER, GIVEN, LENGTH
 from joint_head import JointHead, ask, drafting, nats, train
 from kept import digest, kept, weights_of
 from record import record
@@ -36,7 +36,7 @@ from tradeoff import processor_time
 
 from a3mini import decode, groups, objective, pretrained, speculative
 from a3mini.evaluate import intervals
-from a3mini.train import corpus, data, generator_for
+from a3mini.train import data, generator_for
 
 FOLDER = Path("checkpoints/drafts")
 NEW = LENGTH - GIVEN
@@ -179,12 +179,8 @@ def head_of(name: str, model, blocks: data.Blocks, how: dict) -> tuple[JointHead
     return joint, about | {"course": made["course"], "wall_seconds": round(made["wall_seconds"])}
 
 
-def training_rows(name: str, tokenizer, path: Path | None) -> data.Blocks:
-    if name == "compact":
-        stories, _ = corpus.split_documents(corpus.documents("bible-bbe", "andersen"))
-    else:
-        stories = tinystories(path)[:-HELD_OUT]
-    return data.pack(stories, tokenizer, LENGTH)
+def training_rows(tokenizer, path: Path | None) -> data.Blocks:
+    return data.pack(tinystories(path)[:-HELD_OUT], tokenizer, LENGTH)
 
 
 def measure(name: str, loaded, rows: Tensor, path: Path | None, smoke: bool, with_head: bool) -> dict:
@@ -193,7 +189,7 @@ def measure(name: str, loaded, rows: Tensor, path: Path | None, smoke: bool, wit
     settings, joint, about = {"model": name, "weights": weights_of(model), "rows": rows.tolist()}, None, None
     if with_head:
         how = TRAINING[name] | ({"batches": 3} if smoke else {})
-        joint, about = head_of(name, model, training_rows(name, tokenizer, path), how)
+        joint, about = head_of(name, model, training_rows(tokenizer, path), how)
         settings["head"] = weights_of(joint)
     found = {}  # orders.py has the losses without a head
     if with_head:
@@ -227,12 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     load = round(os.getloadavg()[0], 1)
     count, found = 3 if options.smoke else options.rows, {}
     for name in ["compact"] if options.smoke else [options.only] if options.only else TRAINING:
-        if name == "compact":
-            loaded = pretrained.compact_model()
-            rows = held_out(loaded.tokenizer, LENGTH, count)
-        else:
-            loaded = pretrained.adapted_model(name)
-            rows = stories_of(loaded.tokenizer, options.tinystories, count)
+        loaded = pretrained.compact_model() if name == "compact" else pretrained.adapted_model(name)
+        rows = held_out(loaded.tokenizer, LENGTH, count, options.tinystories)
         with_head = name in options.heads
         found[name] = measure(name, loaded, rows, options.tinystories, options.smoke, with_head)
     if not (options.smoke or options.only):

@@ -3,10 +3,12 @@
 The loss of the true tokens of a blank of 8, one by one, on 64 rows of 40 tokens of held-out text: for SmolLM2-135M,
 not adapted, and for the compact model, which is.
 
-    python benchmarks/known_order.py              about a minute
+    python benchmarks/known_order.py --tinystories FILE    about a minute
 """
 
+import argparse
 import statistics
+from pathlib import Path
 
 import torch
 from record import record
@@ -45,10 +47,16 @@ def losses(model, ids: torch.Tensor) -> dict[str, dict[str, float]]:
 
 
 @torch.no_grad()
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
+    options = parser.parse_args(arguments)
     small, compact = small_model(), compact_model()
     unadapted = from_autoregressive(small.autoregressive), small.tokenizer, f"{small.name}, not adapted"
-    found = {name: losses(model, held_out(tokenizer, LENGTH, ROWS)) for model, tokenizer, name in (unadapted, compact)}
+    found = {
+        name: losses(model, held_out(tokenizer, LENGTH, ROWS, options.tinystories))
+        for model, tokenizer, name in (unadapted, compact)
+    }
     for name, one in found.items():
         print(name, *one.items(), sep="\n  ")
     record("known_order", seed=0, rows=ROWS, length=LENGTH, blank=[START, END], losses=found)

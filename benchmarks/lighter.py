@@ -21,7 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from bounded import ADAPTER, GIVEN, LENGTH, stories_of
+from bounded import ADAPTER, GIVEN, LENGTH
 from record import record
 from texts import held_out
 from timing import clock
@@ -151,10 +151,11 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)  # several would wait for each other, and waiting counts as work
     if options.smoke:
         model, tokenizer, _ = pretrained.compact_model()
-        measure(model, held_out(tokenizer, LENGTH, 2), 1, [name for name in WAYS if name != COMPILED])
+        rows = held_out(tokenizer, LENGTH, 2, options.tinystories)
+        measure(model, rows, 1, [name for name in WAYS if name != COMPILED])
         return
     model, tokenizer, called = pretrained.adapted_model(ADAPTER)
-    rows = stories_of(tokenizer, options.tinystories, ROWS)
+    rows = held_out(tokenizer, LENGTH, ROWS, options.tinystories)
     from torch._dynamo import config as dynamo  # only here: slow imports
     from torch._inductor import config as inductor
 

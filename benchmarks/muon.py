@@ -20,10 +20,11 @@ import torch
 from kept import kept
 from query_start import T_975
 from record import record
+from texts import book_tokenizer
 from timing import turns
 from torch import Tensor
 
-from a3mini import A3Config, A3ForCausalLM, groups, objective, pretrained, train
+from a3mini import A3Config, A3ForCausalLM, groups, objective, train
 from a3mini.evaluate.held_out import draw, token_losses
 from a3mini.train import Curriculum, corpus, data
 from a3mini.train.curriculum import CHOICES, Grouping
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a tiny model and four steps; nothing is written")
     options = parser.parse_args()
     steps, shape = (4, TINY) if options.smoke else (options.steps, SHAPE)
-    tokenizer = pretrained.compact_model().tokenizer
+    tokenizer = book_tokenizer()
     stories, others = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
     most = 40 if options.smoke else None
     blocks, held_out = (data.pack(some[:most], tokenizer, LENGTH) for some in (stories, others))

@@ -21,6 +21,7 @@ import torch
 from adaptation import HELD_OUT, tinystories
 from kept import digest, kept
 from record import record
+from texts import book_tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -73,7 +74,7 @@ def untouched(stories) -> dict:
 
 def adapted(options) -> dict:
     """A compact model's losses with both starts, on the way of an adaptation."""
-    tokenizer = pretrained.compact_model().tokenizer
+    tokenizer = book_tokenizer()
     stories, others = corpus.split_documents(corpus.documents("andersen", "bible-bbe"))
     blocks, rows = data.pack(stories, tokenizer, LENGTH), held_out(others, tokenizer, ROWS)
     shape = dict(vocab_size=vocabulary_size(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6,

@@ -5,8 +5,8 @@ seconds per sample, the perplexity under an independent judge, and what a low pe
 words and the share of distinct pairs of words. And the loss, nats per token, that the compact model itself gives the
 sample from left to right.
 
-    python benchmarks/tradeoff.py                 about ten minutes on two cores; leave the machine alone for the times
-    python benchmarks/tradeoff.py --add strided   measure this family and put it beside the stored ones
+    python benchmarks/tradeoff.py --tinystories FILE    ten minutes on two cores; leave the machine alone for the times
+    python benchmarks/tradeoff.py --add strided         measure this family and put it beside the stored ones
 
 With ``--add`` all that was stored before stays. The stored times are those of another hour, so a time is measured as a
 ratio: the new way and "left to right" with as many tokens at a time take turns on one thread, and the ratio of their
@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 
 import torch
 from record import RESULTS, provenance, record
@@ -92,12 +93,12 @@ def processor_time(run) -> tuple[float, decode.Generation]:
 
 
 @torch.no_grad()
-def add(families: list[str]) -> None:
+def add(families: list[str], path_of_stories: Path | None) -> None:
     """Measure families that the stored result lacks, or measure them again; all the rest of it stays."""
     start, path = time.time(), RESULTS / "tradeoff.json"
     stored = json.loads(path.read_text())
     model, tokenizer, _ = compact_model()
-    ids = held_out(tokenizer, LENGTH, SAMPLES)
+    ids = held_out(tokenizer, LENGTH, SAMPLES, path_of_stories)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several would wait for each other, and waiting counts as work
     rows, sequences = {}, {}
@@ -128,9 +129,9 @@ def add(families: list[str]) -> None:
 
 
 @torch.no_grad()
-def measure() -> None:
+def measure(path: Path | None) -> None:
     model, tokenizer, model_name = compact_model()
-    ids = held_out(tokenizer, LENGTH, SAMPLES)  # what follows the beginnings is never read
+    ids = held_out(tokenizer, LENGTH, SAMPLES, path)  # what follows the beginnings is never read
     rows, sequences = {}, {REAL: [ids] * len(SEEDS)}
     for family, size, run in ((family, size, run) for family, (sizes, run) in FAMILIES.items() for size in sizes):
         run(model, ids, size, generator_for(0))  # to warm up
@@ -151,8 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     others = [family for family in FAMILIES if family != BESIDE]
     parser.add_argument("--add", nargs="*", choices=others, help="measure these alone, and add them to the result")
+    parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
     options = parser.parse_args(arguments)
-    add(options.add) if options.add else measure()
+    add(options.add, options.tinystories) if options.add else measure(options.tinystories)
 
 
 if __name__ == "__main__":

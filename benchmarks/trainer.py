@@ -34,8 +34,8 @@ from adaptation import tinystories
 from record import RESULTS, provenance, record
 from safetensors.torch import save_file
 from study import SHAPE
+from texts import book_tokenizer
 
-from a3mini import pretrained
 from a3mini.train import corpus, data, devices
 from a3mini.train.curriculum import PRESETS, Curriculum
 
@@ -124,7 +124,7 @@ def running(on_gpu: bool = False):
 
 def rows_of(stories: list[corpus.Story], lengths, folder: Path) -> dict[int, str]:
     """A file of packed rows for every length."""
-    tokenizer, files = pretrained.compact_model().tokenizer, {}
+    tokenizer, files = book_tokenizer(), {}
     for length in lengths:
         files[length] = str(folder / f"{length}.safetensors")
         blocks = data.pack(stories, tokenizer, length)

@@ -57,7 +57,7 @@ def test_twins_see_the_same_rows_and_begin_alike(folder):
     models = {arm: compact.new_model(arm, TINY, text.tokenizer) for arm in compact.ARMS}
     found = {}
     for arm in compact.ARMS:
-        recipe = loop.for_model(compact.recipe_of(arm, "blanks"), models[arm])
+        recipe = loop.for_model(compact.recipe_of(arm), models[arm])
         batches = Batches(text.rows, recipe, config, visits=text.visits)
         steps = [batches.examples.of(step) for step in range(config.steps)]
         found[arm] = [batches.order.rows(examples).tolist() for examples in steps], batches[0].tokens

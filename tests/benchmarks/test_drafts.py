@@ -57,8 +57,7 @@ def folder(tmp_path, monkeypatch):
     }.items():  # fmt: skip
         monkeypatch.setattr(drafts, name, dict.fromkeys(("compact", drafts.ADAPTER), value))
     monkeypatch.setattr(drafts, "FOLDER", tmp_path / "kept")
-    monkeypatch.setattr(drafts, "held_out", lambda tokenizer, length, count: tokens(count))
-    monkeypatch.setattr(drafts, "stories_of", lambda tokenizer, path, count: tokens(count))
+    monkeypatch.setattr(drafts, "held_out", lambda tokenizer, length, count, path: tokens(count))
     monkeypatch.setattr(drafts, "training_rows", lambda name, tokenizer, path: texts())
     models = [AdaptedModel(strong_model(seed).float(), None, f"tiny {seed}") for seed in (0, 1)]
     monkeypatch.setattr(drafts.pretrained, "compact_model", lambda: models[0])

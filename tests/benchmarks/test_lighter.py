@@ -40,8 +40,7 @@ def folder(tmp_path, monkeypatch):
         "WAYS": ways,
     }.items():
         monkeypatch.setattr(lighter, name, value)
-    monkeypatch.setattr(lighter, "stories_of", lambda tokenizer, path, count: rows(count))
-    monkeypatch.setattr(lighter, "held_out", lambda tokenizer, length, count: rows(count))
+    monkeypatch.setattr(lighter, "held_out", lambda tokenizer, length, count, path: rows(count))
     for name in ("compact_model", "adapted_model"):
         monkeypatch.setattr(lighter.pretrained, name, lambda *_: AdaptedModel(strong_model(), None, "tiny"))
     monkeypatch.setattr(record, "RESULTS", tmp_path)

@@ -26,7 +26,7 @@ def stored(tmp_path, monkeypatch):
     ids = torch.randint(WORDS, (tradeoff.SAMPLES, tradeoff.LENGTH), generator=torch.Generator().manual_seed(0))
     model = strong_model(max_position_embeddings=tradeoff.LENGTH)
     monkeypatch.setattr(tradeoff, "compact_model", lambda: (model, Letters(), "tiny"))
-    monkeypatch.setattr(tradeoff, "held_out", lambda tokenizer, length, count: ids)
+    monkeypatch.setattr(tradeoff, "held_out", lambda tokenizer, length, count, path: ids)
     monkeypatch.setattr(
         tradeoff, "judge", lambda texts: {name: {"texts": rows} for name, rows in texts.items()} | {"judge": "j"}
     )

@@ -385,6 +385,53 @@ def test_the_recipe_by_ablation(results):
     assert cells(by_order, "seeds differ")[1] == f"−0.250{N}±{N}0.125"
 
 
+def test_the_compact_model_and_its_twins(results):
+    """What a twin can say stands beside it; without twins the table is shorter, and an aim not measured is left out."""
+    names = ("left to right", "strided 4", "random order", "a span, both sides", "a sentence, both sides")
+    of = {"a3": names, "ar": ("left to right", "a span, left side", "a sentence, left side"),
+          "diffusion": ("random order (bound)",)}  # fmt: skip
+    losses = {arm: {way: interval(2.0 + number) for way in ways} for number, (arm, ways) in enumerate(of.items())}
+    differences = {"a3, left to right - ar, left to right": interval(0.25),
+                   "a3, random order - diffusion, random order (bound)": interval(-0.125),
+                   "a3, strided 4 - a3, left to right": interval(0.0625)}  # fmt: skip
+    state = {"tokens": 1_234_567, "step": 9, "seconds": 60.0, "hardware": "a CPU", "threads": 2, "precision": "bf16"}
+    arms = {arm: state | {"curve": [{"tokens": 0, **dict.fromkeys(ways, 8.0)}, {"tokens": 10**6, **dict.fromkeys(
+        ways, 2.0)}]} for arm, ways in of.items()}  # fmt: skip
+    spread = {"entropy": [7.0, 0.0], "distinct_pairs": [0.5, 0.0]}
+
+    def put(*known: str) -> None:
+        results(
+            "compact", judged_text="stories", rows=8, weights=3_443_328, texts=24, given=16, new=64,
+            arms={arm: arms[arm] for arm in known}, rounding={"more": {"left to right": interval(0.0005)}},
+            losses={"stories": {arm: losses[arm] for arm in known}},
+            differences={"stories": {k: v for k, v in differences.items() if "- a3" in k or len(known) > 1}},
+            judged={"the story itself": {"perplexity": [43.0, 0.0], **spread},
+                    "a3, left to right 1": {"perplexity": [39.0, 1.0], **spread}, "judge": "a judge"},
+            samples={"beginnings": ["Once"], "continuations": {"a3, strided 4": ["Once upon"]}, "blanks": [
+                {"text": "A ____ b.", "filled": "cat*", "ended": True},
+                {"text": "____ So.", "filled": "", "ended": False}]},
+        )  # fmt: skip
+
+    put("a3", "ar", "diffusion")
+    text = results("compact_losses")
+    assert cells(text, "left to right")[2] == "AR, left to right" and cells(text, "left to right")[4].startswith(
+        "+0.250"
+    )
+    assert cells(text, "strided 4")[2] == "A3, left to right" and cells(text, "random order")[4].startswith("−0.125")
+    assert not any(cells(text, "a span")[2:]) and "AR saw 1,234,567 tokens in 9 steps" in text
+    aims = {row[0]: row[3] for row in grid(results("compact_aims"))[1:]}
+    assert aims["left to right, nats more than the AR twin"] == "no" and list(aims.values()).count("yes") == 4
+    assert cells(results("compact_judged"), "A3, left to right 1")[1] == f"39.0{N}±{N}1.0"
+    assert results("compact_samples") == "**Once**\n\n- *A3, strided 4*: … upon"
+    assert results("compact_blanks_samples").splitlines() == [
+        "- A **[cat\\*]** b.", "- **[*nothing*]** *(used up its room)* So."
+    ]  # fmt: skip
+    assert [len(ax.lines) for ax in results("compact_curves").axes] == [5]
+    put("a3")
+    assert not any(cells(results("compact_losses"), "left to right")[2:]) and len(grid(results("compact_aims"))) == 4
+    assert len(grid(results("compact_texts"))) == 2 and "AR saw" not in results("compact_losses")
+
+
 def test_repetition(results):
     """One seed has numbers, several have intervals; the pass of each seed is named; an arm that is missing is, too."""
 

@@ -92,7 +92,7 @@ def test_the_loop_catches_mutants(old, new, monkeypatch):
 # What is drawn
 
 
-def test_half_of_the_blanks_get_room():
+def test_most_blanks_get_room():
     examples = torch.arange(4000)
     for room in (1, 2, 24):
         spare = spare_room.draw_spare(torch.full((4000,), room), examples, 7)

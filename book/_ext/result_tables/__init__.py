@@ -10,10 +10,24 @@ from docutils import nodes
 from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
 
-from . import ablation, blanks, choose, decoding, machines, puzzles, repetition, rewriting, study, tasks, warm_start
+from . import (
+    ablation,
+    blanks,
+    choose,
+    compact,
+    decoding,
+    machines,
+    puzzles,
+    repetition,
+    rewriting,
+    study,
+    tasks,
+    warm_start,
+)
 from .common import made, reads, save
 
-MODULES = (ablation, blanks, choose, decoding, machines, puzzles, repetition, rewriting, study, tasks, warm_start)
+MODULES = (ablation, blanks, choose, compact, decoding, machines, puzzles, repetition, rewriting, study, tasks)
+MODULES += (warm_start,)
 SHOWN = {
     name: make
     for module in MODULES

@@ -1,6 +1,6 @@
 """The tables and the samples of blanks of unknown length, in book/decoding.md."""
 
-from .common import fill, plain, source, table
+from .common import plain, source, table
 
 _WORDS = 15  # of the text on each side of a sample
 
@@ -11,17 +11,14 @@ def blanks(blanks: dict) -> str:
     cost = table(
         "what stood there: {name} | blanks: {blanks} | tokens, mean: {tokens:.1f} "
         "| nats per token, length known: {known:.2f} | not known, with the end: {unknown:.2f} "
-        "| nats more for a blank: {cost:.2f} | length known, before the training: {before:.2f}",
+        "| nats more for a blank: {cost:.2f}",
         blanks["costs"],
         alike.format(**blanks),
     )
     shown = "how long a filling is: {name} | ended by itself, %: {ended:.0%} | tokens, mean: {tokens:.1f} "
     shown += "| tokens too many or too few: {off:.1f} | sentences that end as one, %: {closes[sentences]:.0%} "
     shown += "| clauses that end as one, %: {closes[clauses]:.0%}"
-    about = "{filled} of these blanks, filled at temperature 1. {model}, trained further for {steps} steps of {rows} "
-    about += "rows of its own text ({training[tokens]:,} tokens, {training[seconds]:.0f} s)."
-    about += " Of its blanks that took up about as many positions as a room, "
-    about += fill("{training[without_end]:.0%} % had no end.", blanks)
+    about = "{filled} of these blanks, filled at temperature 1. Model: {model}."
     return f"{cost}\n\n{table(shown, blanks['ways'], source(blanks, about))}"
 
 

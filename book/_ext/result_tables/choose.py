@@ -11,6 +11,7 @@ _SETS = "[sets that the model chooses](decoding.md#bounded-by-what-is-lost)"
 _DRAFTS = "[speculative decoding](decoding.md#speculative-decoding)"
 _ROC = "[a missing sentence](paper_results.md#infilling-all-systems)"
 _MORE = "{more:+.2f} nats a token"
+_COMPACT = "[the compact model](compact.md#losses-in-every-way)"
 _COST = "[the second stream](results.md#what-the-second-stream-costs)"
 
 
@@ -48,6 +49,15 @@ def _solved(arms: dict[str, list[dict]]) -> dict:
     )  # fmt: skip
 
 
+def _compact(compact: dict | None, lines: dict[str, str]) -> list[dict]:
+    """Differences between the compact model and its twins, as far as they are measured."""
+    found = compact["differences"][compact["judged_text"]] if compact else {}
+    return [
+        _line(f"{what}, both trained from scratch", "{more:+.2f} nats a token", {"more": found[key]}, _COMPACT)
+        for what, key in lines.items() if key in found
+    ]  # fmt: skip
+
+
 def choose_gains(
     gpu_lab: dict,
     infilling: dict,
@@ -56,6 +66,7 @@ def choose_gains(
     drafts: dict,
     orders: dict,
     puzzles: dict | None = None,
+    compact: dict | None = None,
 ) -> str:
     """What A3 is better at than a rival, or has alone."""
     ar_gap = gpu_lab["differences"]["warm - autoregressive"][_STORIES]["left to right"]
@@ -77,6 +88,11 @@ def choose_gains(
         _line("left to right, behind AR after the same tokens", "{gap:+.2f} nats a token", {"gap": ar_gap}, _LAB),
         _line("a sentence with both sides given, against AR with its left side", "{right:+.2f} nats a token",
               {"right": right}, _ROC),
+        *_compact(compact, {
+            "left to right, against AR": "a3, left to right - ar, left to right",
+            "a sentence with both sides given, against AR with its left side":
+                "a3, a sentence, both sides - ar, a sentence, left side",
+        }),
         _line("an exact cache, 512 new tokens", f"{cached:.0f} times as fast as without", {}, _CACHE),
         _line(f"four far-apart tokens a pass, {longest} new tokens, against AR in transformers",
               f"{far['ratio']:.1f} times as fast, {{more:+.2f}} nats a token", {"more": apart["more"]}, _ORDERS),
@@ -85,7 +101,15 @@ def choose_gains(
     ])  # fmt: skip
 
 
-def choose_costs(two_stream: dict, gpu_lab: dict, infilling: dict, bounded: dict, decoding: dict, orders: dict) -> str:
+def choose_costs(
+    two_stream: dict,
+    gpu_lab: dict,
+    infilling: dict,
+    bounded: dict,
+    decoding: dict,
+    orders: dict,
+    compact: dict | None = None,
+) -> str:
     """What A3 costs, and where a rival is better."""
     steps = [row["ratio"] for row in two_stream["rows"]]
     kept = [row["a3_kept_mib"] / row["ar_kept_mib"] for row in two_stream["rows"]]
@@ -101,6 +125,9 @@ def choose_costs(two_stream: dict, gpu_lab: dict, infilling: dict, bounded: dict
               f"{min(kept):.1f} to {max(kept):.1f} times what is kept for the backward pass", {}, _COST),
         _line(f"random order, against masked diffusion, after {_tokens(gpu_lab)}, two in five of A3's in random order",
               "{random:+.2f} nats a token", {"random": random}, _LAB),
+        *_compact(compact, {
+            "random order, against masked diffusion": "a3, random order - diffusion, random order (bound)",
+        }),
         _line("random order, against left to right", _MORE, orders["random, one at a time"], _ORDERS),
         _line("four neighbours a pass, against one", _MORE, orders["neighbours, 4"], _ORDERS),
         _line("one at a time left to right, against AR with the same products",
