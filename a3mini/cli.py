@@ -57,19 +57,19 @@ examples:
     "infill": """
 examples:
   a3mini infill --model runs/blanks/model --most 16 "Ben lost his hat. ____ He laughed."
-  a3mini infill --model compact "And the king said, ____ and they were full of fear."
-  a3mini infill --model compact --tokens-per-blank auto --order confidence --trace trace.json "He took ____ and bread."
+  a3mini infill --model compact "Lily had a cat named Snow. ____ At last she found her asleep in a basket."
+  a3mini infill --model compact --tokens-per-blank 3 --order confidence --trace trace.json "The dog ____ and ran home."
   a3mini infill --model runs/first/model --temperature 0.7 --top-p 0.9 "Once there was a ____ who lived by the sea."
   echo "She ____ the door, and ____." | a3mini infill --model runs/first/model --tokens-per-blank 4 --size 2""",
     "rewrite": """
 examples:
-  a3mini rewrite --model compact --span "full of fear" "And the king said, Come, and they were full of fear."
+  a3mini rewrite --model compact --span "very sad" "Tom lost his red ball. He was very sad and went home."
   a3mini rewrite --model runs/blanks/model --most 16 --span "a bird" "Anna saw a bird in the garden."
   echo "Anna saw a bird in the garden." | a3mini rewrite --model smollm2-a3-warm --n 8 --span "a bird" --json -""",
     "revise": """
 examples:
-  a3mini revise --model compact "And he said to them, Have no horse, for I am with you."
-  echo "The king gave her a ring of three." | a3mini revise --model compact --least-gain 2 --json changes.json""",
+  a3mini revise --model compact "He opened the song and went into the house."
+  echo "Tom went to the park to play with his water." | a3mini revise --model compact --least-gain 2 --json -""",
 }
 
 TRAINING_HELP = {

@@ -2,7 +2,6 @@
 
     python benchmarks/compact.py train --data FOLDER --minutes 100    A3; goes on where it stopped
     python benchmarks/compact.py train --arm ar --minutes 100         a twin; --arm diffusion is the other
-    python benchmarks/compact.py train --arm finished                 A3 goes on with short blanks; this is what ships
     python benchmarks/compact.py report                               of the arms that are there, finished or not
     python benchmarks/compact.py ship --to FOLDER                     A3 as one file of 8 bits, and its card
     python benchmarks/compact.py --smoke                              all of this on a tiny model; writes nothing
@@ -16,9 +15,6 @@ the model is larger and so are its steps.
 A training stops after so many minutes, with a checkpoint, and the same command goes on. It may be prolonged with
 --tokens until its learning rate begins to fall, which is after four fifths. What is measured is the exponential moving
 average of the weights (``TrainConfig.ema_tokens``), at whatever step the last checkpoint is.
-
-The race is between the three. What ships has gone on from A3 for a sixth of the tokens, with blanks of one to eight
-tokens, which A3's training had none of, and with sentences: ``FINISH``.
 
 The report has held-out losses, nats per token with 95 % intervals over rows, and differences paired over rows: A3 in
 every way, autoregression from left to right, masked diffusion's bound in random order. Beginnings of held-out stories,
@@ -87,8 +83,7 @@ JUDGED_TEXT = "tinystories_next4m_truecased"  # its held-out stories are continu
 LENGTH, END = 256, "<end>"  # tokens of a row; the token that ends a blank
 HELD_OUT, MEASURED = 0.05, 192  # share of the documents; rows of each source in the report
 KNOWN_ORDER, QUERY_START = "left_to_right", "previous"
-ARMS = ("a3", "ar", "diffusion", "finished")
-OF_A3 = ("a3", "finished")
+ARMS = ("a3", "ar", "diffusion")
 RECORDED = ("recipe", "curriculum", "known_order", "anneal")  # of a recipe
 ROOM = 24  # of a blank whose length is unknown, in the training and when it is filled
 DRAWS = 32  # passes of masked diffusion's bound for each row
@@ -106,15 +101,14 @@ LEFT_ALONE = {"left to right": "left to right", "a span, both sides": "a span, l
 BOUND = "random order (bound)"
 PAIRS = [  # first minus second, each an arm and its way
     (("a3", "left to right"), ("ar", "left to right")),
-    *((("finished", way), ("a3", way)) for way in ("left to right", "random order", "a sentence, both sides")),
     (("a3", "random order"), ("diffusion", BOUND)),
     *((("a3", f"{kind} {size}"), ("a3", "left to right")) for kind in ("strided", "neighbours") for size in (2, 4, 8)),
     (("a3", "a sentence, both sides"), ("ar", "a sentence, left side")),
     (("a3", "a span, both sides"), ("ar", "a span, left side")),
 ]
-SHOWN = {"finished": ["left to right 1", "strided 2", "strided 4", "strided 8", "left to right 4"],
+SHOWN = {"a3": ["left to right 1", "strided 2", "strided 4", "strided 8", "left to right 4"],
          "ar": ["left to right 1"], "diffusion": ["random order 1"]}  # fmt: skip
-JUDGED = SHOWN | {"a3": SHOWN["finished"], "diffusion": ["random order 1", "random order 4"]}
+JUDGED = SHOWN | {"diffusion": ["random order 1", "random order 4"]}
 SHOWN_TOKENS = 64
 BEGINNINGS = [
     "Once upon a time there was a little mouse who lived under the floor of a bakery.",
@@ -174,12 +168,6 @@ CURRICULUM = Curriculum((
         Part("shuffled", (1,), 0.25), Part("strided", (2, 4, 8), 0.15),
     )),
 ), "toward use")  # fmt: skip
-# The last steps of what ships, after the race: short blanks, of which the training had none
-FINISH = Curriculum((Stage("blanks of every size", 1, (
-    Part("phrase", (1,), 0.25, room=ROOM), Part("phrase", (1,), 0.1), Part("sentence", (1,), 0.25, room=ROOM),
-    Part("blocks", (1,), 0.2), Part("shuffled", (1,), 0.1), Part("strided", (2, 4, 8), 0.1),
-)),), "blanks of every size")  # fmt: skip
-FINISH_SHARE, FINISH_RATE = 1 / 6, 2e-3  # of the tokens; the highest learning rate
 SIZES = {
     # old books are a fifth, so that a model of few tokens learns one way of writing well
     "cpu": Size(FEW, 4096, 192, 6, 8192, 0, 12_000_000, 300_000),
@@ -281,7 +269,7 @@ def new_model(arm: str, size: Size, tokenizer, seed: int = 0):
     torch.manual_seed(seed)
     config = A3Config(**shape, query_start=QUERY_START, known_order=KNOWN_ORDER, empty_token_id=end)
     model = A3ForCausalLM(config)
-    if arm in OF_A3:
+    if arm == "a3":
         return model
     weights = model.state_dict()
     vector = weights.pop("model.query_embedding")
@@ -291,19 +279,13 @@ def new_model(arm: str, size: Size, tokenizer, seed: int = 0):
 
 
 def recipe_of(arm: str, curriculum: str | None = None):
-    if arm == "finished":
-        return AnyOrder(FINISH)
     if arm == "a3":
         load = Curriculum.load if Path(curriculum or "").is_file() else Curriculum.preset
         return AnyOrder(load(curriculum) if curriculum else CURRICULUM)  # the rest is in the model's config
     return Autoregressive() if arm == "ar" else MaskedDiffusion(anneal=0)  # from scratch there is nothing to turn
 
 
-def config_of(size: Size, tokens: int | None = None, arm: str = "a3") -> TrainConfig:
-    if arm == "finished":  # other rows first than in the race
-        steps = max(1, round(FINISH_SHARE * (tokens or size.tokens) / size.batch_tokens))
-        return replace(config_of(size), steps=steps, seed=1, learning_rate=FINISH_RATE, warmup_steps=steps // 10,
-                       schedule="cosine", ema_tokens=size.ema_tokens // 4, eval_every=max(1, steps // 4))  # fmt: skip
+def config_of(size: Size, tokens: int | None = None) -> TrainConfig:
     steps = (tokens or size.tokens) // size.batch_tokens
     return TrainConfig(
         steps=steps, batch_tokens=size.batch_tokens, micro_batch_tokens=size.micro_batch_tokens, learning_rate=8e-3,
@@ -349,15 +331,11 @@ def train_arm(
     text = read_text(folder)
     about = {"tokenizer": text.about["tokenizer"], "weights": text.about["weights"]}
     model = new_model(arm, size, text.tokenizer)
-    if arm == "finished":
-        if (before := load_arm(folder, "a3")) is None or not before.state["finished"]:
-            raise SystemExit(f"--arm finished goes on from A3, which is not at its end in {folder / 'a3'}")
-        model.load_state_dict(before.model.state_dict())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with stopped_after(minutes):
             train(
-                model, recipe_of(arm, curriculum), text.rows, config_of(size, tokens, arm), folder / arm,
+                model, recipe_of(arm, curriculum), text.rows, config_of(size, tokens), folder / arm,
                 watched(arm, text.held_out, size.watched), quiet, about=about, visits=text.visits,
             )  # fmt: skip
     except Interrupted as stop:
@@ -380,7 +358,7 @@ def load_arm(folder: Path, arm: str) -> Trained | None:
         return None
     info = runs.read_json(folder / arm / "run.json", {"model": dict, "training": dict})
     tensors, state = runs.load_checkpoint(last, ("average",), {"step": int, "tokens": int})
-    if arm in OF_A3:
+    if arm == "a3":
         model = A3ForCausalLM(A3Config.from_dict(info["model"] | {"known_order": info["known_order"]}))
     else:
         kind = LlamaForCausalLM if arm == "ar" else MaskedDiffusionModel
@@ -413,7 +391,7 @@ def losses(arm: str, model, blocks: Blocks) -> dict[str, tuple[Tensor, Tensor]]:
     found, device = {}, model.device
     for name, grouping in GROUPINGS.items():
         group_ids = draw(blocks, grouping)
-        if arm in OF_A3:
+        if arm == "a3":
             found[name] = token_losses(partial(a3_score, model), blocks, group_ids, device)
         elif arm == "ar" and name in LEFT_ALONE:
             score = partial(autoregressive_log_likelihood, model)
@@ -471,7 +449,7 @@ def beginnings(blocks: Blocks, tokenizer, count: int, device) -> Openings:
 def ways_of(arm: str, model) -> dict:
     """How an arm goes on: one token at a time and more; special tokens are never drawn."""
     orders, sizes = ("left to right", "strided", "random order"), (1, 2, 4, 8)
-    if arm in OF_A3:
+    if arm == "a3":
         orders = orders[:2]
     if arm == "diffusion":
         sizes = (1, 4)
@@ -511,9 +489,9 @@ def shown(trained: dict[str, Trained], tokenizer, count: int) -> dict:
         begun, ways = [opening(text, tokenizer, model.device) for text in BEGINNINGS[:count]], ways_of(arm, model)
         for way in SHOWN[arm]:
             found["continuations"][f"{arm}, {way}"] = samples(ways[way], begun, 0)
-    if ships := trained.get("finished", trained.get("a3")):
+    if "a3" in trained:
         for number, text in enumerate(WITH_BLANKS[:count]):
-            done = decode.infill(ships.model, tokenizer, text, most=ROOM, generator=generator_for(0, number))
+            done = decode.infill(trained["a3"].model, tokenizer, text, most=ROOM, generator=generator_for(0, number))
             found["blanks"].append({"text": text, "filled": done.blanks[0], "ended": done.ended[0]})
     return found
 
@@ -525,7 +503,7 @@ def report(folder: Path, rows: int = MEASURED, texts: int = TEXTS, count: int = 
     trained = {arm: one for arm in ARMS if (one := load_arm(folder, arm)) is not None}
     if "a3" not in trained:
         raise SystemExit(f"there is no checkpoint in {folder / 'a3'}; train first")
-    (model, _), tokenizer = trained.get("finished", trained["a3"]), text.tokenizer  # what ships
+    (model, _), tokenizer = trained["a3"], text.tokenizer
     measured, means, differences = {}, {}, {}
     for name, blocks in text.held_out.items():
         blocks = some_rows(blocks, rows)
@@ -578,13 +556,12 @@ print(decode.infill(model, tokenizer, "Tom had a red kite. ____ It was stuck in 
 
 | what | how |
 |---|---|
-| commands | `python benchmarks/compact.py train --data FOLDER`, then `train --arm finished`, `report`, `ship` |
+| commands | `python benchmarks/compact.py train --data FOLDER`, then `report`, then `ship` |
 | text | {tokens:,} tokens seen in {steps:,} of {planned:,} steps; {held_out} of {documents} documents held out |
 | curriculum | {curriculum}; AnyOrder, known tokens read `{known_order}` |
 | query rows | start from the token before (`query_start="{query_start}"`) |
 | optimiser | {optimizer}, highest rate {rate:g}, schedule {schedule}; moving average over {ema:,} tokens |
 | rows | up to {length} tokens, the largest context |
-| then | {finish} |
 | seed | {seed} |
 | training | {seconds:,.0f} s; {hardware}, {threads} threads, {precision} |
 | stored | 8 bits, one scale a row (`a3mini.eight_bit`); {rounding} |
@@ -605,11 +582,10 @@ The weights are Apache-2.0, as the package. What they were trained on, with the 
 
 def card(found: dict) -> str:
     """The model card, from the report."""
-    shipped = "finished" if "finished" in found["arms"] else "a3"
     arm, names = found["arms"]["a3"], list(found["losses"])
     lines = ["| way | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for way in found["losses"][names[0]][shipped]:
-        cells = (found["losses"][name][shipped][way] for name in names)
+    for way in found["losses"][names[0]]["a3"]:
+        cells = (found["losses"][name]["a3"][way] for name in names)
         lines.append(f"| {way} | " + " | ".join(map(shown_interval, cells)) + " |")
     passes = arm["tokens"] / sum(found["text"]["tokens"].values())
     licences = [
@@ -617,17 +593,13 @@ def card(found: dict) -> str:
         for name, tokens in found["text"]["tokens"].items()
     ]
     more = "; ".join(f"{name} {shown_interval(one)}" for name, one in found["rounding"]["more"].items())
-    training, last = arm["training"], found["arms"].get("finished")
-    finish = "nothing" if last is None else (
-        f"`train --arm finished`: {last['tokens']:,} tokens in {last['step']:,} steps of blanks of every size, highest "
-        f"rate {last['training']['learning_rate']:g}, {last['seconds']:,.0f} s"
-    )  # fmt: skip
+    training = arm["training"]
     return CARD.format(
         weights=found["weights"], megabytes=found["rounding"]["bytes"] / 1e6, tokens=arm["tokens"], steps=arm["step"],
         planned=arm["steps"], held_out=found["text"]["held_out_documents"],
         documents=found["text"]["documents"] + found["text"]["held_out_documents"],
         curriculum=f"`{arm['recipe']['curriculum']['name']}`, {passes:.2f} passes", known_order=KNOWN_ORDER,
-        query_start=QUERY_START, finish=finish, optimizer=training["optimizer"], rate=training["learning_rate"],
+        query_start=QUERY_START, optimizer=training["optimizer"], rate=training["learning_rate"],
         schedule=training["schedule"], ema=training["ema_tokens"], length=LENGTH, seed=training["seed"],
         seconds=arm["seconds"], hardware=arm["hardware"], threads=arm["threads"], precision=arm["precision"],
         rounding=f"beside bfloat16, nats per token: {more}", rows=found["rows"], losses="\n".join(lines),
@@ -641,7 +613,7 @@ def shown_interval(one: dict) -> str:
 
 def ship(folder: Path, to: Path, found: dict) -> Path:
     """The averaged weights as one file, and its card, which says what ``report`` found of these very weights."""
-    model, _ = load_arm(folder, "finished") or load_arm(folder, "a3")
+    model, _ = load_arm(folder, "a3")
     if weights_of(model) != found["mark"]:
         raise SystemExit("the report is of other weights; run `python benchmarks/compact.py report` first")
     to.mkdir(parents=True, exist_ok=True)

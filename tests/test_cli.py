@@ -606,10 +606,10 @@ def test_rewrite_and_revise_and_their_defaults_are_those_of_the_package():
 def test_infill_with_the_compact_model(capsys, tmp_path):
     command = ["infill", "--model=compact", "--tokens-per-blank=auto", "--temperature=0"]
     (tmp_path / "options.yaml").write_text("model: compact\ntokens-per-blank: auto\ntemperature: 0\n")
-    assert cli.main([*command, "And the king ____ to them, Come."]) == 0
+    assert cli.main([*command, "The dog ____ and ran home."]) == 0
     filled = capsys.readouterr().out
-    assert filled.startswith("And the king ") and filled.endswith(" to them, Come.\n")
-    assert cli.main(["infill", f"--config={tmp_path / 'options.yaml'}", "And the king ____ to them, Come."]) == 0
+    assert filled.startswith("The dog ") and filled.endswith(" and ran home.\n")
+    assert cli.main(["infill", f"--config={tmp_path / 'options.yaml'}", "The dog ____ and ran home."]) == 0
     assert capsys.readouterr().out == filled
 
 

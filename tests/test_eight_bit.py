@@ -283,14 +283,15 @@ def test_a_command_reads_it(tmp_path):
 
 
 def test_the_compact_model_is_read_from_it_where_it_ships(tmp_path, monkeypatch):
+    """Written again, it is the same: its weights are whole numbers of steps already."""
     before = pretrained.compact_model()
     eight_bit.save(before.model, before.tokenizer, tmp_path / eight_bit.FILE)
     monkeypatch.setattr(pretrained, "COMPACT_MODEL", tmp_path)
     after = pretrained.compact_model()
     assert after.name == before.name and after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
     assert (tmp_path / eight_bit.FILE).stat().st_size < 3.8e6
-    text = "And the king said to his servants, Go up into the mountain, and see if the city is in our hands."
-    ids = torch.tensor([[1, *encode(before.tokenizer, [text])[0]]])
+    text = "Tom had a red ball. He went to the park to play with his dog. The dog ran after the ball and barked."
+    ids = torch.tensor([[before.tokenizer.bos_token_id, *encode(before.tokenizer, [text])[0]]])
     order = groups.shuffled(ids.shape[1], 1, 1, torch.Generator().manual_seed(0))[None]
     before, after = (objective.log_likelihood(one.model, ids, order) / (ids.shape[1] - 1) for one in (before, after))
-    assert 0 < (before - after).abs() < 0.02
+    assert (before - after).abs() < 1e-3

@@ -65,9 +65,9 @@ def test_help_needs_nothing(plain, command):
 
 
 def test_infill_and_evaluate_work(plain, tmp_path):
-    ended = plain("infill", "--model=compact", "--tokens-per-blank=2", "And the king ____ to them.")
-    assert ended.returncode == 0 and ended.stdout.startswith("And the king"), ended.stderr
-    (tmp_path / "text.txt").write_text("\n\n".join(f"And the king said to his {n} servants, Come." for n in range(20)))
+    ended = plain("infill", "--model=compact", "--tokens-per-blank=2", "The dog ____ and ran home.")
+    assert ended.returncode == 0 and ended.stdout.startswith("The dog"), ended.stderr
+    (tmp_path / "text.txt").write_text("\n\n".join(f"The dog saw {n} birds and ran home." for n in range(20)))
     text = [f"--text={tmp_path / 'text.txt'}", "--validation=0", "--held-out-rows=2", "--length=16"]
     ended = plain("evaluate", "--model=compact", *text)
     assert ended.returncode == 0 and "left to right" in ended.stdout, ended.stderr

@@ -221,13 +221,14 @@ def test_the_hub_path_is_the_ordinary_one(monkeypatch, tmp_path):
 
 def test_the_compact_model_ships_small_and_predicts_in_any_order():
     files = list(pretrained.COMPACT_MODEL.iterdir())
-    assert sum(file.stat().st_size for file in files) < 15e6
+    assert sum(file.stat().st_size for file in files) < 8e6
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
     model, tokenizer, name = pretrained.compact_model()
-    assert model.config.query_start == "vector"  # its config is older than the choice
+    assert (model.config.query_start, model.config.known_order) == ("previous", "left_to_right")
+    assert model.config.empty_token_id is not None  # it ends blanks
     assert model.dtype == torch.float32 and not model.training and "compact A3" in name
     data.check_vocabulary(tokenizer, model.config.vocab_size)
-    text = "And the king said to his servants, Let the men of Israel come to me, so that I may give them bread."
+    text = "Tom had a red ball. He went to the park to play with his dog. The dog ran after the ball and barked."
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
     length = ids.shape[1]
     unknown = torch.zeros(1, length, dtype=torch.bool)
@@ -241,8 +242,7 @@ def test_the_compact_model_ships_small_and_predicts_in_any_order():
     for order, group_ids in orders.items():
         with torch.no_grad():
             nats = -objective.log_likelihood(model, ids, group_ids).item() / int((group_ids > 0).sum())
-        assert nats < 4.5, order  # the unigram entropy of its text is about 6
-        laws.both_streams(model, ids, group_ids, tolerance=1e-3)  # what the paper's start gives
+        assert nats < 4, order  # the unigram entropy of its text is about 6
 
 
 def test_the_shipped_adapters_say_how_their_query_rows_start():

@@ -18,7 +18,6 @@ A grouping draws ``group_ids`` for one row. Its kinds::
     "strided"    far-apart tokens at a time, each stream from left to right; the size is the number of streams (ours)
     "span"       one contiguous blank of random length, both sides given, filled in groups from left to right
     "sentence"   the same with one whole sentence as the blank (a span where the row has no whole sentence)
-    "phrase"     the same with one to eight tokens as the blank
 
 A part of a stage can give blanks spare room (``Part.room``), from which a model learns to end them: ``spare_room``.
 """
@@ -35,10 +34,9 @@ from torch import Tensor
 
 from a3mini import groups, runs
 
-KINDS = ("blocks", "shuffled", "strided", "span", "sentence", "phrase")
-BLANKS = ("span", "sentence", "phrase")
+KINDS = ("blocks", "shuffled", "strided", "span", "sentence")
+BLANKS = ("span", "sentence")
 SHORTEST_SPAN, LONGEST_SPAN = 1 / 16, 1 / 2  # of a row
-LONGEST_PHRASE = 8  # tokens
 CHOICES = 4  # of an example's random numbers, those that choose its grouping and its blank; then one for each position
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of SplitMix64
 ROUNDING = 1e-9  # progress is a quotient; its rounding must not put a boundary off by a step
@@ -49,7 +47,7 @@ class Grouping:
     """One way to draw group ids for a row.
 
     Attributes:
-        kind: "blocks", "shuffled", "strided", "span", "sentence" or "phrase"; see the top of this file.
+        kind: "blocks", "shuffled", "strided", "span" or "sentence"; see the top of this file.
         size: tokens per group.
 
     Raises:
@@ -89,7 +87,7 @@ class Part:
         sizes: group sizes.
         weight: how often the part is drawn, relative to the stage's other parts.
         grow: True: the sizes take equal parts of the stage in turn. False: each example draws one of them.
-        room: for "span", "sentence" and "phrase": up to so many positions more than its tokens need has a blank; see
+        room: for "span" and "sentence": up to so many positions more than its tokens need has a blank; see
             ``spare_room``. 0: exactly as many as it needs.
     """
 
@@ -287,10 +285,9 @@ def draw_rows(kinds: Tensor, sizes: Tensor, lengths: Tensor, sentence_ends: Tens
     def is_kind(*names: str) -> Tensor:
         return torch.isin(kind, torch.tensor([KINDS.index(name) for name in names]))
 
-    wanted = is_kind("sentence"), is_kind("phrase")
-    start, end = _blanks(*wanted, length, sentence_ends & real, numbers[:, 2:3], numbers[:, 3:4])
+    start, end = _blanks(is_kind("sentence"), length, sentence_ends & real, numbers[:, 2:3], numbers[:, 3:4])
     in_blank = (place >= start) & (place < end)
-    unknown = real & torch.where(is_kind(*BLANKS), in_blank, place > 0)
+    unknown = real & torch.where(is_kind("span", "sentence"), in_blank, place > 0)
     # rank: how many unknown positions come earlier in the order
     keys = numbers[:, CHOICES : CHOICES + place.shape[1]].masked_fill(~unknown, 2.0)  # known positions sort last
     rank = torch.where(is_kind("shuffled"), keys.argsort(-1).argsort(-1), unknown.long().cumsum(-1) - 1)
@@ -299,22 +296,19 @@ def draw_rows(kinds: Tensor, sizes: Tensor, lengths: Tensor, sentence_ends: Tens
     return found.masked_fill(~real, groups.PADDING)
 
 
-def _blanks(
-    sentence: Tensor, phrase: Tensor, length: Tensor, ends: Tensor, first: Tensor, second: Tensor
-) -> tuple[Tensor, Tensor]:
+def _blanks(sentence: Tensor, length: Tensor, ends: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Where each row's blank begins, and the place behind its end: int64, (B, 1) each.
 
-    A span, or a phrase, has a random length, and any place but the first token's. A sentence is a random stretch from
-    behind one sentence end up to and including the next; where a row has none, its blank is a span.
+    A span has a random length, and any place but the first token's. A sentence is a random stretch from behind one
+    sentence end up to and including the next; where a row has none, its blank is a span.
 
     Args:
-        sentence, phrase: bool, (B, 1), whether one is wanted; else a span is.
+        sentence: bool, (B, 1), whether a sentence is wanted.
         length: int64, (B, 1).
         ends: bool, (B, T), True where a real token ends a sentence.
         first, second: float64, (B, 1), random numbers.
     """
     shortest, longest = ((share * length).round().long().clamp(min=1) for share in (SHORTEST_SPAN, LONGEST_SPAN))
-    shortest, longest = shortest.masked_fill(phrase, 1), longest.masked_fill(phrase, LONGEST_PHRASE)
     size = shortest + (first * (torch.minimum(longest, length - 1) - shortest + 1)).long()
     start = 1 + (second * (length - size)).long()
     sentences = ends.sum(-1, keepdim=True) - 1

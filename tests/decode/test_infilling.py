@@ -510,9 +510,9 @@ def test_any_text(parts, length, order, known_order):
 
 def test_the_compact_model_fills_blanks_of_real_text():
     compact = pretrained.compact_model()
-    text = "And the ____ said to him, Do not be troubled, ____ I am with you."
+    text = "The ____ was thirsty. ____ Then he lay down under a tree and slept."
     out = decode.infill(compact.model, compact.tokenizer, text, tokens_per_blank="auto", temperature=0)
-    before, between, after = "And the", " said to him, Do not be troubled,", " I am with you."
+    before, between, after = "The", " was thirsty.", " Then he lay down under a tree and slept."
     assert out.text == before + out.blanks[0] + between + out.blanks[1] + after
     assert all(blank.strip() for blank in out.blanks)
     again = decode.infill(compact.model, compact.tokenizer, text, tokens_per_blank="auto", temperature=0)

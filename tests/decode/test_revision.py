@@ -341,11 +341,11 @@ def test_the_generator_decides_and_greedy_draws_nothing():
 def test_it_mends_real_text():
     """The compact model finds a wrong word wherever it stands, and puts the right one back."""
     model, tokenizer, _ = pretrained.compact_model()
-    text = "And he said to them, Have no fear, for I am with you"
+    text = "Once upon a time, there was a little girl named Lily"
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
     places = range(1, ids.shape[1])
     damaged = ids.repeat(len(places), 1)
-    damaged[range(len(places)), places] = tokenizer.encode(" kings", add_special_tokens=False)[0]
+    damaged[range(len(places)), places] = tokenizer.encode(" water", add_special_tokens=False)[0]
     group_ids = groups.left_to_right(ids.shape[1])[None].expand_as(damaged)
     out = revise(model, damaged, group_ids, rounds=1)
     assert [steps[0].positions for steps in out.trace.steps] == [[place] for place in places]
@@ -357,8 +357,8 @@ def test_it_mends_real_text():
 def test_what_was_changed_is_said_in_words():
     """A line for each change, with the whole word; undone, the changes give the text that was given."""
     model, tokenizer, _ = pretrained.compact_model()
-    right = "And he said to them, Have no fear, for I am with you"
-    text = right.replace("fear", "gold").replace("them", "ship")
+    right = "Once upon a time, there was a little girl named Lily. She loved to play"
+    text = right.replace("time", "three").replace("girl", "water")
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
     padded = torch.cat((ids, ids), dim=1)  # a row with padding, and one in which nothing may change
     rows = torch.cat((padded, padded))
@@ -370,7 +370,7 @@ def test_what_was_changed_is_said_in_words():
     assert tokenizer.decode(out.sequences[0, 1 : ids.shape[1]]) == right
     lines = [line.split("  ") for line in out.report(tokenizer)]
     gains = [change.gain for change in out.changes[0]]
-    assert {words for words, _ in lines} == {'"ship" -> "them"', '"gold" -> "fear"'}
+    assert {words for words, _ in lines} == {'"three" -> "time"', '"water" -> "girl"'}
     assert [gain for _, gain in lines] == [f"{gain:+.1f} nats" for gain in gains] and min(gains) > 1
     assert out.changes[1] == () and out.report(tokenizer, 1) == []
 

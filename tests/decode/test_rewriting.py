@@ -130,10 +130,11 @@ def test_the_two_ways_to_rank():
 
 def test_the_compact_model_prefers_sense():
     model, tokenizer, _ = pretrained.compact_model()
-    text = "And he said to them, Have no spoon spoon, for I am with you."
+    text = "Once upon a time, there was a spoon spoon named Lily."
     made = decode.rewrite(model, tokenizer, text, "spoon spoon", generator=generator())
     assert len(made) == 5 and made[-1].original and made[0].gain > 5
-    right = decode.rewrite(model, tokenizer, text.replace("spoon spoon", "fear"), "fear", generator=generator())
+    words = "little girl"
+    right = decode.rewrite(model, tokenizer, text.replace("spoon spoon", words), words, generator=generator())
     assert right[0].original or right[0].gain < 2
 
 
@@ -381,9 +382,9 @@ def test_an_unchanged_text_comes_back_as_it_was(name):
 
 def test_a_planted_word_is_mended():
     model, tokenizer, _ = pretrained.compact_model()
-    out = decode.revise_text(model, tokenizer, "And he said to them, Have no horse, for I am with you")
-    assert out.text == "And he said to them, Have no fear, for I am with you"
-    assert [line.split("  ")[0] for line in out.lines] == ['"horse" -> "fear"']
+    out = decode.revise_text(model, tokenizer, "He opened the song and went into the house.")
+    assert out.text == "He opened the door and went into the house."
+    assert [line.split("  ")[0] for line in out.lines] == ['"song" -> "door"']
     assert out.after.item() > out.before.item() + 5
 
 

@@ -158,8 +158,6 @@ def check_groups(group_ids, kind, size, sentence_ends):
         assert (group_ids[at].diff() >= 0).all(), "they are filled from left to right"
         if kind == "sentence" and sentence_ends.sum() >= 2:
             assert sentence_ends[at[0] - 1] and sentence_ends[at].nonzero().flatten().tolist() == [len(at) - 1]
-        elif kind == "phrase":
-            assert 1 <= len(at) <= min(8, length - 1)
         elif kind != "blocks":
             assert max(1, round(length / 16)) <= len(at) <= max(1, round(length / 2))
 
@@ -188,11 +186,8 @@ def row_by_hand(kind: str, size: int, length: int, ends: list[bool], numbers: li
     first, second, own = numbers[2], numbers[3], numbers[4:]
     found = [0] * length + [-1] * (len(ends) - length)
     blank = range(1, length)
-    if kind in ("span", "sentence", "phrase"):
-        shortest, longest = max(1, round(length / 16)), max(1, round(length / 2))
-        if kind == "phrase":
-            shortest, longest = 1, 8
-        longest = min(longest, length - 1)
+    if kind in ("span", "sentence"):
+        shortest, longest = max(1, round(length / 16)), min(max(1, round(length / 2)), length - 1)
         wide = shortest + int(first * (longest - shortest + 1))
         start = 1 + int(second * (length - wide))
         blank = range(start, start + wide)
@@ -249,9 +244,7 @@ MUTANTS = [
     ("draw_rows", "numbers[:, 2:3], numbers[:, 3:4]", "numbers[:, 3:4], numbers[:, 2:3]"),
     ("draw_rows", "masked_fill(~unknown, 2.0)", "clone()"),
     ("draw_rows", "div(size,", "div(size.amax(),"),
-    ("draw_rows", "is_kind(*BLANKS), in_blank", 'is_kind(*BLANKS, "blocks"), in_blank'),
-    ("_blanks", "masked_fill(phrase, LONGEST_PHRASE)", "masked_fill(phrase, LONGEST_PHRASE + 1)"),
-    ("_blanks", "masked_fill(phrase, 1)", "masked_fill(phrase, 2)"),
+    ("draw_rows", 'is_kind("span", "sentence"), in_blank', 'is_kind("span", "sentence", "blocks"), in_blank'),
     ("draw_rows", "found.masked_fill(~real, groups.PADDING)", "found"),
     ("_blanks", "(sentences >= 1)", "(sentences >= 0)"),
     ("_blanks", "(sentences >= 1)", "(sentences >= 2)"),
@@ -455,7 +448,7 @@ def test_the_presets_are_what_they_say():
     assert kinds("stage3") == [{"shuffled"}]
     assert kinds("no_stage2") == [{"blocks"}, {"shuffled"}]
     assert kinds("spans")[-1] == {"shuffled", "span", "sentence"}
-    assert kinds("mixed") == [set(KINDS) - {"phrase"}]
+    assert kinds("mixed") == [set(KINDS)]
     one = draw("paper", 0.0, range(3))
     assert torch.equal(one, groups.left_to_right(40).expand(3, -1))  # stage 1 is autoregression
     assert torch.equal(draw("paper", 0.3, [0])[0], groups.blocks(40, 2))

@@ -32,12 +32,7 @@ function grouping(kind, sizes) {
   if (kind === "blocks") return `${one ? some : `contiguous ${some}`} from left to right`;
   if (kind === "shuffled") return `${some} in random order`;
   if (kind === "strided") return one ? `${some} from left to right` : `${some} that stand far apart (strided)`;
-  const blanks = {
-    span: "a random stretch",
-    sentence: "one sentence (or, if there is none, a random stretch)",
-    phrase: "one to eight tokens",
-  };
-  const blank = blanks[kind];
+  const blank = kind === "span" ? "a random stretch" : "one sentence (or, if there is none, a random stretch)";
   return `${blank} as a blank, filled from left to right in ${some}`;
 }
 

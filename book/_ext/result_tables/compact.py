@@ -46,11 +46,9 @@ def compact_losses(compact: dict) -> str:
 
 
 def _trained(compact: dict) -> str:
-    made = (
-        "{label} saw {tokens:,} tokens in {step:,} steps ({seconds:,.0f} s; {hardware}, {threads} threads, {precision})"
-    )
+    made = "{label} saw {tokens:,} tokens in {step:,} steps ({seconds:,.0f} s; {threads} threads, {precision})"
     arms = "; ".join(made.format(label=_ARMS[arm], **one) for arm, one in compact["arms"].items())
-    return f"{arms}. {compact['weights']:,} weights each, but for the vector w."
+    return f"{arms}. {compact['arms']['a3']['hardware']}. {compact['weights']:,} weights each, but for the vector w."
 
 
 def compact_texts(compact: dict) -> str:
@@ -71,6 +69,7 @@ def compact_texts(compact: dict) -> str:
 def compact_aims(compact: dict) -> str:
     """What we aimed at before the training, and what came of it."""
     text, judged = compact["judged_text"], compact["judged"]
+    left, four = (judged.get(f"a3, {way}", {}) for way in ("left to right 1", "strided 4"))
     found = {
         "left to right, nats more than the AR twin": (
             0.10, _difference(compact, text, ("a3", _LEFT), ("ar", _LEFT)), "{x:+.3f}"),
@@ -78,8 +77,8 @@ def compact_aims(compact: dict) -> str:
             0.0, _difference(compact, text, ("a3", _RANDOM), ("diffusion", _BOUND)), "{x:+.3f}"),
         "four strided tokens at a time, nats more than one": (
             0.10, _difference(compact, text, ("a3", "strided 4"), ("a3", _LEFT)), "{x:+.3f}"),
-        "judge's perplexity, left to right": (40, judged.get("a3, left to right 1", {}).get("perplexity"), "{x:.0f}"),
-        "judge's perplexity, four strided tokens": (60, judged.get("a3, strided 4", {}).get("perplexity"), "{x:.0f}"),
+        "judge's perplexity, left to right": (40, left.get("perplexity"), "{x:.0f}"),
+        "judge's perplexity, four strided tokens": (60, four.get("perplexity"), "{x:.0f}"),
         "8 bits instead of 16, nats more": (0.01, compact["rounding"]["more"][_LEFT], "{x:+.4f}"),
     }  # fmt: skip
     rows = []
