@@ -58,7 +58,7 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.setattr(drafts, name, dict.fromkeys(("compact", drafts.ADAPTER), value))
     monkeypatch.setattr(drafts, "FOLDER", tmp_path / "kept")
     monkeypatch.setattr(drafts, "held_out", lambda tokenizer, length, count, path: tokens(count))
-    monkeypatch.setattr(drafts, "training_rows", lambda name, tokenizer, path: texts())
+    monkeypatch.setattr(drafts, "training_rows", lambda tokenizer, path: texts())
     models = [AdaptedModel(strong_model(seed).float(), None, f"tiny {seed}") for seed in (0, 1)]
     monkeypatch.setattr(drafts.pretrained, "compact_model", lambda: models[0])
     monkeypatch.setattr(drafts.pretrained, "adapted_model", lambda name: models[1])
