@@ -1,0 +1,203 @@
+// The one product that costs time: rows of activations times a matrix of 8-bit weights, W x for many x at once.
+//
+// Two classes do the same: `PlainMatrix` is the product as one would write it, and `FastMatrix` has its inner loop in
+// WebAssembly, where one instruction multiplies four numbers (SIMD). There is no file of WebAssembly: `program` below
+// writes its bytes. The weights stay whole numbers of one byte, so a model takes as much memory as its file.
+
+/** The matrices `[whole, scale, rows, columns]` in `sources`, with their product; `wasm`: the fast one, where it works. */
+export function matrices(sources, wasm) {
+  return wasm && simdWorks() ? fastMatrices(sources) : sources.map((source) => new PlainMatrix(...source));
+}
+
+/** Can WebAssembly be used here? A page may forbid it, and old browsers have no SIMD. */
+export function simdWorks() {
+  try {
+    return WebAssembly.validate(program());
+  } catch {
+    return false;
+  }
+}
+
+// In plain JavaScript ---------------------------------------------------------------------------
+
+class PlainMatrix {
+  /** `whole`, an Int8Array, holds the weights row after row; `scale` one factor for each row. */
+  constructor(whole, scale, rows, columns) {
+    Object.assign(this, { whole: whole.slice(), scale, rows, columns });
+  }
+
+  /** Row `number` of the matrix, written to `out` from `offset` on: how a token's embedding is looked up. */
+  row(number, out, offset) {
+    const { whole, scale, columns } = this;
+    for (let i = 0; i < columns; i++) out[offset + i] = whole[number * columns + i] * scale[number];
+  }
+
+  /** `count` rows of activations, one after another, to `count` rows of W x. */
+  times(x, count) {
+    const { whole, scale, rows, columns } = this;
+    const out = new Float32Array(count * rows);
+    for (let n = 0; n < count; n++) {
+      const input = x.subarray(n * columns, (n + 1) * columns);
+      for (let row = 0; row < rows; row += 4) {
+        // four rows of weights at a time share the reading of the input; behind the last row, that row comes again
+        const [r, s, t, u] = [row, Math.min(row + 1, rows - 1), Math.min(row + 2, rows - 1), Math.min(row + 3, rows - 1)];
+        const [R, S, T, U] = [r * columns, s * columns, t * columns, u * columns];
+        let [a, b, c, d] = [0, 0, 0, 0];
+        for (let i = 0; i < columns; i++) {
+          const value = input[i];
+          a += whole[R + i] * value;
+          b += whole[S + i] * value;
+          c += whole[T + i] * value;
+          d += whole[U + i] * value;
+        }
+        const place = n * rows;
+        out[place + r] = a * scale[r];
+        out[place + s] = b * scale[s];
+        out[place + t] = c * scale[t];
+        out[place + u] = d * scale[u];
+      }
+    }
+    return out;
+  }
+}
+
+// In WebAssembly --------------------------------------------------------------------------------
+
+const WIDTH = 8; // weights that are read at a time; the columns of a matrix are filled up with zeros to a multiple
+const BATCHES = [8, 4, 2, 1]; // rows of activations that share one reading of the weights: a function for each
+const PAGE = 65536; // bytes; WebAssembly's memory comes in pages
+const upTo = (number, unit) => Math.ceil(number / unit) * unit;
+
+/** All matrices of a model in one WebAssembly memory: their weights, their scales, and room for one product. */
+function fastMatrices(sources) {
+  let free = 0;
+  const take = (bytes) => (free += upTo(bytes, 16)) - upTo(bytes, 16);
+  const places = sources.map(([, , rows, columns]) => [take(rows * upTo(columns, WIDTH)), take(4 * rows)]);
+  const widest = Math.max(...sources.map(([, , , columns]) => upTo(columns, WIDTH)));
+  const tallest = Math.max(...sources.map(([, , rows]) => rows));
+  const room = [take(4 * BATCHES[0] * widest), take(4 * BATCHES[0] * tallest)];
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(free / PAGE) });
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()), { js: { memory } });
+  return sources.map((source, i) => new FastMatrix(memory.buffer, exports, ...source, ...places[i], ...room));
+}
+
+class FastMatrix {
+  constructor(buffer, exports, whole, scale, rows, columns, weightsAt, scaleAt, inputAt, outputAt) {
+    const width = upTo(columns, WIDTH);
+    Object.assign(this, { exports, rows, columns, width, weightsAt, scaleAt, inputAt, outputAt });
+    this.whole = new Int8Array(buffer, weightsAt, rows * width);
+    for (let r = 0; r < rows; r++) this.whole.set(whole.subarray(r * columns, (r + 1) * columns), r * width);
+    this.scale = new Float32Array(buffer, scaleAt, rows);
+    this.scale.set(scale);
+    this.input = new Float32Array(buffer, inputAt, BATCHES[0] * width);
+    this.output = new Float32Array(buffer, outputAt, BATCHES[0] * rows);
+  }
+
+  row(number, out, offset) {
+    const { whole, scale, columns, width } = this;
+    for (let i = 0; i < columns; i++) out[offset + i] = whole[number * width + i] * scale[number];
+  }
+
+  times(x, count) {
+    const { rows, columns, width, input, output } = this;
+    const out = new Float32Array(count * rows);
+    for (let done = 0, batch; done < count; done += batch) {
+      batch = BATCHES.find((size) => size <= count - done);
+      input.fill(0, 0, batch * width);
+      // eight numbers of the first row, eight of the second, ...: so the program reads one address after another
+      for (let n = 0; n < batch; n++) {
+        for (let i = 0, from = (done + n) * columns; i < columns; i++) {
+          input[(Math.floor(i / WIDTH) * batch + n) * WIDTH + (i % WIDTH)] = x[from + i];
+        }
+      }
+      this.exports[`times${batch}`](this.weightsAt, this.scaleAt, this.inputAt, this.outputAt, rows, width);
+      out.set(output.subarray(0, batch * rows), done * rows);
+    }
+    return out;
+  }
+}
+
+// The program -----------------------------------------------------------------------------------
+//
+// WebAssembly is a machine with a stack: `get x, get y, add` leaves x + y on it. A number in the code (which local, how
+// far, how long) is written in groups of seven bits, lowest first; the highest bit of a byte says that more follow. The
+// names here are those of the specification's text format, webassembly.github.io/spec/core.
+
+const unsigned = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >>> 7)]);
+const list = (items) => [...unsigned(items.length), ...items.flat()];
+const text = (word) => list([...word].map((letter) => [letter.charCodeAt(0)]));
+const section = (number, items) => [number, ...list(list(items).map((byte) => [byte]))];
+
+const [I32, F32, V128] = [0x7f, 0x7d, 0x7b]; // kinds of values: whole, real, and four real numbers at once
+const get = (local) => [0x20, ...unsigned(local)];
+const set = (local) => [0x21, ...unsigned(local)];
+const constant = (n) => [0x41, ...(n < 64 ? [n] : [(n & 127) | 128, ...constant(n >> 7).slice(1)])]; // the sign bit is 64
+const add = [0x6a];
+const multiply = [0x6c];
+const simd = (code, ...more) => [0xfd, ...unsigned(code), ...more];
+const load8x8 = simd(0x01, 0, 0); // eight bytes to eight numbers of 16 bits, with their signs
+const load = (offset) => simd(0x00, 0, ...unsigned(offset));
+const zeros = simd(0x0c, ...Array(16).fill(0));
+const lane = (n) => simd(0x1f, n);
+const [low, high, real] = [simd(0xa7), simd(0xa8), simd(0xfa)]; // 16 bits to 32, four at a time; and to real numbers
+const [add4, multiply4] = [simd(0xe4), simd(0xe6)];
+const [addReal, multiplyReal] = [[0x92], [0x94]];
+const loadReal = [0x2a, 2, 0];
+const storeReal = [0x38, 2, 0];
+/** Code that is run again as long as the whole number in `counter`, less `step`, is above 0. */
+const loop = (counter, step, code) => [
+  ...[0x03, 0x40, ...code],
+  ...[...get(counter), ...constant(step), 0x6b, 0x22, ...unsigned(counter), ...constant(0), 0x4a, 0x0d, 0, 0x0b],
+];
+const raise = (local, by) => [...get(local), ...by, ...add, ...set(local)];
+
+/** The product of a matrix with `batch` rows of activations; what `times` above calls. */
+function product(batch) {
+  const [weights, scale, input, output, rows, width, place, left, row, first, second] = Array(11).keys();
+  const sum = (n) => 11 + n; // of activations n: four numbers, which are added up at the end
+  const each = (code) => Array.from({ length: batch }, (_, n) => code(n)).flat();
+  const body = loop(rows, 1, [
+    ...each((n) => [...zeros, ...set(sum(n))]),
+    ...[...get(input), ...set(place), ...get(width), ...set(left)],
+    ...loop(left, WIDTH, [
+      // eight weights, as two times four real numbers
+      ...[...get(weights), ...load8x8, ...low, ...real, ...set(first)],
+      ...[...get(weights), ...load8x8, ...high, ...real, ...set(second)],
+      ...each((n) => [
+        ...[...get(sum(n)), ...get(first), ...get(place), ...load(32 * n), ...multiply4, ...add4],
+        ...[...get(second), ...get(place), ...load(32 * n + 16), ...multiply4, ...add4, ...set(sum(n))],
+      ]),
+      ...raise(weights, constant(WIDTH)),
+      ...raise(place, constant(32 * batch)),
+    ]),
+    ...[...get(output), ...set(place)],
+    ...each((n) => [
+      ...get(place),
+      ...[...get(sum(n)), ...lane(0), ...get(sum(n)), ...lane(1), ...addReal],
+      ...[...get(sum(n)), ...lane(2), ...get(sum(n)), ...lane(3), ...addReal, ...addReal],
+      ...[...get(scale), ...loadReal, ...multiplyReal, ...storeReal],
+      ...raise(place, get(row)),
+    ]),
+    ...raise(output, constant(4)),
+    ...raise(scale, constant(4)),
+  ]);
+  // bytes from one row of the output to the next
+  const start = [...get(rows), ...constant(4), ...multiply, ...set(row)];
+  const locals = list([
+    [3, I32],
+    [2 + batch, V128],
+  ]);
+  return list([...locals, ...start, ...body, 0x0b].map((byte) => [byte]));
+}
+
+/** The module: imports a memory, and exports times8, times4, times2 and times1. */
+function program() {
+  return new Uint8Array([
+    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...section(1, [[0x60, ...list(Array(6).fill([I32])), 0]]), // one kind of function: six whole numbers, no result
+    ...section(2, [[...text("js"), ...text("memory"), 2, 0, 1]]),
+    ...section(3, BATCHES.map(() => [0])),
+    ...section(7, BATCHES.map((batch, n) => [...text(`times${batch}`), 0, n])),
+    ...section(10, BATCHES.map(product)),
+  ]);
+}
