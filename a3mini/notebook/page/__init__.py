@@ -2,8 +2,8 @@
 
 In reading order, each beside the file of the package that it repeats: ``weights.js`` (``eight_bit``), ``tokenizer.js``
 (the tokenizer of ``train.data``), ``matmul.js`` (the product with 8-bit weights, in WebAssembly or plain), ``sampling.js``
-(``decode.sampling``), ``model.js`` (``model`` and ``decode.steps``), ``orders.js`` (``groups``, ``decode.limits``,
-``decode.blanks``), ``decoding.js`` (``decode.infilling``). The tests compare both, number by number.
+(``decode.sampling``), ``model.js`` (``model``), ``steps.js`` (``objective`` and ``decode.steps``), ``orders.js`` (``groups``,
+``decode.limits``, ``decode.blanks``), ``decoding.js`` (``decode.infilling``). The tests compare both, number by number.
 
 They import each other and nothing else, fetch nothing, and run in a page, a worker, or Node.
 """
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "orders", "decoding")
+FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding")
 
 
 def module() -> str:

@@ -1,11 +1,11 @@
 // Filling the blanks of a text, one step after another: decode.infill, with every order in one loop.
-import { Session } from "./model.js";
+import { Session } from "./steps.js";
 import { before, behind, choose, inTurn, infill, readGiven } from "./orders.js";
 import { allowed, draw, logSoftmax, measured } from "./sampling.js";
 
 /**
- * A text with blanks as `{ tokens, blank }`; see orders.js. `lengths`: how many tokens each blank gets, or has room for.
- * A start token stands before the text. Spaces before a blank go, since tokens bring their own.
+ * A text with blanks as `{ tokens, blank }`; see orders.js. `lengths`: how many tokens each blank gets, or has room
+ * for. A start token stands before the text. Spaces before a blank go, since tokens bring their own.
  */
 export function cut(tokenizer, text, lengths, mark = "____") {
   const parts = text.split(mark);

@@ -4,9 +4,12 @@
 // WebAssembly, where one instruction multiplies four numbers (SIMD). There is no file of WebAssembly: `program` below
 // writes its bytes. The weights stay whole numbers of one byte, so a model takes as much memory as its file.
 
-/** The matrices `[whole, scale, rows, columns]` in `sources`, with their product; `wasm`: the fast one, where it works. */
+/**
+ * Matrices with their product, from `{ whole, scale, rows, columns }` each: `whole`, an Int8Array, holds the weights row
+ * after row, and `scale` one factor for each row. `wasm`: the fast ones, where they work. The numbers are copied.
+ */
 export function matrices(sources, wasm) {
-  return wasm && simdWorks() ? fastMatrices(sources) : sources.map((source) => new PlainMatrix(...source));
+  return wasm && simdWorks() ? fastMatrices(sources) : sources.map((source) => new PlainMatrix(source));
 }
 
 /** Can WebAssembly be used here? A page may forbid it, and old browsers have no SIMD. */
@@ -21,9 +24,8 @@ export function simdWorks() {
 // In plain JavaScript ---------------------------------------------------------------------------
 
 class PlainMatrix {
-  /** `whole`, an Int8Array, holds the weights row after row; `scale` one factor for each row. */
-  constructor(whole, scale, rows, columns) {
-    Object.assign(this, { whole: whole.slice(), scale, rows, columns });
+  constructor({ whole, scale, rows, columns }) {
+    Object.assign(this, { whole: whole.slice(), scale: scale.slice(), rows, columns });
   }
 
   /** Row `number` of the matrix, written to `out` from `offset` on: how a token's embedding is looked up. */
@@ -40,7 +42,8 @@ class PlainMatrix {
       const input = x.subarray(n * columns, (n + 1) * columns);
       for (let row = 0; row < rows; row += 4) {
         // four rows of weights at a time share the reading of the input; behind the last row, that row comes again
-        const [r, s, t, u] = [row, Math.min(row + 1, rows - 1), Math.min(row + 2, rows - 1), Math.min(row + 3, rows - 1)];
+        const [r, s] = [row, Math.min(row + 1, rows - 1)];
+        const [t, u] = [Math.min(row + 2, rows - 1), Math.min(row + 3, rows - 1)];
         const [R, S, T, U] = [r * columns, s * columns, t * columns, u * columns];
         let [a, b, c, d] = [0, 0, 0, 0];
         for (let i = 0; i < columns; i++) {
@@ -66,23 +69,24 @@ class PlainMatrix {
 const WIDTH = 8; // weights that are read at a time; the columns of a matrix are filled up with zeros to a multiple
 const BATCHES = [8, 4, 2, 1]; // rows of activations that share one reading of the weights: a function for each
 const PAGE = 65536; // bytes; WebAssembly's memory comes in pages
-const upTo = (number, unit) => Math.ceil(number / unit) * unit;
+/** The next multiple of `unit`. */
+export const upTo = (number, unit) => Math.ceil(number / unit) * unit;
 
 /** All matrices of a model in one WebAssembly memory: their weights, their scales, and room for one product. */
 function fastMatrices(sources) {
   let free = 0;
   const take = (bytes) => (free += upTo(bytes, 16)) - upTo(bytes, 16);
-  const places = sources.map(([, , rows, columns]) => [take(rows * upTo(columns, WIDTH)), take(4 * rows)]);
-  const widest = Math.max(...sources.map(([, , , columns]) => upTo(columns, WIDTH)));
-  const tallest = Math.max(...sources.map(([, , rows]) => rows));
+  const places = sources.map(({ rows, columns }) => [take(rows * upTo(columns, WIDTH)), take(4 * rows)]);
+  const widest = Math.max(...sources.map(({ columns }) => upTo(columns, WIDTH)));
+  const tallest = Math.max(...sources.map(({ rows }) => rows));
   const room = [take(4 * BATCHES[0] * widest), take(4 * BATCHES[0] * tallest)];
   const memory = new WebAssembly.Memory({ initial: Math.ceil(free / PAGE) });
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()), { js: { memory } });
-  return sources.map((source, i) => new FastMatrix(memory.buffer, exports, ...source, ...places[i], ...room));
+  return sources.map((source, i) => new FastMatrix(source, memory.buffer, exports, ...places[i], ...room));
 }
 
 class FastMatrix {
-  constructor(buffer, exports, whole, scale, rows, columns, weightsAt, scaleAt, inputAt, outputAt) {
+  constructor({ whole, scale, rows, columns }, buffer, exports, weightsAt, scaleAt, inputAt, outputAt) {
     const width = upTo(columns, WIDTH);
     Object.assign(this, { exports, rows, columns, width, weightsAt, scaleAt, inputAt, outputAt });
     this.whole = new Int8Array(buffer, weightsAt, rows * width);
@@ -131,7 +135,8 @@ const section = (number, items) => [number, ...list(list(items).map((byte) => [b
 const [I32, F32, V128] = [0x7f, 0x7d, 0x7b]; // kinds of values: whole, real, and four real numbers at once
 const get = (local) => [0x20, ...unsigned(local)];
 const set = (local) => [0x21, ...unsigned(local)];
-const constant = (n) => [0x41, ...(n < 64 ? [n] : [(n & 127) | 128, ...constant(n >> 7).slice(1)])]; // the sign bit is 64
+const signed = (n) => (n < 64 ? [n] : [(n & 127) | 128, ...signed(n >> 7)]); // of numbers from 0 on; the 64 is a sign
+const constant = (n) => [0x41, ...signed(n)];
 const add = [0x6a];
 const multiply = [0x6c];
 const simd = (code, ...more) => [0xfd, ...unsigned(code), ...more];

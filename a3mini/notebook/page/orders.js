@@ -85,8 +85,8 @@ function shuffled(list, random) {
 /**
  * Which of the `asked` positions are filled now: limits.Limits.choose.
  *
- * They are gone through from the surest on, by `order`: "confidence" or "entropy". The first is taken, and then each that
- * keeps to every limit, together with all that are taken already.
+ * They are gone through from the surest on, by `order`: "confidence" or "entropy". The first is taken, and then each
+ * that keeps to every limit, together with all that are taken already.
  *
  * sure: for each position asked `{ confidence, entropy }`, as `measured` has it.
  * size: so many at most; null: no limit but the others.

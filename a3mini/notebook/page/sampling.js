@@ -22,13 +22,13 @@ export function allowed(logits, banned = []) {
   return found;
 }
 
-/** The logarithms of the probabilities that logits stand for. */
+/** The logarithms of the probabilities that logits stand for; a Float32Array, as these. */
 export function logSoftmax(logits) {
   const largest = logits.reduce((one, other) => Math.max(one, other), -Infinity);
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - largest);
   const total = largest + Math.log(sum);
-  return Float32Array.from(logits, (logit) => logit - total);
+  return logits.map((logit) => logit - total);
 }
 
 /** How sure a distribution is: the probability of the likeliest token, and the entropy in nats. */

@@ -36,7 +36,7 @@ function readHeader(buffer) {
   const size = Number(new DataView(buffer).getBigUint64(0, true));
   const start = 8 + size;
   if (start > buffer.byteLength) {
-    throw new Error(`the file is cut short, or no safetensors file: ${buffer.byteLength} bytes are too few for its header; ${AGAIN}`);
+    throw new Error(`the file is cut short, or no safetensors file: it ends within its header; ${AGAIN}`);
   }
   try {
     return { header: JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size))), start };
@@ -50,7 +50,7 @@ function view(buffer, start, name, { dtype, shape, data_offsets: [from, to] }) {
   const kind = { I8: Int8Array, F32: Float32Array }[dtype];
   if (!kind) throw new Error(`${name} is of the kind ${dtype}; a model of 8 bits has I8 and F32`);
   if (start + to > buffer.byteLength) {
-    throw new Error(`the file is cut short: ${name} ends at byte ${start + to}, the file at ${buffer.byteLength}; ${AGAIN}`);
+    throw new Error(`the file is cut short: it has ${buffer.byteLength} bytes, and ${name} ends at ${start + to}; ${AGAIN}`);
   }
   const count = shape.reduce((product, size) => product * size, 1);
   if (to - from !== count * kind.BYTES_PER_ELEMENT || (start + from) % kind.BYTES_PER_ELEMENT) {
