@@ -1,10 +1,12 @@
-"""Small models for the tests of the page's JavaScript, each as one file of 8 bits and as the package reads that file."""
+"""Small models for the tests of the page's JavaScript: each as one file of 8 bits, and as the package reads it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import laws
 import small_tokenizers
+import torch
 
 from a3mini import A3ForCausalLM, eight_bit
 
@@ -24,10 +26,13 @@ class Saved(NamedTuple):
     file: Path
 
 
-def saved(folder: Path, name: str, seed: int = 0, **changes) -> Saved:
-    """A random model; ``changes`` of the config."""
+def saved(folder: Path, name: str, seed: int = 0, change: Callable | None = None, **changes) -> Saved:
+    """A random model; ``change`` is given it before it is saved, ``changes`` are of the config."""
     known_order, end = changes.pop("known_order", "together"), changes.pop("empty_token_id", None)
     model = laws.strong_model(seed, **{"vocab_size": WORDS, **changes}).float()
     model.config.known_order, model.config.empty_token_id = known_order, end
+    if change is not None:
+        with torch.no_grad():
+            change(model)
     file = eight_bit.save(model, small_tokenizers.byte_level(), folder / f"{name}.safetensors")
     return Saved(eight_bit.load(file).model, file)

@@ -1,11 +1,18 @@
 """The compact model in plain JavaScript: it runs in the page itself, where there is no kernel and no server.
 
-In reading order, each beside the file of the package that it repeats: ``weights.js`` (``eight_bit``), ``tokenizer.js``
-(the tokenizer of ``train.data``), ``matmul.js`` (the product with 8-bit weights, in WebAssembly or plain), ``sampling.js``
-(``decode.sampling``), ``model.js`` (``model``), ``steps.js`` (``objective`` and ``decode.steps``), ``orders.js`` (``groups``,
-``decode.limits``, ``decode.blanks``), ``decoding.js`` (``decode.infilling``). The tests compare both, number by number.
+In reading order, each beside what it repeats of the package::
 
-They import each other and nothing else, fetch nothing, and run in a page, a worker, or Node.
+    weights.js      one file of 8 bits                              eight_bit
+    tokenizer.js    text to tokens and back                         the tokenizer of train.data
+    matmul.js       the product with 8-bit weights                  attention.A3Linear
+    sampling.js     logits to a token                               decode.sampling
+    model.js        the two streams                                 model, attention
+    steps.js        one pass over a text, or step by step           objective, decode.steps, decode.cache
+    orders.js       who is predicted when                           groups, decode.limits, decode.blanks
+    decoding.js     the blanks of a text                            decode.infilling
+
+They import each other and nothing else, fetch nothing, and run in a page, in a worker, and in Node. The tests hold them
+to the package, number by number.
 """
 
 import re

@@ -130,7 +130,8 @@ def test_the_probabilities_of_all_texts_sum_to_1(engine, tmp_path):
 @pytest.mark.parametrize("name", ["paper", "ours"])
 def test_scores_are_those_of_the_package(engine, models, name):
     texts = some_texts(models[name], 6, seed=4)
-    code = "({ name, texts }) => texts.map(({ tokens, groups, known }) => [...p.score(model(name), tokens, groups, { known })])"
+    code = """({ name, texts }) =>
+        texts.map(({ tokens, groups, known }) => [...p.score(model(name), tokens, groups, { known })])"""
     for text, found in zip(texts, engine(code, {"name": name, "texts": texts}), strict=True):
         tokens, group_ids, known = (torch.tensor([text[part]]) for part in ("tokens", "groups", "known"))
         wanted = objective.log_likelihood(models[name], tokens, group_ids, known, reduction="token")[0]
