@@ -98,7 +98,9 @@ def main() -> None:
             found["node"] = measure(engine, file, rounds)
             found["node"]["bytes_grown"] = engine("() => process.memoryUsage().rss") - before
             versions = {"node": engine("() => process.versions.node")}
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"]
+        )
         with closing(Chromium(browser)) as engine:
             found["chromium"] = measure(engine, file, rounds)
             versions["chromium"] = browser.version

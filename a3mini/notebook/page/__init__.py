@@ -23,6 +23,11 @@ FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders
 
 
 def module() -> str:
-    """All files as the text of one ES module: a worker made from a text can import nothing that lies beside it."""
+    """All files as the text of one ES module, for a page that can import nothing that lies beside it."""
     texts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in FILES]
     return "\n".join(re.sub(r'^import \{[^}]*\} from "\./\w+\.js";\n', "", text, flags=re.MULTILINE) for text in texts)
+
+
+def script() -> str:
+    """The same as a plain script, for a worker: a page on the disk can start no worker that is a module."""
+    return re.sub(r"^export (?=\w)", "", module(), flags=re.MULTILINE)

@@ -54,20 +54,25 @@ export function* fill(model, tokens, blank, options) {
     const asked = groups ? open.filter((position) => groups[position] === next) : open;
     const logits = session.step(filled, asked);
     const sure = logits.map((of) => measured(allowed(of, banned)));
-    let positions = chosen ? choose(asked, sure, options) : asked;
+    const taken = chosen ? choose(asked, sure, options) : asked;
     const at = (position) => logits[asked.indexOf(position)];
-    const mayEnd = (position) => end !== null && before(blank, position) >= least;
-    const bans = (position) => (end === null || mayEnd(position) ? banned : [...banned, end]);
-    const drawn = new Map(positions.map((i) => [i, draw(at(i), random, { ...options, banned: bans(i) })]));
-    const ends = positions.filter((position) => end !== null && drawn.get(position) === end);
+    const tooSoon = (position) => end !== null && before(blank, position) < least;
+    const drawn = new Map();
+    for (const position of taken) {
+      const bans = tooSoon(position) ? [...banned, end] : banned;
+      drawn.set(position, draw(at(position), random, { ...options, banned: bans }));
+    }
+    // what stands behind an end is not kept, though it was drawn in the same step
+    const ends = taken.filter((position) => end !== null && drawn.get(position) === end);
     const stopped = new Set(ends.flatMap((position) => behind(blank, position)));
-    positions = positions.filter((position) => !stopped.has(position));
+    const positions = taken.filter((position) => !stopped.has(position));
     open = open.filter((position) => !stopped.has(position) && !positions.includes(position));
-    filled = [positions.map((position) => [position, drawn.get(position)])];
+    const tokensDrawn = positions.map((position) => drawn.get(position));
+    filled = [positions.map((position, n) => [position, tokensDrawn[n]])];
     yield {
       positions,
-      tokens: positions.map((position) => drawn.get(position)),
-      logProbs: positions.map((position) => logSoftmax(at(position))[drawn.get(position)]),
+      tokens: tokensDrawn,
+      logProbs: positions.map((position, n) => logSoftmax(at(position))[tokensDrawn[n]]),
       logits: positions.map(at),
       asked,
       sure,

@@ -9,8 +9,11 @@ import small_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_engines import JavaScriptError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from a3mini import pretrained
+from a3mini.train import data
 from a3mini.train.tokens import decode, encode
 
 # Characters that this Python knows: engines may know newer ones, whose kind an older table does not say.
@@ -29,14 +32,33 @@ ODD = [
     "a" * 300 + "!" * 50 + " " * 70 + "é" * 40,
     "constructor __proto__ toString hasOwnProperty",
 ]
+# Texts in which every kind of character stands beside every other: that tells how a pattern cuts them.
+KNOWN = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co")]
+SOME = [one for n, one in enumerate(KNOWN) if n % 50 == 0 or ord(one) < 0x400 or 0x2000 <= ord(one) < 0x2100]
+PIECES = [f"a{one}1{one} {one}{one} !{one}a" for one in [*SOME, "\u1680", "\u3000", "\ufeff"]]
 ENCODE = "({ name, texts }) => texts.map((text) => made[name].encode(text))"
 DECODE = "({ name, rows }) => rows.map((ids) => made[name].decode(ids))"
 MAKE = "({ name, file, special }) => void ((globalThis.made ??= {})[name] = new p.Tokenizer(file, special))"
 
 
+def greedy() -> PreTrainedTokenizerFast:
+    """One whose merges go across words, so that its tokens tell where a word ends."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    special = list(data.SPECIAL_TOKENS.values())
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=6000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["aaaa 'S'll I'm''t  \n\n b", *PIECES] * 2, trainer)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **data.SPECIAL_TOKENS)
+
+
 @pytest.fixture(scope="module")
 def tokenizers(engine):
-    found = {"small": small_tokenizers.byte_level(), "compact": pretrained.compact_model()[1]}
+    found = {"small": small_tokenizers.byte_level(), "compact": pretrained.compact_model()[1], "greedy": greedy()}
     found["holes"] = small_tokenizers.with_holes()
     for name, tokenizer in found.items():
         file = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -50,7 +72,7 @@ def assert_same(engine, name: str, tokenizer, texts: list[str]) -> None:
     assert engine(DECODE, {"name": name, "rows": wanted}) == texts
 
 
-@pytest.mark.parametrize("name", ["small", "compact", "holes"])
+@pytest.mark.parametrize("name", ["small", "compact", "holes", "greedy"])
 def test_odd_texts(engine, tokenizers, name):
     assert_same(engine, name, tokenizers[name], ODD)
 
@@ -59,19 +81,14 @@ def test_any_text(engine, tokenizers):
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.text(ASSIGNED) | st.text(st.sampled_from(" \n\t'sdtaB19.é猫😀\u0301\u00a0")), max_size=8))
     def check(texts):
-        assert_same(engine, "compact", tokenizers["compact"], texts)
+        for name in ("compact", "greedy"):
+            assert_same(engine, name, tokenizers[name], texts)
 
     check()
 
 
 def test_every_character(engine, tokenizers):
-    """Each beside a letter, a digit, a sign and a space: that tells what kind the pattern takes it for."""
-    known = [
-        chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co")
-    ]
-    some = [one for n, one in enumerate(known) if n % 50 == 0 or ord(one) < 0x400 or 0x2000 <= ord(one) < 0x2100]
-    pieces = "".join(f"a{one}1{one} {one}{one} a" for one in [*some, "\u1680", "\u3000", "\ufeff"])
-    assert_same(engine, "small", tokenizers["small"], [pieces])
+    assert_same(engine, "greedy", tokenizers["greedy"], PIECES)
 
 
 def test_any_tokens(engine, tokenizers):
