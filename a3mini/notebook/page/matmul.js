@@ -15,7 +15,7 @@ export function matrices(sources, wasm) {
 /** Can WebAssembly be used here? A page may forbid it, and old browsers have no SIMD. */
 export function simdWorks() {
   try {
-    return WebAssembly.validate(program());
+    return Boolean(new WebAssembly.Module(program()));
   } catch {
     return false;
   }
@@ -107,8 +107,8 @@ class FastMatrix {
     const out = new Float32Array(count * rows);
     for (let done = 0, batch; done < count; done += batch) {
       batch = BATCHES.find((size) => size <= count - done);
-      input.fill(0, 0, batch * width);
-      // eight numbers of the first row, eight of the second, ...: so the program reads one address after another
+      // Eight numbers of the first row, eight of the second, ...: so the program reads one address after another. What
+      // fills up the last eight may be left from before: its weights are zero.
       for (let n = 0; n < batch; n++) {
         for (let i = 0, from = (done + n) * columns; i < columns; i++) {
           input[(Math.floor(i / WIDTH) * batch + n) * WIDTH + (i % WIDTH)] = x[from + i];

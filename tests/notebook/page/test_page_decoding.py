@@ -87,7 +87,8 @@ def test_the_next_positions_are_those_of_the_package(engine):
         if not asked:
             return
         logits = 2 * torch.randn(len(asked), 6, generator=torch.Generator().manual_seed(seed))
-        logits[: len(asked) // 3] = logits[0]  # equals
+        shift = torch.arange(len(asked) // 2)[:, None] / 7
+        logits[: len(shift)] = logits[0] + shift  # the same distribution, up to rounding
         limits = Limits(how["size"], how["bound"], how["threshold"], how["apart"])
         measured = _measured(logits, None, Sampler(), ["confidence", "entropy"])
         at = torch.tensor([open_]) > 0
@@ -132,6 +133,9 @@ def test_draws_follow_the_distribution(engine):
         assert abs(times - count * p) < 4 * math.sqrt(count * p * (1 - p))
     greedy = engine(code, {"logits": logits[0].tolist(), "how": {"temperature": 0, "banned": [1]}, "count": 2})
     assert greedy == [3, 3]
+    ends = "({ logits, how }) => [0, 1].map((end) => p.draw(Float32Array.from(logits), () => end, how))"
+    logits, how = [-50.0, 1.0, 2.0, 3.0], {"banned": [0, 3]}
+    assert engine(ends, {"logits": logits, "how": how}) == [1, 2], "never what is banned, at the ends of the range too"
 
 
 def test_random_numbers(engine):

@@ -34,7 +34,7 @@ ODD = [
 ]
 # Texts in which every kind of character stands beside every other: that tells how a pattern cuts them.
 KNOWN = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co")]
-SOME = [one for n, one in enumerate(KNOWN) if n % 50 == 0 or ord(one) < 0x400 or 0x2000 <= ord(one) < 0x2100]
+SOME = [one for n, one in enumerate(KNOWN) if n % 100 == 0 or ord(one) < 0x400 or 0x2000 <= ord(one) < 0x2100]
 PIECES = [f"a{one}1{one} {one}{one} !{one}a" for one in [*SOME, "\u1680", "\u3000", "\ufeff"]]
 ENCODE = "({ name, texts }) => texts.map((text) => made[name].encode(text))"
 DECODE = "({ name, rows }) => rows.map((ids) => made[name].decode(ids))"
