@@ -5,8 +5,8 @@
 // writes its bytes. The weights stay whole numbers of one byte, so a model takes as much memory as its file.
 
 /**
- * Matrices with their product, from `{ whole, scale, rows, columns }` each: `whole`, an Int8Array, holds the weights row
- * after row, and `scale` one factor for each row. `wasm`: the fast ones, where they work. The numbers are copied.
+ * Matrices with their product, from `{ whole, scale, rows, columns }` each: `whole`, an Int8Array, holds the weights
+ * row after row, and `scale` one factor for each row. `wasm`: the fast ones, where they work. The numbers are copied.
  */
 export function matrices(sources, wasm) {
   return wasm && simdWorks() ? fastMatrices(sources) : sources.map((source) => new PlainMatrix(source));
@@ -69,6 +69,7 @@ class PlainMatrix {
 const WIDTH = 8; // weights that are read at a time; the columns of a matrix are filled up with zeros to a multiple
 const BATCHES = [8, 4, 2, 1]; // rows of activations that share one reading of the weights: a function for each
 const PAGE = 65536; // bytes; WebAssembly's memory comes in pages
+
 /** The next multiple of `unit`. */
 export const upTo = (number, unit) => Math.ceil(number / unit) * unit;
 
@@ -123,86 +124,89 @@ class FastMatrix {
 
 // The program -----------------------------------------------------------------------------------
 //
-// WebAssembly is a machine with a stack: `get x, get y, add` leaves x + y on it. A number in the code (which local, how
-// far, how long) is written in groups of seven bits, lowest first; the highest bit of a byte says that more follow. The
-// names here are those of the specification's text format, webassembly.github.io/spec/core.
+// WebAssembly is a machine with a stack: `get(x), get(y), add` leaves x + y on it. Behind each instruction stands its
+// name in the specification, webassembly.github.io/spec/core. Code is written here as nested lists of bytes, which
+// `sized` makes flat. Counts and places take seven bits a byte, lowest first; the highest bit says that more follow.
 
-const unsigned = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >>> 7)]);
-const list = (items) => [...unsigned(items.length), ...items.flat()];
-const text = (word) => list([...word].map((letter) => [letter.charCodeAt(0)]));
-const section = (number, items) => [number, ...list(list(items).map((byte) => [byte]))];
+const count = (n) => (n < 128 ? [n] : [(n & 127) | 128, count(n >>> 7)]);
+const list = (items) => [count(items.length), items];
+const text = (word) => list([...word].map((letter) => letter.charCodeAt(0)));
+const sized = (code) => list(code.flat(Infinity)); // with its number of bytes before it
+const section = (kind, items) => [kind, sized(list(items))];
 
-const [I32, F32, V128] = [0x7f, 0x7d, 0x7b]; // kinds of values: whole, real, and four real numbers at once
-const get = (local) => [0x20, ...unsigned(local)];
-const set = (local) => [0x21, ...unsigned(local)];
-const signed = (n) => (n < 64 ? [n] : [(n & 127) | 128, ...signed(n >> 7)]); // of numbers from 0 on; the 64 is a sign
-const constant = (n) => [0x41, ...signed(n)];
-const add = [0x6a];
-const multiply = [0x6c];
-const simd = (code, ...more) => [0xfd, ...unsigned(code), ...more];
-const load8x8 = simd(0x01, 0, 0); // eight bytes to eight numbers of 16 bits, with their signs
-const load = (offset) => simd(0x00, 0, ...unsigned(offset));
-const zeros = simd(0x0c, ...Array(16).fill(0));
-const lane = (n) => simd(0x1f, n);
-const [low, high, real] = [simd(0xa7), simd(0xa8), simd(0xfa)]; // 16 bits to 32, four at a time; and to real numbers
-const [add4, multiply4] = [simd(0xe4), simd(0xe6)];
-const [addReal, multiplyReal] = [[0x92], [0x94]];
-const loadReal = [0x2a, 2, 0];
-const storeReal = [0x38, 2, 0];
-/** Code that is run again as long as the whole number in `counter`, less `step`, is above 0. */
-const loop = (counter, step, code) => [
-  ...[0x03, 0x40, ...code],
-  ...[...get(counter), ...constant(step), 0x6b, 0x22, ...unsigned(counter), ...constant(0), 0x4a, 0x0d, 0, 0x0b],
+const [WHOLE, FOUR] = [0x7f, 0x7b]; // i32, v128: kinds of values, a whole number and four real ones at once
+const get = (local) => [0x20, count(local)]; // local.get
+const set = (local) => [0x21, count(local)]; // local.set
+const constant = (n) => [0x41, n < 64 || n > 127 ? count(n) : [n | 128, 0]]; // i32.const: a last byte of 64 is a minus
+const [add, subtract, multiply, above] = [0x6a, 0x6b, 0x6c, 0x4a]; // i32.add, i32.sub, i32.mul, i32.gt_s
+const [addReal, multiplyReal] = [0x92, 0x94]; // f32.add, f32.mul
+const [loadReal, storeReal] = [[0x2a, 2, 0], [0x38, 2, 0]]; // f32.load, f32.store
+const simd = (code, ...more) => [0xfd, count(code), ...more];
+const loadEight = simd(0x01, 0, 0); // v128.load8x8_s: eight bytes become numbers of 16 bits
+const [low, high] = [simd(0xa7), simd(0xa8)]; // i32x4.extend_low_i16x8_s, _high_: four of them become 32 bits
+const toReal = simd(0xfa); // f32x4.convert_i32x4_s
+const loadFour = (offset) => simd(0x00, 0, count(offset)); // v128.load
+const [addFour, multiplyFour] = [simd(0xe4), simd(0xe6)]; // f32x4.add, f32x4.mul
+const zeros = simd(0x0c, ...Array(16).fill(0)); // v128.const
+const lane = (n) => simd(0x1f, n); // f32x4.extract_lane: one of the four
+const raise = (local, by) => [get(local), by, add, set(local)];
+/** Code that is run again as long as the local `left`, made less by `step` each time, is above 0: loop, br_if. */
+const loop = (left, step, code) => [
+  [0x03, 0x40],
+  code,
+  [get(left), constant(step), subtract, set(left), get(left), constant(0), above],
+  [0x0d, 0, 0x0b],
 ];
-const raise = (local, by) => [...get(local), ...by, ...add, ...set(local)];
 
 /** The product of a matrix with `batch` rows of activations; what `times` above calls. */
 function product(batch) {
-  const [weights, scale, input, output, rows, width, place, left, row, first, second] = Array(11).keys();
-  const sum = (n) => 11 + n; // of activations n: four numbers, which are added up at the end
-  const each = (code) => Array.from({ length: batch }, (_, n) => code(n)).flat();
-  const body = loop(rows, 1, [
-    ...each((n) => [...zeros, ...set(sum(n))]),
-    ...[...get(input), ...set(place), ...get(width), ...set(left)],
-    ...loop(left, WIDTH, [
-      // eight weights, as two times four real numbers
-      ...[...get(weights), ...load8x8, ...low, ...real, ...set(first)],
-      ...[...get(weights), ...load8x8, ...high, ...real, ...set(second)],
-      ...each((n) => [
-        ...[...get(sum(n)), ...get(first), ...get(place), ...load(32 * n), ...multiply4, ...add4],
-        ...[...get(second), ...get(place), ...load(32 * n + 16), ...multiply4, ...add4, ...set(sum(n))],
-      ]),
-      ...raise(weights, constant(WIDTH)),
-      ...raise(place, constant(32 * batch)),
+  // six arguments: where weights, scales, input and output begin, how many rows, how long each is; and locals
+  const [weights, scale, input, output, rows, width, place, left, stride, first, second] = Array(11).keys();
+  const sum = (n) => 11 + n; // of row n of the input: four numbers, which are added up at the end
+  const each = (code) => Array.from({ length: batch }, (_, n) => code(n));
+  const eightMore = [
+    // eight weights, as two times four real numbers; times eight numbers of each row of the input
+    [get(weights), loadEight, low, toReal, set(first)],
+    [get(weights), loadEight, high, toReal, set(second)],
+    each((n) => [
+      [get(sum(n)), get(first), get(place), loadFour(32 * n), multiplyFour, addFour],
+      [get(second), get(place), loadFour(32 * n + 16), multiplyFour, addFour, set(sum(n))],
     ]),
-    ...[...get(output), ...set(place)],
-    ...each((n) => [
-      ...get(place),
-      ...[...get(sum(n)), ...lane(0), ...get(sum(n)), ...lane(1), ...addReal],
-      ...[...get(sum(n)), ...lane(2), ...get(sum(n)), ...lane(3), ...addReal, ...addReal],
-      ...[...get(scale), ...loadReal, ...multiplyReal, ...storeReal],
-      ...raise(place, get(row)),
+    raise(weights, constant(WIDTH)),
+    raise(place, constant(32 * batch)),
+  ];
+  const oneRow = [
+    each((n) => [zeros, set(sum(n))]),
+    [get(input), set(place), get(width), set(left)],
+    loop(left, WIDTH, eightMore),
+    [get(output), set(place)],
+    each((n) => [
+      get(place),
+      [get(sum(n)), lane(0), get(sum(n)), lane(1), addReal],
+      [get(sum(n)), lane(2), get(sum(n)), lane(3), addReal, addReal],
+      [get(scale), loadReal, multiplyReal, storeReal],
+      raise(place, get(stride)),
     ]),
-    ...raise(output, constant(4)),
-    ...raise(scale, constant(4)),
-  ]);
-  // bytes from one row of the output to the next
-  const start = [...get(rows), ...constant(4), ...multiply, ...set(row)];
+    raise(output, constant(4)),
+    raise(scale, constant(4)),
+  ];
   const locals = list([
-    [3, I32],
-    [2 + batch, V128],
+    [3, WHOLE], // place, left, stride
+    [2 + batch, FOUR], // first, second, and the sums
   ]);
-  return list([...locals, ...start, ...body, 0x0b].map((byte) => [byte]));
+  const start = [get(rows), constant(4), multiply, set(stride)]; // bytes from one row of the output to the next
+  return sized([locals, start, loop(rows, 1, oneRow), 0x0b]);
 }
 
-/** The module: imports a memory, and exports times8, times4, times2 and times1. */
+/** The module: it is given a memory, and has times8, times4, times2 and times1. */
 function program() {
-  return new Uint8Array([
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [[0x60, ...list(Array(6).fill([I32])), 0]]), // one kind of function: six whole numbers, no result
-    ...section(2, [[...text("js"), ...text("memory"), 2, 0, 1]]),
-    ...section(3, BATCHES.map(() => [0])),
-    ...section(7, BATCHES.map((batch, n) => [...text(`times${batch}`), 0, n])),
-    ...section(10, BATCHES.map(product)),
-  ]);
+  const code = [
+    [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // "asm", version 1
+    section(1, [[0x60, list(Array(6).fill(WHOLE)), list([])]]), // one kind of function: six whole numbers, no result
+    section(2, [[text("js"), text("memory"), 2, 0, 1]]), // the memory
+    section(3, BATCHES.map(() => 0)), // functions, all of that kind
+    section(7, BATCHES.map((batch, n) => [text(`times${batch}`), 0, n])), // their names
+    section(10, BATCHES.map(product)), // and their code
+  ];
+  return Uint8Array.from(code.flat(Infinity));
 }

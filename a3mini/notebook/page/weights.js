@@ -50,7 +50,8 @@ function view(buffer, start, name, { dtype, shape, data_offsets: [from, to] }) {
   const kind = { I8: Int8Array, F32: Float32Array }[dtype];
   if (!kind) throw new Error(`${name} is of the kind ${dtype}; a model of 8 bits has I8 and F32`);
   if (start + to > buffer.byteLength) {
-    throw new Error(`the file is cut short: it has ${buffer.byteLength} bytes, and ${name} ends at ${start + to}; ${AGAIN}`);
+    const size = `${buffer.byteLength} bytes, and ${name} ends at ${start + to}`;
+    throw new Error(`the file is cut short: it has ${size}; ${AGAIN}`);
   }
   const count = shape.reduce((product, size) => product * size, 1);
   if (to - from !== count * kind.BYTES_PER_ELEMENT || (start + from) % kind.BYTES_PER_ELEMENT) {
