@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from page_engines import JavaScriptError
 from page_models import OURS, PAPER, saved
 
-from a3mini import decode, groups
+from a3mini import decode, eight_bit, groups, pretrained
 from a3mini.decode.blanks import in_blanks
 from a3mini.decode.dynamic import _measured
 from a3mini.decode.infilling import Given, never_drawn
@@ -234,6 +234,27 @@ def test_blanks_that_end_are_those_of_the_package(engine, tmp_path, size, factor
         how = {"end": END, "least": least, "size": size}
         ended |= set(greedy(engine, model, f"ends {factor}", [6, 8], options, how).ended)
     assert (True in ended) == (factor > 0)
+
+
+def test_the_compact_model(engine, tmp_path):
+    """The model that ships, a whole text: the page writes what the package writes."""
+    model, tokenizer, _ = pretrained.compact_model()
+    file = eight_bit.save(model, tokenizer, tmp_path / eight_bit.FILE)
+    model, tokenizer = eight_bit.load(file)
+    engine.put("compact", file)
+    text, lengths = "Once upon a time there ____ little ____. Then he went home.", [3, 6]
+    code = """({ text, lengths }) => {
+        const { tokenizer: of, special } = p.readFile(file("compact"));
+        const tokenizer = new p.Tokenizer(of, special);
+        const { tokens, blank } = p.cut(tokenizer, text, lengths);
+        const how = { temperature: 0, banned: p.neverDrawn(model("compact"), tokenizer) };
+        for (const { positions, tokens: drawn } of p.fill(model("compact"), tokens, blank, how)) {
+          positions.forEach((position, n) => (tokens[position] = drawn[n]));
+        }
+        return tokenizer.decode(tokens);
+      }"""
+    wanted = decode.infill(model, tokenizer, text, tokens_per_blank=lengths, temperature=0)
+    assert engine(code, {"text": text, "lengths": lengths}) == str(wanted)
 
 
 def test_a_seed_is_a_filling(engine, models):
