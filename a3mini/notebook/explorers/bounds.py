@@ -13,7 +13,7 @@ from a3mini.decode.trace import Trace
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
 from a3mini.train.tokens import encode
 
-BEGINNING = "And it came about after this that the king"
+BEGINNING = "Once upon a time there was a little girl named"
 BOUNDS = {1: (0.0, 2.0, 4.0, 8.0, 16.0), 8: (4.0, 8.0, 16.0)}  # nats, by the least distance
 SIZES, NEW = (1, 2, 3, 4, 6), 48  # tokens at a time where the order was fixed before; tokens in all
 
@@ -90,7 +90,7 @@ class BoundsExplorer(Explorer):
 
     @classmethod
     def example(cls) -> "BoundsExplorer":
-        """The compact model goes on from a beginning: the first text of each kind. Ten seconds on one core."""
+        """The compact model goes on from a beginning: the first text of each kind. A few seconds on one core."""
         model, tokenizer, name = pretrained.compact_model()
         prompt = [tokenizer.bos_token_id, *encode(tokenizer, [BEGINNING])[0]]
         length, given = len(prompt) + NEW, len(prompt)

@@ -301,10 +301,10 @@ def test_equal_tokens_are_told_apart(open_explorer):
 def test_on_a_phone(open_explorer, look):
     """With the model and the sentence of the book."""
     model, tokenizer, name = pretrained.compact_model()
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("The old soldier walked home and sang")["input_ids"]]])
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("The old farmer walked home and sang")["input_ids"]]])
     length = ids.shape[1]
     choices = {"left to right": groups.left_to_right(length), "random": groups.shuffled(length, 1)}
-    explorer = AttentionViewer.of(model, tokenizer, ids, choices, name, layer=2, head=3)
+    explorer = AttentionViewer.of(model, tokenizer, ids, choices, name, layer=5, head=2)
     assert len(explorer.to_html()) < 120_000
     window = open_explorer(explorer, size="phone", theme=look, width=360)
     window.page.get_by_role("radio", name="random").check()
