@@ -542,8 +542,8 @@ language: en
 # The compact model of A3 Book
 
 An A3 model (any-order, any-subset autoregressive) of {weights:,} weights in one file of {megabytes:.1f} MB, for
-lessons: it loads at once, predicts in any order, and ends blanks by itself. It writes stories for small children. Do
-not use it for anything but learning.
+lessons: it loads at once, predicts in any order, and ends blanks of a whole sentence itself. It writes stories for
+small children. Do not use it for anything but learning.
 
 ```python
 from a3mini import decode, pretrained
