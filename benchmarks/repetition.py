@@ -222,7 +222,7 @@ def trained(arm: str, size: Size, blocks: Blocks, held_out: Blocks, config: Trai
         for line in lines if "look_seconds" in line
     ]  # fmt: skip
     looking = sum(line.get("look_seconds", 0.0) for line in lines)
-    return {"curve": curve, "training_seconds": lines[-1]["seconds"], "look_seconds": round(looking, 1)}
+    return {"curve": curve, "training_seconds": lines[-1]["seconds"], "look_seconds": round(looking, 3)}
 
 
 def trainings(arms: list[str], seeds: int) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ import laws
 import pytest
 import torch
 from torch.utils.benchmark import Timer
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3mini import decode, flex, from_autoregressive, groups, objective, pretrained
 from a3mini.rows import QUERY_STARTS
@@ -67,7 +67,7 @@ def rehearsal_bench() -> Bench:
     torch.manual_seed(SEED)
     sizes = {"vocab_size": 4096, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     config = LlamaConfig(**{**laws.TINY, **sizes, "max_position_embeddings": 64, "tie_word_embeddings": True})
-    tokenizer = AutoTokenizer.from_pretrained(pretrained.COMPACT_MODEL)
+    tokenizer = pretrained.compact_model().tokenizer
     rows = full_rows([corpus.Story("", "Tom had a red ball. He lost it in the park. " * 40)] * 4, tokenizer, 32)
     # the precision that any CPU computes natively; emulated bfloat16 is slow
     return Bench(LlamaForCausalLM(config).eval(), "cpu", ("fp32",), rows, 32, 12, 4)

@@ -129,10 +129,12 @@ def test_spare_room_is_replayed_and_kept():
             last = max(n for n in there if group[n] > 0)
             assert row["spare"] == (ids[last] == END)
             padded = row["length"] > len(there)
-            assert not padded or (
-                row["spare"] and -1 in row["groups"] and row["groups"].index(-1) == last + 1 - row["start"]
-            )
-            ends += padded
+            behind = last + 1 - row["start"]  # where the padding begins, if the eight tokens shown reach so far
+            assert not padded or row["spare"]
+            assert (-1 in row["groups"]) == (padded and behind < 8)
+            if padded and behind < 8:
+                assert row["groups"].index(-1) == behind
+                ends += 1
         assert samples[step]["predicted"] == sum(group > 0 for text in saw for _, group in text.values())
     assert ends > 5
     with pytest.raises(ValueError, match="no token is known that ends them"):
