@@ -211,7 +211,7 @@ def compact_model() -> CompactModel:
     """The compact A3 model of the book, offline and at once: trained from scratch on stories for small children.
 
     Its model card, ``a3mini/models/compact/README.md``, has the commands that made it and its held-out losses. It is
-    one file of 8 bits (``eight_bit``), loaded as float32. It ends blanks itself.
+    one file of 8 bits (``eight_bit``), loaded as float32. It ends blanks of a whole sentence itself.
     """
     model, tokenizer = eight_bit.load(COMPACT_MODEL / eight_bit.FILE)
     weights = sum(weight.numel() for weight in model.parameters())

@@ -33,7 +33,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -162,7 +161,7 @@ class Size(NamedTuple):
 FEW = {"tinystories_next4m_truecased": 5, "african_storybook_en": 4, "pratham_en": 4, "gutenberg_children": 0.15}
 # Toward use in the second half: a blank predicts few tokens of its row, so that of all tokens few are of blanks
 CURRICULUM = Curriculum((
-    replace(Curriculum.preset("blanks").stages[0], share=1),
+    *Curriculum.preset("blanks").stages,
     Stage("toward use", 1, (
         Part("blocks", (1,), 0.15), Part("span", (1,), 0.1, room=ROOM), Part("sentence", (1,), 0.35, room=ROOM),
         Part("shuffled", (1,), 0.25), Part("strided", (2, 4, 8), 0.15),

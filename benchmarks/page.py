@@ -10,7 +10,6 @@ that of all numbers that the model and its cache hold, and for Node what the pro
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -18,6 +17,7 @@ import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import browsers
 from page_engines import Chromium, Engine, Node
 from record import record
 
@@ -26,7 +26,6 @@ from a3mini import eight_bit, pretrained
 SIZES = (1, 4, 8, 64)
 BEFORE, LENGTH = 96, 256  # tokens; LENGTH is as much as the model takes
 ROUNDS = 15
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WAYS = {"WebAssembly": True, "plain JavaScript": False}
 # One round: milliseconds of a step of each way and size; short steps are repeated, for a browser's clock is coarse.
 ROUND = """({ ways, sizes, before, repeats }) => ways.map((wasm) => sizes.map((size) => {
@@ -82,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="one round, no result file")
     options = parser.parse_args()
-    chromium = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    chromium = browsers.chromium()
     if not (chromium and shutil.which("node")):
         sys.exit("Node or Chromium is missing: install them, or set A3_CHROMIUM to the path of Chromium.")
     from playwright.sync_api import sync_playwright  # only here: not everybody has it

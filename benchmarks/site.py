@@ -13,7 +13,6 @@ on the PATH).
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,11 +21,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import browsers
 from record import record
 
 SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
 LIGHTHOUSE = "12.8.2"  # the newest version that runs on Node 20; 13 needs Node 22.19
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 METRICS = {
     "first_contentful_paint_ms": "first-contentful-paint",
     "largest_contentful_paint_ms": "largest-contentful-paint",
@@ -75,7 +74,7 @@ def main() -> None:
     names = sorted(str(page) for page in found if options.only in str(page))
     if not names:
         sys.exit(f"No page of {options.site} has {options.only!r} in its name. Build the site first: `make book`.")
-    chromium = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    chromium = browsers.chromium()
     if chromium is None:
         sys.exit("No Chromium found: set A3_CHROMIUM to its path.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=options.site))

@@ -4,15 +4,14 @@ Set A3_CHROMIUM to the path of a Chromium or Chrome that is not on the PATH.
 """
 
 import os
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import browsers
 import pytest
 from browser_window import WIDTHS, Window
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --font-render-hinting=none"
@@ -50,7 +49,7 @@ def serve():
 
 @pytest.fixture(scope="session")
 def browser():
-    chromium = os.environ.get("A3_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    chromium = browsers.chromium()
     if chromium is None:
         missing = pytest.fail if os.environ.get("A3_BROWSER_REQUIRED") else pytest.skip
         missing("no Chromium found (set A3_CHROMIUM to its path)")

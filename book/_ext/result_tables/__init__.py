@@ -26,8 +26,8 @@ from . import (
 )
 from .common import made, reads, save
 
-MODULES = (ablation, blanks, choose, compact, decoding, machines, puzzles, repetition, rewriting, study, tasks)
-MODULES += (warm_start,)
+MODULES = (ablation, blanks, choose, compact, decoding, machines, puzzles, repetition, rewriting, study, tasks,
+           warm_start)  # fmt: skip
 SHOWN = {
     name: make
     for module in MODULES

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 COMMANDS = {  # what makes a result, where that is not the benchmark of its name alone
     "adaptation": "python benchmarks/adaptation.py losses",
     "adaptation_search": "python benchmarks/adaptation.py search",
-    "compact": "python benchmarks/compact.py train --data FOLDER`, then `python benchmarks/compact.py report",
     "adaptation_search_short": "python benchmarks/adaptation.py search --record adaptation_search_short",
     "colab_check": "make colab-check",
+    "compact": "python benchmarks/compact.py train --data FOLDER`, then `python benchmarks/compact.py report",
     "gpu": "make gpu-check",
     "gpu_lab": "python benchmarks/gpu_lab.py run",
     "infilling": "python benchmarks/infilling.py --stories FILE",

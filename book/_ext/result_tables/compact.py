@@ -92,14 +92,19 @@ def compact_aims(compact: dict) -> str:
     return table("aim: {what} | at most: {aim:g} | reached: {value} | met: {met}", rows)
 
 
+def _who(name: str) -> str:
+    """ "ar, left to right 1" for readers; a text that no arm wrote keeps its name."""
+    arm, _, way = name.partition(", ")
+    return f"{_ARMS[arm]}, {way}" if way else name
+
+
 def compact_judged(compact: dict) -> str:
     """Continuations of held-out stories before the judge."""
     judged = dict(compact["judged"])
     judge = judged.pop("judge")
     rows = []
     for name, one in judged.items():
-        arm, _, way = name.partition(", ")
-        rows.append({"who": f"{_ARMS[arm]}, {way}" if arm in _ARMS else name, **one})
+        rows.append({"who": _who(name), **one})
     columns = (
         "who goes on, and how: {who} | judge's perplexity: {perplexity:.1f} "
         "| entropy of the words, bits: {entropy:.2f} | distinct pairs of words: {distinct_pairs:.2f}"
@@ -117,8 +122,7 @@ def compact_samples(compact: dict) -> str:
     for number, beginning in enumerate(shown["beginnings"]):
         lines = [f"**{plain(beginning)}**\n"]
         for name, texts in shown["continuations"].items():
-            arm, _, way = name.partition(", ")
-            lines.append(f"- *{_ARMS[arm]}, {way}*: {plain(_behind(texts[number], beginning))}")
+            lines.append(f"- *{_who(name)}*: {plain(_behind(texts[number], beginning))}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -143,15 +147,14 @@ def compact_curves(compact: dict) -> Figure:
     """Losses on all held-out texts over the tokens that were seen."""
     plots.use_style()
     figure, ax = plt.subplots(figsize=(8, 4.4))
+    lowest = float("inf")
     for (arm, way), look in _LOOKS.items():
         curve = [line for line in compact["arms"].get(arm, {}).get("curve", ()) if way in line]
         if not curve:
             continue
         ax.plot([line["tokens"] / 1e6 for line in curve], [line[way] for line in curve], markersize=4,
                 label=f"{_ARMS[arm]}, {way}", **look)  # fmt: skip
-    lowest = [min(line[way] for line in one["curve"] if way in line) for arm, one in compact["arms"].items()
-              for _, way in [key for key in _LOOKS if key[0] == arm]]  # fmt: skip
-    ax.set(xlabel="tokens seen, millions", ylabel="held-out loss, nats per token",
-           ylim=(min(lowest) - 0.1, min(lowest) + 2))  # fmt: skip
+        lowest = min(lowest, *(line[way] for line in curve))
+    ax.set(xlabel="tokens seen, millions", ylabel="held-out loss, nats per token", ylim=(lowest - 0.1, lowest + 2))
     ax.legend()
     return figure

@@ -116,7 +116,9 @@ def test_spare_room_is_replayed_and_kept():
     spy.empty_token_id = END
     train(small_model(), spy, BLOCKS, SHORT, quiet=True)
     size, replay = SHORT.batch_size, Replay(ROOMY, BLOCKS, SHORT, END)
-    samples = {sample["step"]: sample for sample in roomy_viewer(empty_token_id=END, rows=size, tokens=8).samples}
+    shown = 12  # tokens of a row: enough to see the end of every blank
+    viewed = roomy_viewer(empty_token_id=END, rows=size, tokens=shown)
+    samples = {sample["step"]: sample for sample in viewed.samples}
     ends = 0
     for step in range(1, SHORT.steps + 1):
         saw = spy.seen[(step - 1) * size : step * size]
@@ -124,17 +126,15 @@ def test_spare_room_is_replayed_and_kept():
             there = {n: (ids[n], group[n]) for n in range(len(ids)) if group[n] >= 0}
             assert there == saw[place], (step, place)
             row = samples[step]["rows"][place]
-            part = slice(row["start"], row["start"] + 8)
+            part = slice(row["start"], row["start"] + shown)
             assert row["groups"] == group[: row["length"]][part] and row["length"] == 1 + max(there)
             last = max(n for n in there if group[n] > 0)
             assert row["spare"] == (ids[last] == END)
             padded = row["length"] > len(there)
-            behind = last + 1 - row["start"]  # where the padding begins, if the eight tokens shown reach so far
-            assert not padded or row["spare"]
-            assert (-1 in row["groups"]) == (padded and behind < 8)
-            if padded and behind < 8:
-                assert row["groups"].index(-1) == behind
-                ends += 1
+            assert not padded or (
+                row["spare"] and -1 in row["groups"] and row["groups"].index(-1) == last + 1 - row["start"]
+            )
+            ends += padded
         assert samples[step]["predicted"] == sum(group > 0 for text in saw for _, group in text.values())
     assert ends > 5
     with pytest.raises(ValueError, match="no token is known that ends them"):
