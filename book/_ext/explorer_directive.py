@@ -15,6 +15,7 @@ from a3mini.notebook import explorers
 EXPLORERS = {
     "bounds": (lambda results: explorers.BoundsExplorer.example(), ()),
     "mask": (lambda results: explorers.MaskExplorer.example(), ()),
+    "playground": (lambda results: explorers.Playground.example(), ()),
     "puzzle": (lambda results: explorers.PuzzleExplorer.from_file(results / "puzzles.json"), ("puzzles.json",)),
     "trade_off": (
         lambda results: explorers.TradeOffExplorer.from_file(results / "tradeoff.json"),
@@ -32,7 +33,7 @@ class ExplorerDirective(SphinxDirective):
             raise self.error(f"explorer: there is no {name!r}, only {', '.join(sorted(EXPLORERS))}")
         make, reads = EXPLORERS[name]
         results, folder = Path(self.env.srcdir) / "book" / "results", Path(explorers.__file__).parent
-        code = [folder.parent / "theme.py", *folder.glob("*.*")]
+        code = [folder.parent / "theme.py", *folder.glob("*.*"), *(folder.parent / "page").glob("*.js")]
         for file in [*code, *(results / read for read in reads), Path(__file__)]:
             self.env.note_dependency(str(file))  # the page is read again when one of them has changed
         try:

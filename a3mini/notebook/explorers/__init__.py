@@ -11,6 +11,7 @@ from a3mini.notebook.explorers.curriculum import CurriculumViewer
 from a3mini.notebook.explorers.factorisation import FactorisationExplorer
 from a3mini.notebook.explorers.mask import MaskExplorer
 from a3mini.notebook.explorers.player import DecodingPlayer
+from a3mini.notebook.explorers.playground import Playground
 from a3mini.notebook.explorers.puzzle import PuzzleExplorer
 from a3mini.notebook.explorers.trade_off import TradeOffExplorer
 
@@ -22,6 +23,7 @@ __all__ = [
     "Explorer",
     "FactorisationExplorer",
     "MaskExplorer",
+    "Playground",
     "PuzzleExplorer",
     "TradeOffExplorer",
 ]

@@ -21,6 +21,7 @@ from a3mini.notebook import theme
 
 STREAMS = (2, 3, 4, 6, 8)
 HERE = Path(__file__).resolve().parent
+IMPORT = r'^import \{[^}]*\} from "\.{1,2}/([\w/]+)\.js";\n'
 
 # Runs in the page without a kernel. It offers the module what anywidget's model offers, on a plain object.
 PAGE = """\
@@ -50,8 +51,17 @@ PAGE = """\
 }})();"""
 
 
-def bundle(name: str) -> str:
-    """The ES module ``{name}.js`` as one text: the colours, base.js, and the module itself."""
+def bundle(name: str, *parts: str, **texts: str) -> str:
+    """The ES module ``{name}.js`` as one text, which imports nothing.
+
+    Args:
+        name: of the explorer.
+        parts: other modules beside base.js that it imports, in an order in which none needs a later one.
+        texts: constants that one of them reads, by name.
+
+    Raises:
+        ValueError: it imports something else, or one of them not at all.
+    """
     colours = {
         "okabe_ito": theme.OKABE_ITO,
         "cividis": theme.CIVIDIS,
@@ -63,11 +73,12 @@ def bundle(name: str) -> str:
         "dark": theme.DARK,
     }
     module = (HERE / f"{name}.js").read_text(encoding="utf-8")
-    module, count = re.subn(r'^import \{[^}]*\} from "\./base\.js";\n', "", module, flags=re.MULTILINE)
-    if count != 1:
-        raise ValueError(f"{name}.js must import from ./base.js exactly once")
-    common = (HERE / "base.js").read_text(encoding="utf-8")
-    return f"const THEME = {json.dumps(colours)};\n{common}\n{module}"
+    needed = ["base", *parts]
+    if sorted(re.findall(IMPORT, module, flags=re.MULTILINE)) != sorted(part.removeprefix("../") for part in needed):
+        raise ValueError(f"{name}.js must import from {' and '.join(f'{part}.js' for part in needed)}, each exactly once")
+    modules = [*((HERE / f"{part}.js").read_text(encoding="utf-8") for part in needed), module]
+    constants = [f"const {key} = {json.dumps(text)};" for key, text in {"THEME": colours, **texts}.items()]
+    return "\n".join([*constants, *(re.sub(IMPORT, "", text, flags=re.MULTILINE) for text in modules)])
 
 
 def stylesheet(name: str) -> str:

@@ -10,6 +10,8 @@ In reading order, each beside what it repeats of the package::
     steps.js        one pass over a text, or step by step           objective, decode.steps, decode.cache
     orders.js       who is predicted when                           groups, decode.limits, decode.blanks
     decoding.js     the blanks of a text                            decode.infilling
+    marked.js       a text as a reader writes it                    explorers.playground
+    desk.js         all that a page asks, and the answers
 
 They import each other and nothing else, fetch nothing, and run in a page, in a worker, and in Node. The tests hold them
 to the package, number by number.
@@ -19,7 +21,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding")
+FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding", "marked", "opinions", "desk")
 
 
 def module() -> str:
@@ -31,3 +33,24 @@ def module() -> str:
 def script() -> str:
     """The same as a plain script, for a worker: a page on the disk can start no worker that is a module."""
     return re.sub(r"^export (?=\w)", "", module(), flags=re.MULTILINE)
+
+
+COMPUTES = {  # what the page's model computes: the values that its config must have, those of a plain Llama
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "qkv_bias": None,
+    "qk_norm": None,
+    "no_rope_layers": None,
+}
+
+
+def check(config) -> None:
+    """Raises ValueError for a model that the page would compute otherwise than the package; model.js checks it too."""
+    found = {name: getattr(config, name, value) for name, value in COMPUTES.items()}
+    for name, value in found.items():
+        if value != COMPUTES[name]:
+            raise ValueError(f"the page runs plain Llamas only; this model has {name}={value!r}, not {COMPUTES[name]!r}")
+    kind = config.rope_parameters["rope_type"]
+    if kind != "default":
+        raise ValueError(f"the page runs plain rotary embeddings only; this model has rope_type={kind!r}")

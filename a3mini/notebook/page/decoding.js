@@ -34,49 +34,63 @@ export function neverDrawn(model, tokenizer) {
  *     stopped                                    positions that a blank's end has closed: nothing will stand there
  *
  * order: "left_to_right", "random", "strided": fixed before; "confidence", "entropy": the model chooses.
- * size, bound, threshold, apart: how many positions at a time; see `infill` and `choose`.
- * end: the token that ends a blank, with the order "left_to_right"; null: each blank is filled to its last position.
- * least: how many tokens a blank has at least before its end.
- * temperature, topP, banned: see `draw`. random: from `seeded`.
+ * size: how many positions at a time. Other options: see `turn`.
  * knownOrder: how given tokens read each other; default: as in the training.
  */
 export function* fill(model, tokens, blank, options) {
-  const { order = "left_to_right", size = null, end = null, least = 1, banned = [], random } = options;
-  const chosen = order === "confidence" || order === "entropy";
-  if (end !== null && order !== "left_to_right") throw new Error("blanks that end are filled from left to right");
-  // blanks that end are filled one after another, and no group has positions of two
-  const groups = chosen ? null : (end === null ? infill : inTurn)(blank, { size: size ?? 1, order, random });
+  const groups = planned(blank, options);
   const session = new Session(model);
   let filled = readGiven(tokens, blank, options.knownOrder ?? model.config.known_order);
   let open = [...blank.keys()].filter((position) => blank[position] > 0);
   while (open.length) {
-    const next = groups && Math.min(...open.map((position) => groups[position]));
-    const asked = groups ? open.filter((position) => groups[position] === next) : open;
-    const logits = session.step(filled, asked);
-    const sure = logits.map((of) => measured(allowed(of, banned)));
-    const taken = chosen ? choose(asked, sure, options) : asked;
-    const at = (position) => logits[asked.indexOf(position)];
-    const tooSoon = (position) => end !== null && before(blank, position) < least;
-    const drawn = new Map();
-    for (const position of taken) {
-      const bans = tooSoon(position) ? [...banned, end] : banned;
-      drawn.set(position, draw(at(position), random, { ...options, banned: bans }));
-    }
-    // what stands behind an end is not kept, though it was drawn in the same step
-    const ends = taken.filter((position) => end !== null && drawn.get(position) === end);
-    const stopped = new Set(ends.flatMap((position) => behind(blank, position)));
-    const positions = taken.filter((position) => !stopped.has(position));
-    open = open.filter((position) => !stopped.has(position) && !positions.includes(position));
-    const tokensDrawn = positions.map((position) => drawn.get(position));
-    filled = [positions.map((position, n) => [position, tokensDrawn[n]])];
-    yield {
-      positions,
-      tokens: tokensDrawn,
-      logProbs: positions.map((position, n) => logSoftmax(at(position))[tokensDrawn[n]]),
-      logits: positions.map(at),
-      asked,
-      sure,
-      stopped: [...stopped],
-    };
+    const step = turn(session, filled, due(open, groups), blank, options);
+    open = open.filter((position) => !step.stopped.includes(position) && !step.positions.includes(position));
+    filled = [step.positions.map((position, n) => [position, step.tokens[n]])];
+    yield step;
   }
+}
+
+const chosen = ({ order }) => order === "confidence" || order === "entropy";
+
+/** The group of each position, where the order is fixed before; null: the model chooses. */
+export function planned(blank, { order = "left_to_right", size = null, end = null, random }) {
+  if (end !== null && order !== "left_to_right") throw new Error("blanks that end are filled from left to right");
+  if (chosen({ order })) return null;
+  // blanks that end are filled one after another, and no group has positions of two
+  return (end === null ? infill : inTurn)(blank, { size: size ?? 1, order, random });
+}
+
+/** The open positions that are asked next: the first group of them; all, where the model chooses. */
+export function due(open, groups) {
+  const next = groups && Math.min(...open.map((position) => groups[position]));
+  return groups ? open.filter((position) => groups[position] === next) : open;
+}
+
+/**
+ * One step: put in what was `filled` since the last, ask for positions, and draw. Gives what `fill` gives.
+ *
+ * order, size, bound, threshold, apart: which of them are filled now, if the model chooses; see `choose`. Else all are.
+ * end: the token that ends a blank, with the order "left_to_right"; null: each blank is filled to its last position.
+ * ending: the numbers of the blanks that may end; null: all. least: how many tokens such a blank has before its end.
+ * temperature, topP, banned: see `draw`. random: from `seeded`.
+ */
+export function turn(session, filled, asked, blank, options) {
+  const { end = null, ending = null, least = 1, banned = [], random } = options;
+  const logits = session.step(filled, asked);
+  const sure = logits.map((of) => measured(allowed(of, banned)));
+  const taken = chosen(options) ? choose(asked, sure, options) : asked;
+  const at = (position) => logits[asked.indexOf(position)];
+  const mayEnd = (position) => end !== null && (ending === null || ending.includes(blank[position]));
+  const drawn = new Map();
+  for (const position of taken) {
+    const bans = end === null || (mayEnd(position) && before(blank, position) >= least) ? banned : [...banned, end];
+    drawn.set(position, draw(at(position), random, { ...options, banned: bans }));
+  }
+  // what stands behind an end is not kept, though it was drawn in the same step
+  const ends = taken.filter((position) => mayEnd(position) && drawn.get(position) === end);
+  const stopped = new Set(ends.flatMap((position) => behind(blank, position)));
+  const positions = taken.filter((position) => !stopped.has(position));
+  const tokens = positions.map((position) => drawn.get(position));
+  const logProbs = positions.map((position, n) => logSoftmax(at(position))[tokens[n]]);
+  return { positions, tokens, logProbs, logits: positions.map(at), asked, sure, stopped: [...stopped] };
 }

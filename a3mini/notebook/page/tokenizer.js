@@ -39,9 +39,14 @@ export class Tokenizer {
     this.words = new Map(); // the tokens of words met before
   }
 
+  /** A text cut into its words; no token has letters of two. */
+  split(text) {
+    return text.match(WORD) ?? [];
+  }
+
   /** The token ids of a text. What it spells is text, even if it looks like a special token. */
   encode(text) {
-    return (text.match(WORD) ?? []).flatMap((word) => {
+    return this.split(text).flatMap((word) => {
       if (!this.words.has(word)) this.words.set(word, this.merged(word));
       return this.words.get(word);
     });

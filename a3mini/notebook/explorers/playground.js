@@ -1,0 +1,752 @@
+// The playground: the model itself runs in the page, and fills what the reader leaves open, in any order.
+import { button, choice, follow, frame, h, ink, mix, newId, percent, plural, put, ramp, roving, select, shown, slider, svg } from "./base.js";
+import { layOut, write } from "../page/marked.js";
+import { fetchWeights, startDesk } from "./live_model.js";
+/* global THEME */
+
+const ORDERS = [
+  ["left_to_right", "left to right"],
+  ["random", "in random order"],
+  ["strided", "far apart (strided)"],
+  ["confidence", "the model chooses: where it is surest"],
+  ["entropy", "the model chooses: least entropy"],
+  ["bounded", "the model chooses: as many as lose at most 1 nat"],
+  ["mine", "mine: I click the next blank"],
+];
+const BOUND = 1; // nats
+const ROOM = 24; // positions of a gap that the model ends
+const GAP = "____";
+const WAIT = 180; // milliseconds between two steps that play
+const KEPT = 60; // states that can be gone back to
+const HASH = "#play=";
+const LINKED = ["order", "size", "temperature", "seed", "gap"]; // what a link holds besides the text and its tokens
+const READY = "The model is here. Click words to blank them and press Play, write your own text, or see another draw.";
+
+// The state -------------------------------------------------------------------------------------------
+//
+// words: as page/marked.js has them, with the letters of each token. turns: lists of filled tokens, in order; each is
+// what the desk's `step` says of a token. closed: positions behind the end of a gap. draws: steps that were drawn.
+
+const fresh = (words) => ({ words, turns: [], closed: [], draws: 0, passes: 0, milliseconds: 0 });
+
+/** The state as the desk reads it. */
+function boardOf(state, start, room) {
+  const places = layOut(state.words, start, room);
+  const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));
+  return { ...places, turns, closed: state.closed };
+}
+
+/** What stands at each position: `{ state, letters, ... }`. */
+function cellsOf(state, start, room) {
+  const { blank, word, truth } = layOut(state.words, start, room);
+  const first = new Map();
+  const cells = blank.map((number, position) => {
+    const n = word[position];
+    if (n >= 0 && !first.has(n)) first.set(n, position);
+    const place = position - (first.get(n) ?? 0);
+    const kind = n < 0 ? "start" : state.words[n].kind;
+    return { position, word: n, kind, blank: number, state: "open", written: truth[position] === null ? null : place };
+  });
+  cells.forEach((cell) => {
+    const word = state.words[cell.word];
+    if (cell.kind === "start") Object.assign(cell, { state: "start", letters: "" });
+    if (cell.kind === "given") {
+      const place = cell.position - first.get(cell.word);
+      Object.assign(cell, { state: "given", letters: word.letters[place] });
+    }
+    if (cell.written !== null) cell.written = word.letters[cell.written];
+  });
+  state.turns.forEach((turn, number) =>
+    turn.forEach((token) => Object.assign(cells[token.position], token, { state: "filled", turn: number })),
+  );
+  state.closed.forEach((position) => (cells[position].state = "closed"));
+  return cells;
+}
+
+/** The group of each position; -1: nothing stands there. Given tokens come first, together or one after another. */
+function groupsOf(cells, knownOrder) {
+  const known = cells.filter(({ state }) => state === "start" || state === "given").map(({ position }) => position);
+  const last = knownOrder === "left_to_right" ? known.length : 1;
+  return cells.map(({ position, state, turn }) => {
+    if (state === "filled") return last + turn;
+    return knownOrder === "left_to_right" ? known.indexOf(position) : known.includes(position) - 1;
+  });
+}
+
+const textOf = (cells) => cells.map(({ letters, state }) => letters ?? (state === "open" ? "_" : "")).join("");
+
+// Words -----------------------------------------------------------------------------------------------
+
+const nats = (value) => `${value.toFixed(1).replace("-", "−")} nats`;
+const chance = (logProb) => percent(Math.exp(logProb));
+const quoted = (letters) => `“${shown(letters)}”`;
+
+// Links that hold the state ---------------------------------------------------------------------------
+
+const toLink = (object) => {
+  const bytes = new TextEncoder().encode(JSON.stringify(object));
+  const letters = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+  return letters.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+};
+
+function fromLink(hash) {
+  if (!hash.startsWith(HASH)) return null;
+  try {
+    const letters = atob(hash.slice(HASH.length).replaceAll("-", "+").replaceAll("_", "/"));
+    const found = JSON.parse(new TextDecoder().decode(Uint8Array.from(letters, (letter) => letter.charCodeAt(0))));
+    return typeof found.text === "string" ? found : null;
+  } catch {
+    return null; // a link that was cut, or is no link of ours
+  }
+}
+
+// The figure ------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const kernel = el.dataset.a3Face === "page" ? null : model;
+  return frame({ model, el }, "A language model that runs in this page", (body, say) => {
+    body.classList.add("a3-playground");
+    const opening = model.get("opening");
+    const { words, turns, closed, passes, room: places } = opening;
+    let desk = null; // the model, when it is there
+    let state = { ...fresh(words), turns, closed, passes, room: places };
+    let past = [];
+    let selected = null; // a position
+    let busy = false; // a question is under way
+    let playing = false;
+    let thought = null; // what the model thinks of a text: { text, orders, words }
+    let revised = null; // { nats, count }: before words were hidden to be written anew
+    let here = true; // until the figure is taken away
+    const wanted = kernel ? null : fromLink(location.hash);
+
+    const get = (name) => model.get(name);
+    const start = () => desk?.about.start ?? opening.start;
+    const ended = () => get("order") === "left_to_right" && (desk?.about.ends ?? opening.ends);
+    const room = () => (state.room ??= ended() ? ROOM : get("gap"));
+    const cells = () => cellsOf(state, start(), room());
+    const board = () => boardOf(state, start(), room());
+    const openOnes = () => cells().filter((cell) => cell.state === "open");
+    const gapNumbers = () => [...new Set(cells().flatMap((cell) => (cell.kind === "gap" ? [cell.blank] : [])))];
+    const marked = () => write(state.words);
+
+    const tell = (text, bad = false) => {
+      message.textContent = text;
+      message.dataset.bad = String(bad);
+      if (text) say(text);
+    };
+
+    /** Do something that may go wrong or take a while; one at a time. */
+    const during = async (work) => {
+      if (busy || !desk) return false;
+      busy = true;
+      root.setAttribute("aria-busy", "true");
+      try {
+        await work();
+        return true;
+      } catch (error) {
+        playing = false;
+        tell(error.message, true);
+        return false;
+      } finally {
+        busy = false;
+        root.setAttribute("aria-busy", "false");
+        if (here) draw();
+        thinkAgain();
+      }
+    };
+    const remember = () => (past = [...past.slice(1 - KEPT), structuredClone(state)]);
+
+    // Loading
+
+    const file = get("file");
+    const size = `${(file.bytes / 1e6).toFixed(1)} MB`;
+    const bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Loading the model" });
+    const load = async () => {
+      loader.disabled = true;
+      bar.hidden = false;
+      tell(`Loading the model, ${size} …`);
+      try {
+        const buffer = await fetchWeights(file, kernel, (done, bytes) => (bar.value = bytes ? done / bytes : 0));
+        desk = await startDesk(buffer);
+        loader.hidden = true;
+        tell(READY);
+        if (wanted) {
+          put(model, Object.fromEntries(LINKED.flatMap((name) => (name in wanted ? [[name, wanted[name]]] : []))));
+          await during(() => take(wanted.text, wanted.turns ?? [], wanted));
+        } else if (get("text") !== marked()) await during(() => take(get("text"))); // Python set another meanwhile
+      } catch (error) {
+        tell(error.message, true);
+      } finally {
+        bar.hidden = true;
+        loader.disabled = false;
+        draw();
+      }
+    };
+    const loader = button(`Load the model (${size})`, load, { class: "a3-button a3-primary" });
+
+    // What changes the state
+
+    /** Begin with a text; `turns`: what was filled in it, as lists of [position, token]. */
+    const take = async (text, turns = [], more = {}) => {
+      const words = await desk.ask("read", { text });
+      const count = 1 + words.reduce((sum, { kind, ids }) => sum + (kind === "gap" ? (ended() ? ROOM : get("gap")) : ids.length), 0);
+      if (!words.length) throw new Error("The text is empty: write something, or a gap, ____.");
+      if (count > desk.about.length) {
+        throw new Error(`This text has ${count} tokens, gaps included, but the model takes ${desk.about.length}. Make it shorter.`);
+      }
+      state = fresh(words);
+      selected = null;
+      if (!turns.length) return;
+      try {
+        const { closed = [], draws = 0, room: places } = more;
+        Object.assign(state, { closed, draws, room: places });
+        state.turns = turns.map((turn) => turn.map(([position, id]) => ({ position, id })));
+        await rescore();
+      } catch {
+        state = fresh(words); // the link was of another model: its text is worth having
+        tell("The link holds tokens that this model cannot place; its text is here.", true);
+      }
+    };
+    const rescore = async () => {
+      if (!state.turns.length) return;
+      const { turns, milliseconds } = await desk.ask("scored", { board: board() });
+      Object.assign(state, { turns, passes: state.passes + 1, milliseconds: state.milliseconds + milliseconds });
+    };
+    const setText = (text) =>
+      during(async () => {
+        const before = structuredClone(state);
+        await take(text);
+        past = [...past.slice(1 - KEPT), before];
+        revised = null;
+        tell("");
+      });
+    const change = (words) => {
+      remember();
+      state = fresh(words);
+      selected = null;
+      revised = null;
+    };
+    /** A given word becomes a blank; a blank becomes the word again. */
+    const toggle = (cell) => {
+      const other = { given: "hidden", hidden: "given" }[cell.kind];
+      change(state.words.map((word, n) => (n === cell.word ? { ...word, kind: other } : word)));
+      draw(cell.word);
+      say(`${quoted(state.words[cell.word].text.trim())} is ${other === "hidden" ? "a blank now" : "there again"}.`);
+    };
+
+    const how = () => {
+      const order = get("order");
+      const bounded = order === "bounded";
+      return {
+        order: { bounded: "entropy", mine: "left_to_right" }[order] ?? order,
+        size: bounded ? null : get("size"),
+        bound: bounded ? BOUND : null,
+        temperature: get("temperature"),
+        seed: get("seed"),
+        draws: state.draws,
+      };
+    };
+    /** One step; `position`: there. */
+    const step = async (position = null) => {
+      remember();
+      const gaps = ended() ? gapNumbers() : [];
+      const found = await desk.ask("step", { board: board(), how: how(), position, gaps });
+      state.turns.push(found.tokens);
+      state.closed.push(...found.stopped);
+      state.draws += 1;
+      state.passes += 1;
+      state.milliseconds += found.milliseconds;
+      selected = found.tokens.at(-1).position;
+      const told = found.tokens.map(({ letters, logProb }) => `${quoted(letters)} ${chance(logProb)}`).join(", ");
+      tell("");
+      say(`${told}. ${plural(openOnes().length, "blank position")} left.`);
+      if (!openOnes().length) await finished();
+    };
+    const finished = async () => {
+      playing = false;
+      if (revised) {
+        const after = await whole();
+        const gain = after - revised.nats;
+        const verdict = gain > 0.05 ? "the model likes the new text better" : gain < -0.05 ? "the old one was likelier" : "no change";
+        tell(`Left to right the whole text had ${nats(revised.nats)}, and now has ${nats(after)}: ${verdict}.`);
+        revised = null;
+      }
+    };
+    const fillAt = (position) => during(() => step(position));
+    const play = async () => {
+      if (playing) return (playing = false), draw();
+      playing = true;
+      draw();
+      while (playing && here && openOnes().length) {
+        if (!(await during(() => step()))) break;
+        await new Promise((next) => setTimeout(next, WAIT));
+      }
+      playing = false;
+      if (here) draw();
+    };
+    const empty = () => {
+      remember();
+      const { words, draws } = state;
+      state = { ...fresh(words), draws };
+      selected = null;
+      tell("");
+      draw();
+    };
+    const undo = () => {
+      state = past.pop() ?? state;
+      selected = null;
+      tell("");
+      draw();
+    };
+    /** Another token at a position. All others stay, and are scored anew. */
+    const replaceAt = (position, id) =>
+      during(async () => {
+        remember();
+        state.turns.flat().find((token) => token.position === position).id = id;
+        await rescore();
+        tell("The others stay as they are, and are scored anew given this one.");
+      });
+    /** Take a token out and draw it again, given all others: it comes last now. */
+    const redo = (position) =>
+      during(async () => {
+        remember();
+        const turns = state.turns.map((turn) => turn.filter((token) => token.position !== position));
+        state.turns = turns.filter((turn) => turn.length);
+        const found = await desk.ask("step", { board: board(), how: how(), position, gaps: [] });
+        state.turns.push(found.tokens);
+        state.draws += 1;
+        await rescore();
+        selected = position;
+        tell("It was drawn again given all the others, and comes last now.");
+      });
+
+    // What the model thinks of a text
+
+    const complete = () => {
+      const all = cells();
+      const isText = ({ state: at, letters }) => at !== "closed" && !(at === "filled" && letters === ""); // nor an end
+      return all.some(({ state: at }) => at === "open") ? null : all.filter(isText);
+    };
+    const wordsOf = (all) => {
+      const found = [];
+      all.forEach((cell, at) => {
+        if (cell.state === "start") return;
+        const begins = cell.word !== all[at - 1]?.word || (cell.kind === "gap" && /^\s/.test(cell.letters));
+        if (begins) found.push({ letters: "", positions: [], word: cell.word });
+        found.at(-1).letters += cell.letters;
+        found.at(-1).positions.push(at);
+      });
+      return found.filter(({ letters }) => letters !== "");
+    };
+    const idsOf = (all) => {
+      const given = board().tokens;
+      return all.map((cell) => cell.id ?? given[cell.position]);
+    };
+    const whole = async () => {
+      const all = complete();
+      const order = (await firstOf({ tokens: idsOf(all), words: [] })).orders[0];
+      return -order.nats;
+    };
+    const firstOf = async (given) => {
+      let first = null;
+      await desk.listen("opinion", given, (part) => (first ??= part));
+      return first;
+    };
+    const think = async () => {
+      const all = complete();
+      if (!all) return;
+      const found = wordsOf(all);
+      const mine = (thought = { text: textOf(all), orders: [], count: all.length - 1, words: [], of: found });
+      const hear = (part) => {
+        if (thought !== mine || !here) return;
+        if (part.word) mine.words.push(part.word);
+        else Object.assign(mine, part);
+        drawThought();
+      };
+      await desk.listen("opinion", { tokens: idsOf(all), words: found.map(({ positions }) => positions) }, hear);
+    };
+    /** As long as its fold is open: whenever a whole text has changed. It never stands in the way of a step. */
+    const thinkAgain = () => {
+      const all = here && desk && !busy && fold.open ? complete() : null;
+      if (all && thought?.text !== textOf(all)) think().catch((error) => tell(error.message, true));
+    };
+    /** Make blanks of the words that fit worst. What the model had written becomes text first. */
+    const hideWorst = () =>
+      during(async () => {
+        const before = await whole();
+        const worst = new Set(thought.worst.map(([at]) => at));
+        const text = thought.of.map(({ letters, positions }) => {
+          const space = letters.length - letters.trimStart().length;
+          return worst.has(positions[0]) ? `${letters.slice(0, space)}[${letters.slice(space)}]` : letters;
+        });
+        const old = structuredClone(state);
+        await take(text.join(""));
+        past.push(old);
+        revised = { nats: before };
+        thought = null;
+        tell(`The ${plural(worst.size, "word")} that fit worst are blanks now. Press Play, and see what it gains.`);
+      });
+
+    // Drawing
+
+    const paint = (cell, last) => {
+      if (cell.state !== "filled") return null;
+      if (get("colour") === "probability") {
+        const sure = Math.exp(cell.logProb ?? 0);
+        return THEME.cividis[Math.round((1 - sure) * (THEME.cividis.length - 1))];
+      }
+      return ramp(Math.max(last, 1))[cell.turn];
+    };
+    const face = (cell) => {
+      if (cell.state === "open") return cell.kind === "gap" ? "·" : " ";
+      if (cell.state === "filled" && cell.letters === "") return "■";
+      return shown(cell.letters.replace(/^ (?=.)/, "")).replace(/^␣$/, " ");
+    };
+    const named = (cell) => {
+      const place = `position ${cell.position}`;
+      if (cell.state === "given") return `${quoted(cell.letters)}, given`;
+      if (cell.state === "open") {
+        const what = cell.kind === "gap" ? "gap" : `blank, you wrote ${quoted(cell.written)}`;
+        return `${what}, ${place}`;
+      }
+      const what = cell.letters === "" ? "the end of the gap" : quoted(cell.letters);
+      return `${what}, ${place}, turn ${cell.turn + 1}, ${chance(cell.logProb)}`;
+    };
+    const clicked = (cell) => {
+      if (busy || playing) return;
+      if (cell.state === "filled") {
+        selected = selected === cell.position ? null : cell.position;
+        return draw();
+      }
+      if (!desk) return tell(`Load the model first (${size}): then every word here can be a blank.`);
+      if (cell.state === "open" && get("order") === "mine") return fillAt(cell.position);
+      if (cell.kind === "gap") return tell("A gap: the model fills it. To move or remove it, edit the text.");
+      return toggle(cell);
+    };
+    const flow = h("div", { class: "a3-flow", role: "group", "aria-label": "The text" });
+    const refreshFlow = roving(flow, "button.a3-cell");
+    const drawFlow = (focus) => {
+      const at = flow.contains(document.activeElement) ? document.activeElement.dataset.position : null;
+      const all = cells();
+      const chips = all.flatMap((cell) => {
+        if (cell.state === "start" || cell.state === "closed") return [];
+        const colour = paint(cell, state.turns.length);
+        const chip = h(
+          "button",
+          {
+            type: "button",
+            class: "a3-cell",
+            "data-state": cell.state,
+            "data-kind": cell.kind,
+            "data-position": cell.position,
+            "data-word": cell.word,
+            "data-space": String(cell.state === "given" || cell.state === "filled" ? cell.letters.startsWith(" ") : cell.written?.startsWith(" ") ?? true),
+            "aria-label": named(cell),
+            "aria-pressed": cell.state === "filled" ? String(cell.position === selected) : null,
+            style: colour && `--group: ${colour}; --group-ink: ${ink(colour)}`,
+            onclick: () => clicked(cell),
+          },
+          face(cell),
+        );
+        if (cell.state === "open" && cell.written) chip.style.setProperty("--letters", Math.max(2, cell.written.trim().length));
+        return (cell.letters ?? "").endsWith("\n") ? [chip, h("br")] : [chip];
+      });
+      flow.replaceChildren(...chips);
+      refreshFlow();
+      const back = focus !== undefined ? `[data-word="${focus}"]` : at && `[data-position="${at}"]`;
+      if (back) flow.querySelector(back)?.focus();
+    };
+
+    const detail = h("div", { class: "a3-panel a3-detail", "aria-live": "off" });
+    const drawDetail = () => {
+      const cell = selected === null ? null : cells()[selected];
+      detail.hidden = !cell || cell.state !== "filled";
+      if (detail.hidden) return;
+      const others = [cell, ...cell.runnersUp].sort((one, other) => other.logProb - one.logProb);
+      const row = (token) => {
+        const own = token.id === cell.id;
+        const text = `${own ? "✓ " : ""}${token.letters === "" ? "■ end of the gap" : shown(token.letters)}`;
+        const attributes = {
+          type: "button",
+          class: "a3-runner",
+          disabled: own || !desk,
+          "data-token": token.id,
+          style: `--bar: ${Math.exp(token.logProb)}`,
+          onclick: () => replaceAt(cell.position, token.id),
+        };
+        const label = own ? null : `Put ${quoted(token.letters)} here instead`;
+        return h("li", {}, h("button", { ...attributes, title: label }, h("span", {}, text), h("span", { class: "a3-number" }, chance(token.logProb))));
+      };
+      const { truth } = cell;
+      const wrote = truth
+        ? h("p", {}, truth.id === cell.id ? "That is what you wrote." : `You wrote ${quoted(truth.letters)}: ${chance(truth.logProb)}.`)
+        : null;
+      const together = state.turns[cell.turn].length;
+      const alone = together > 1 ? `, together with ${together - 1} more that it did not see` : "";
+      detail.replaceChildren(
+        h("p", { class: "a3-detail-title" }, `Position ${cell.position}, filled in turn ${cell.turn + 1}${alone}`),
+        h("ul", { class: "a3-runners" }, others.map(row)),
+        ...(wrote ? [wrote] : []),
+        h("p", { class: "a3-note" }, desk ? "Choose another, and the rest is scored anew given it." : "Load the model, and you can choose another."),
+        button("Draw this one again, given all others", () => redo(cell.position), { disabled: !desk || cell.letters === "" }),
+      );
+    };
+
+    const status = h("p", { class: "a3-now" });
+    const drawStatus = () => {
+      const all = cells();
+      const filled = all.filter(({ state: at }) => at === "filled");
+      const open = all.filter(({ state: at }) => at === "open").length;
+      const sum = filled.reduce((total, { logProb }) => total + logProb, 0);
+      const parts = [
+        `${filled.length} of ${filled.length + open} positions`,
+        `${state.passes} ${state.passes === 1 ? "pass" : "passes"}`,
+        desk && state.milliseconds ? `${(state.milliseconds / 1000).toFixed(2)} s in the model` : null,
+        filled.length ? `log-likelihood ${nats(sum)}, ${(sum / filled.length).toFixed(2).replace("-", "−")} a token` : null,
+      ];
+      status.textContent = parts.filter(Boolean).join(" · ");
+      Object.assign(status.dataset, { filled: filled.length, open, passes: state.passes, nats: sum });
+      if (get("written") !== textOf(all)) put(model, { written: textOf(all) });
+      if (desk && get("text") !== marked()) put(model, { text: marked() });
+    };
+
+    // Controls
+
+    const option = (name, restart) => (value) => {
+      put(model, { [name]: value });
+      if (restart && state.room !== undefined && state.words.some(({ kind }) => kind === "gap")) {
+        if (state.turns.length) remember();
+        state = { ...fresh(state.words), draws: state.draws };
+        selected = null;
+      }
+      draw();
+    };
+    const order = select("Order", ORDERS, get("order"), option("order", true));
+    const number = slider("Tokens at a time", 1, 8, get("size"), option("size"));
+    const heat = slider("Temperature", 0, 15, Math.round(10 * get("temperature")), (value) => option("temperature")(value / 10), (value) =>
+      value ? (value / 10).toFixed(1) : "0, the likeliest");
+    const gap = slider("Positions in a gap", 1, ROOM, get("gap"), option("gap", true));
+    const colour = choice("Colour", [["when", "when it came"], ["probability", "how likely it was"]], get("colour"), option("colour"));
+    const stepper = button("→ Step", () => during(() => step()));
+    const player = button("▶ Play", play, { class: "a3-button a3-play" });
+    const cleaner = button("Empty the blanks", empty);
+    const again = button("Another draw", () => {
+      put(model, { seed: get("seed") + 1 });
+      empty();
+      play();
+    });
+    const undoer = button("↶ Undo", undo);
+    const linker = button("Copy link", async () => {
+      const options = Object.fromEntries(LINKED.map((name) => [name, get(name)]));
+      const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));
+      const { closed, draws, room: places } = state;
+      const link = HASH + toLink({ text: marked(), ...options, turns, closed, draws, room: places });
+      history.replaceState(null, "", link);
+      try {
+        await navigator.clipboard.writeText(location.href);
+        tell("The link is copied: whoever opens it finds this text as it is.");
+      } catch {
+        tell("The address of this page now holds the text as it is: copy it from there.");
+      }
+    });
+
+    const examples = select(
+      "Example",
+      [["", "choose …"], ...get("examples").map(({ name }, n) => [String(n), name])],
+      "",
+      (value) => value !== "" && setText(get("examples")[+value].text),
+    );
+    const areaId = newId("text");
+    const area = h("textarea", { id: areaId, rows: 4, spellcheck: "false" });
+    const use = button("Use this text", () => setText(area.value));
+    const insert = button(`Insert a gap ${GAP}`, () => {
+      area.setRangeText(GAP, area.selectionStart, area.selectionEnd, "end");
+      area.focus();
+    });
+    const editor = h(
+      "details",
+      { class: "a3-editor", ontoggle: () => editor.open && (area.value = marked()) },
+      h("summary", {}, "Write your own text"),
+      h("label", { for: areaId, class: "a3-note" }, "Words in [brackets] are blanks of their own length. ____ is a gap of any length."),
+      area,
+      h("div", { class: "a3-row" }, use, insert),
+    );
+
+    // Folds: the masks, one head, and what the model thinks
+
+    const masks = h("div", { class: "a3-masks" });
+    const maskFold = h("details", { ontoggle: () => draw() }, h("summary", {}, "Who sees whom: the two masks of this state"), masks);
+    const drawMasks = () => {
+      if (!maskFold.open) return;
+      const groups = groupsOf(cells(), desk?.about.knownOrder ?? opening.known_order);
+      const shownGroups = [...groups.keys()].filter((at) => groups[at] >= 0);
+      shownGroups.sort((one, other) => groups[one] - groups[other] || one - other);
+      const picture = (title, sees, colourName) => {
+        const rows = shownGroups.map((i, y) => {
+          const columns = shownGroups.flatMap((j, x) => (sees(groups, i, j) ? [x] : []));
+          return columns.length ? `M0 ${y}h${columns.length}v1h${-columns.length}z` : "";
+        });
+        const count = shownGroups.length;
+        const label = `${title}: a square of ${count} rows and columns, in the order in which tokens came`;
+        return h(
+          "figure",
+          {},
+          svg("svg", { viewBox: `0 0 ${count} ${count}`, role: "img", "aria-label": label, class: "a3-mask", "shape-rendering": "crispEdges" },
+            svg("path", { d: rows.join(""), class: colourName })),
+          h("figcaption", {}, title),
+        );
+      };
+      masks.replaceChildren(
+        h("p", { class: "a3-note" }, "A row for each token, and a column for each that it may see; both in the order in which they came, given ones first. A content row sees its own turn, a query row only what was there before. So each mask is a staircase, whatever the order in the text."),
+        h("div", { class: "a3-row" }, picture("content rows", (g, i, j) => g[j] <= g[i], "a3-content-cell"), picture("query rows", (g, i, j) => g[j] < g[i], "a3-query-cell")),
+      );
+    };
+
+    const layer = slider("Layer", 1, 1, 1, () => drawHead());
+    const head = slider("Head", 1, 1, 1, () => drawHead());
+    const looks = h("div", { class: "a3-looks" });
+    const headFold = h("details", { ontoggle: () => draw() }, h("summary", {}, "Where one head looks"), h("div", { class: "a3-row" }, layer, head), looks);
+    const lookingAt = () => selected ?? state.turns.at(-1)?.at(-1).position ?? openOnes()[0]?.position;
+    const value = (field) => +field.querySelector("input").value;
+    const drawHead = async () => {
+      if (!headFold.open) return;
+      const position = lookingAt();
+      if (!desk || position === undefined) {
+        return looks.replaceChildren(h("p", { class: "a3-note" }, desk ? "Blank a word first." : "Load the model first."));
+      }
+      const question = { board: board(), position, layer: value(layer) - 1, head: value(head) - 1 };
+      const { weights } = await desk.ask("attention", question);
+      const share = new Map(weights);
+      const all = cells();
+      const one = (cell) => {
+        const part = share.get(cell.position) ?? 0;
+        const ground = mix(pageGround(), THEME.query, Math.sqrt(part));
+        const letters = cell.state === "start" ? "start" : cell.position === position ? "?" : shown(cell.letters ?? "_");
+        const style = `--group: ${ground}; --group-ink: ${ink(ground)}`;
+        return h("span", { class: "a3-look", style, title: percent(part), "data-here": String(cell.position === position) }, letters);
+      };
+      const top = [...weights].sort((a, b) => b[1] - a[1]).slice(0, 3);
+      const said = top.map(([at, part]) => `${at ? quoted(all[at].letters ?? "") : "the start"} ${percent(part)}`).join(", ");
+      looks.replaceChildren(
+        h("p", { class: "a3-note" }, `The query row that predicts position ${position}: most of it goes to ${said || "nothing"}. Choose another token in the text above.`),
+        h("p", { class: "a3-flow" }, all.filter(({ state: at }) => at !== "closed").map(one)),
+      );
+    };
+    const pageGround = () => (root.closest("[data-theme]")?.dataset.theme === "dark" ? THEME.dark : THEME.light).panel;
+
+    const thoughts = h("div", {});
+    const worst = button("Make blanks of the words that fit worst", hideWorst);
+    const fold = h(
+      "details",
+      { ontoggle: () => (thinkAgain(), drawThought()) },
+      h("summary", {}, "What does the model think of this text?"),
+      thoughts,
+      worst,
+    );
+    const drawThought = () => {
+      const whole = complete();
+      if (!fold.open) return null;
+      worst.disabled = !desk || !thought?.worst || thought.text !== (whole && textOf(whole)) || busy;
+      if (!thought) {
+        const why = !desk ? "Load the model first." : whole ? "" : "Fill the blanks first: a text is scored when nothing is open.";
+        return thoughts.replaceChildren(h("p", { class: "a3-note" }, why));
+      }
+      const best = Math.min(...thought.orders.map(({ nats: sum }) => sum));
+      const lines = thought.orders.map(({ name, nats: sum }) => {
+        const cell = (text) => h("td", { class: "a3-number" }, text);
+        return h("tr", { "data-order": name, "data-nats": sum }, h("th", { scope: "row" }, name), cell((sum / thought.count).toFixed(2)), cell(sum === best ? "best" : `+${(sum - best).toFixed(1)}`));
+      });
+      const header = (text) => h("th", { scope: "col" }, text);
+      const worstLoss = 8; // nats; more is shown as this
+      const word = ({ letters }, n) => {
+        const found = thought.words[n];
+        const loss = found ? -found.both : 0;
+        const part = Math.min(1, loss / worstLoss);
+        const label = found ? `${letters.trim()}: given its left ${(-found.left).toFixed(1)} nats, given both sides ${loss.toFixed(1)}` : letters;
+        return h("span", { class: "a3-word", tabindex: found ? 0 : null, style: `--loss: ${(100 * part).toFixed(0)}%`, "data-left": found?.left, "data-both": found?.both, title: label, "aria-label": label, role: found ? "img" : null }, letters.trim() || "⏎", h("small", {}, found ? loss.toFixed(1) : "…"));
+      };
+      const helped = thought.words.map(({ left, both }, n) => [both - left, n]).sort((a, b) => b[0] - a[0])[0];
+      thoughts.replaceChildren(
+        h("p", { class: "a3-note" }, `The same text, ${thought.count} tokens, predicted in several orders. Fewer nats: the model finds it likelier.`),
+        h("div", { class: "a3-scroll" }, h("table", { class: "a3-table" }, h("thead", {}, h("tr", {}, header("order"), header("nats a token"), header("whole text, nats"))), h("tbody", {}, lines))),
+        h("p", { class: "a3-note" }, "Each word with what it costs given everything else, in nats; the redder, the worse it fits. Point at one for its cost given its left side alone."),
+        h("p", { class: "a3-flow" }, thought.of.map(word)),
+        ...(thought.worst && helped && helped[0] > 0.5
+          ? [h("p", {}, `The right side helps most at ${quoted(thought.of[helped[1]].letters.trim())}: ${(-thought.words[helped[1]].left).toFixed(1)} nats given its left, ${(-thought.words[helped[1]].both).toFixed(1)} given both sides.`)]
+          : []),
+      );
+    };
+
+    // All of it
+
+    const hint = h("p", { class: "a3-note" });
+    const message = h("p", { class: "a3-message" });
+    const root = h(
+      "div",
+      {},
+      h("p", {}, get("intro")),
+      h("div", { class: "a3-row a3-top" }, loader, bar, examples, editor),
+      message,
+      flow,
+      hint,
+      h("div", { class: "a3-row a3-controls" }, order, number, heat, gap),
+      h("div", { class: "a3-row a3-keys" }, player, stepper, undoer, cleaner, again, kernel ? null : linker),
+      h("div", { class: "a3-row" }, status, colour),
+      detail,
+      maskFold,
+      headFold,
+      fold,
+    );
+    body.append(root);
+
+    const hintText = () => {
+      if (!desk) return "This was written before: the colours say when each token came. Click one for what else the model might have said.";
+      if (get("order") === "mine") return "Click a blank: the model fills it next, given all that is there. Click a filled token for its runners-up.";
+      return "Click a word to make it a blank, a blank to have the word again, a filled token for its runners-up.";
+    };
+    const draw = (focus) => {
+      const open = openOnes().length;
+      const mine = get("order") === "mine";
+      const gaps = state.words.some(({ kind }) => kind === "gap");
+      order.show(get("order"));
+      number.show(get("size"));
+      heat.show(Math.round(10 * get("temperature")));
+      gap.show(get("gap"));
+      colour.show(get("colour"));
+      gap.hidden = !gaps || ended();
+      number.hidden = mine || get("order") === "bounded";
+      if (desk) [layer.limit(desk.about.layers), head.limit(desk.about.heads)];
+      const disable = (control, when) => (control.disabled = when);
+      disable(stepper, !desk || busy || playing || mine || !open);
+      disable(player, !desk || (!playing && (busy || mine || !open)));
+      disable(cleaner, !desk || busy || playing || !state.turns.length);
+      disable(again, !desk || busy || playing || mine || !(open || state.turns.length));
+      disable(undoer, busy || playing || !past.length);
+      for (const control of [use, linker]) disable(control, !desk || busy || playing);
+      examples.querySelector("select").disabled = !desk || busy || playing;
+      player.textContent = playing ? "❚❚ Pause" : "▶ Play";
+      hint.textContent = hintText();
+      drawFlow(focus);
+      drawDetail();
+      drawStatus();
+      drawMasks();
+      drawHead();
+      drawThought();
+    };
+    const stop = follow(model, ["order", "size", "temperature", "gap", "seed", "colour"], () => busy || draw());
+    const told = () => desk && get("text") !== marked() && setText(get("text")); // set in Python
+    model.on("change:text", told);
+    if (wanted) {
+      tell(`The address holds a text: “${wanted.text.slice(0, 80)}”. Load the model (${size}) to see it.`);
+      if (document.querySelector(".a3-playground") === body) body.scrollIntoView();
+    }
+    return () => {
+      here = playing = false;
+      desk?.stop();
+      model.off("change:text", told);
+      stop();
+    };
+  });
+}
+
+export default { render };
