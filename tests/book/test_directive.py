@@ -42,7 +42,9 @@ def test_other_builders_get_the_summary(book):
 
 
 def test_an_unknown_name_is_said_to_be_one(book):
-    assert "explorer: there is no 'trade-off', only bounds, mask, playground, puzzle, trade_off" in warnings(book("trade-off"))
+    assert "explorer: there is no 'trade-off', only bounds, mask, playground, puzzle, trade_off" in warnings(
+        book("trade-off")
+    )
 
 
 def test_a_bad_result_is_said_to_be_one(book):

@@ -75,7 +75,9 @@ def bundle(name: str, *parts: str, **texts: str) -> str:
     module = (HERE / f"{name}.js").read_text(encoding="utf-8")
     needed = ["base", *parts]
     if sorted(re.findall(IMPORT, module, flags=re.MULTILINE)) != sorted(part.removeprefix("../") for part in needed):
-        raise ValueError(f"{name}.js must import from {' and '.join(f'{part}.js' for part in needed)}, each exactly once")
+        raise ValueError(
+            f"{name}.js must import from {' and '.join(f'{part}.js' for part in needed)}, each exactly once"
+        )
     modules = [*((HERE / f"{part}.js").read_text(encoding="utf-8") for part in needed), module]
     constants = [f"const {key} = {json.dumps(text)};" for key, text in {"THEME": colours, **texts}.items()]
     return "\n".join([*constants, *(re.sub(IMPORT, "", text, flags=re.MULTILINE) for text in modules)])

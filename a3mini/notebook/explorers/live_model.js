@@ -20,7 +20,6 @@ const root = () => document.documentElement.dataset.content_root ?? "../";
  */
 export async function fetchWeights(file, kernel, tell) {
   if (kernel) return fromKernel(kernel, tell);
-  if (!file.name) throw new Error("This figure was made with a model of its own, which is where its notebook runs.");
   if (location.protocol === "file:") return fromScript(file);
   try {
     return await checked(await download(file, "force-cache", tell), file);

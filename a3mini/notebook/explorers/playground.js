@@ -11,6 +11,7 @@ const ORDERS = [
   ["confidence", "the model chooses: where it is surest"],
   ["entropy", "the model chooses: least entropy"],
   ["bounded", "the model chooses: as many as lose at most 1 nat"],
+  ["drafts", "left to right, by verified drafts"],
   ["mine", "mine: I click the next blank"],
 ];
 const BOUND = 1; // nats
@@ -20,6 +21,7 @@ const WAIT = 180; // milliseconds between two steps that play
 const KEPT = 60; // states that can be gone back to
 const HASH = "#play=";
 const LINKED = ["order", "size", "temperature", "seed", "gap"]; // what a link holds besides the text and its tokens
+const ELSEWHERE = "This model is not on the site: it runs where its notebook runs.";
 const READY = "The model is here. Click words to blank them and press Play, write your own text, or see another draw.";
 
 // The state -------------------------------------------------------------------------------------------
@@ -27,7 +29,9 @@ const READY = "The model is here. Click words to blank them and press Play, writ
 // words: as page/marked.js has them, with the letters of each token. turns: lists of filled tokens, in order; each is
 // what the desk's `step` says of a token. closed: positions behind the end of a gap. draws: steps that were drawn.
 
-const fresh = (words) => ({ words, turns: [], closed: [], draws: 0, passes: 0, milliseconds: 0 });
+// drafts, rejected: of the last round; they are shown, and mean nothing.
+
+const fresh = (words) => ({ words, turns: [], closed: [], drafts: [], rejected: [], draws: 0, passes: 0, milliseconds: 0 });
 
 /** The state as the desk reads it. */
 function boardOf(state, start, room) {
@@ -60,6 +64,8 @@ function cellsOf(state, start, room) {
     turn.forEach((token) => Object.assign(cells[token.position], token, { state: "filled", turn: number })),
   );
   state.closed.forEach((position) => (cells[position].state = "closed"));
+  state.drafts.forEach(({ position, letters }) => (cells[position].draft = letters));
+  state.rejected.forEach(({ position, letters }) => (cells[position].rejected = letters));
   return cells;
 }
 
@@ -80,6 +86,15 @@ const textOf = (cells) => cells.map(({ letters, state }) => letters ?? (state ==
 const nats = (value) => `${value.toFixed(1).replace("-", "−")} nats`;
 const chance = (logProb) => percent(Math.exp(logProb));
 const quoted = (letters) => `“${shown(letters)}”`;
+
+/** What became of a round's drafts. */
+function verdictOf({ drafts, rejected, turns }) {
+  const passed = drafts.length - rejected.length;
+  if (!rejected.length) return `${drafts.length} drafts, and all of them passed.`;
+  const [failed] = rejected;
+  const instead = turns.flat().find(({ position }) => position === failed.position);
+  return `${drafts.length} drafts, ${passed} passed; for ${quoted(failed.letters)} came ${quoted(instead.letters)}.`;
+}
 
 // Links that hold the state ---------------------------------------------------------------------------
 
@@ -182,7 +197,9 @@ function render({ model, el }) {
         draw();
       }
     };
+    const elsewhere = !kernel && !file.name; // a model of the notebook's own, and no kernel
     const loader = button(`Load the model (${size})`, load, { class: "a3-button a3-primary" });
+    loader.hidden = elsewhere;
 
     // What changes the state
 
@@ -251,14 +268,19 @@ function render({ model, el }) {
       remember();
       const gaps = ended() ? gapNumbers() : [];
       const found = await desk.ask("step", { board: board(), how: how(), position, gaps });
-      state.turns.push(found.tokens);
-      state.closed.push(...found.stopped);
-      state.draws += 1;
-      state.passes += 1;
+      if (found.drafts.length > 1) {
+        Object.assign(state, { drafts: found.drafts, rejected: [] });
+        drawFlow();
+        await new Promise((next) => setTimeout(next, 2 * WAIT));
+      }
+      const { turns: added, stopped, rejected } = found;
+      Object.assign(state, { drafts: [], rejected, draws: state.draws + 1, passes: state.passes + found.passes });
+      state.turns.push(...added);
+      state.closed.push(...stopped);
       state.milliseconds += found.milliseconds;
-      selected = found.tokens.at(-1).position;
-      const told = found.tokens.map(({ letters, logProb }) => `${quoted(letters)} ${chance(logProb)}`).join(", ");
-      tell("");
+      selected = added.at(-1).at(-1).position;
+      const told = added.flat().map(({ letters, logProb }) => `${quoted(letters)} ${chance(logProb)}`).join(", ");
+      tell(found.drafts.length > 1 ? verdictOf(found) : "");
       say(`${told}. ${plural(openOnes().length, "blank position")} left.`);
       if (!openOnes().length) await finished();
     };
@@ -313,7 +335,7 @@ function render({ model, el }) {
         const turns = state.turns.map((turn) => turn.filter((token) => token.position !== position));
         state.turns = turns.filter((turn) => turn.length);
         const found = await desk.ask("step", { board: board(), how: how(), position, gaps: [] });
-        state.turns.push(found.tokens);
+        state.turns.push(...found.turns);
         state.draws += 1;
         await rescore();
         selected = position;
@@ -398,6 +420,11 @@ function render({ model, el }) {
       return ramp(Math.max(last, 1))[cell.turn];
     };
     const face = (cell) => {
+      if (cell.draft !== undefined) return `${shown(cell.draft.trim())}?`;
+      const lost = cell.rejected === undefined ? null : h("del", {}, `✗${shown(cell.rejected.trim())}`);
+      return lost ? [lost, faceOf(cell)] : faceOf(cell);
+    };
+    const faceOf = (cell) => {
       if (cell.state === "open") return cell.kind === "gap" ? "·" : " ";
       if (cell.state === "filled" && cell.letters === "") return "■";
       return shown(cell.letters.replace(/^ (?=.)/, "")).replace(/^␣$/, " ");
@@ -418,6 +445,7 @@ function render({ model, el }) {
         selected = selected === cell.position ? null : cell.position;
         return draw();
       }
+      if (elsewhere) return tell(ELSEWHERE);
       if (!desk) return tell(`Load the model first (${size}): then every word here can be a blank.`);
       if (cell.state === "open" && get("order") === "mine") return fillAt(cell.position);
       if (cell.kind === "gap") return tell("A gap: the model fills it. To move or remove it, edit the text.");
@@ -440,6 +468,7 @@ function render({ model, el }) {
             "data-kind": cell.kind,
             "data-position": cell.position,
             "data-word": cell.word,
+            "data-draft": cell.draft !== undefined,
             "data-space": String(cell.state === "given" || cell.state === "filled" ? cell.letters.startsWith(" ") : cell.written?.startsWith(" ") ?? true),
             "aria-label": named(cell),
             "aria-pressed": cell.state === "filled" ? String(cell.position === selected) : null,
@@ -487,7 +516,7 @@ function render({ model, el }) {
         h("p", { class: "a3-detail-title" }, `Position ${cell.position}, filled in turn ${cell.turn + 1}${alone}`),
         h("ul", { class: "a3-runners" }, others.map(row)),
         ...(wrote ? [wrote] : []),
-        h("p", { class: "a3-note" }, desk ? "Choose another, and the rest is scored anew given it." : "Load the model, and you can choose another."),
+        h("p", { class: "a3-note" }, desk ? "Choose another, and the rest is scored anew given it." : elsewhere ? "" : "Load the model, and you can choose another."),
         button("Draw this one again, given all others", () => redo(cell.position), { disabled: !desk || cell.letters === "" }),
       );
     };
@@ -565,7 +594,7 @@ function render({ model, el }) {
     });
     const editor = h(
       "details",
-      { class: "a3-editor", ontoggle: () => editor.open && (area.value = marked()) },
+      { class: "a3-editor" },
       h("summary", {}, "Write your own text"),
       h("label", { for: areaId, class: "a3-note" }, "Words in [brackets] are blanks of their own length. ____ is a gap of any length."),
       area,
@@ -700,6 +729,7 @@ function render({ model, el }) {
     body.append(root);
 
     const hintText = () => {
+      if (elsewhere) return `${ELSEWHERE} Click a coloured token for what else it might have said.`;
       if (!desk) return "This was written before: the colours say when each token came. Click one for what else the model might have said.";
       if (get("order") === "mine") return "Click a blank: the model fills it next, given all that is there. Click a filled token for its runners-up.";
       return "Click a word to make it a blank, a blank to have the word again, a filled token for its runners-up.";
@@ -725,6 +755,7 @@ function render({ model, el }) {
       for (const control of [use, linker]) disable(control, !desk || busy || playing);
       examples.querySelector("select").disabled = !desk || busy || playing;
       player.textContent = playing ? "❚❚ Pause" : "▶ Play";
+      if (!editor.open) area.value = marked(); // what is being written is never lost
       hint.textContent = hintText();
       drawFlow(focus);
       drawDetail();

@@ -1,5 +1,6 @@
 """The playground: the model itself runs in the page, and fills what a reader leaves open, in any order."""
 
+import base64
 import hashlib
 import re
 import tempfile
@@ -12,11 +13,11 @@ from a3mini import decode, eight_bit, pretrained
 from a3mini.model import A3ForCausalLM
 from a3mini.notebook import page
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
-from a3mini.train.data import check_vocabulary, start_token
+from a3mini.train.data import start_token
 from a3mini.train.tokens import encode_behind
 
-GAP, HIDDEN = re.compile(r"( *)(_{3,})"), re.compile(r"\[([^\[\]]*)\]")
-ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy", "bounded", "mine")
+GAP, HIDDEN = re.compile(r"( *)(_{3,})"), re.compile(r"\[([^\[\]]+)\]")
+ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy", "bounded", "drafts", "mine")
 OPTIONS = {"order": ORDERS, "colour": ("when", "probability")}
 ROOM, RUNNERS_UP = 24, 5  # positions of a gap that the model ends; likeliest others of a token
 INTRO = (
@@ -51,6 +52,8 @@ class Playground(Explorer):
             says how long it is.
         examples: other texts to choose from, by name.
         source: which model it is.
+        filled: fill the blanks now, the likeliest token each time, where the model is surest; so the figure shows
+            something before its reader has loaded anything. Not with gaps.
 
     Attributes:
         text: as above; it may be set.
@@ -63,7 +66,8 @@ class Playground(Explorer):
 
     Raises:
         TypeError: the model is not A3, or has no tokenizer.
-        ValueError: a text that is empty or too long, or a model that the page cannot compute.
+        ValueError: a text that is empty or too long, or has gaps and should be filled; or a model that the page cannot
+            compute.
     """
 
     _esm = bundle("playground", "../page/marked", "live_model", ENGINE=page.script())
@@ -92,6 +96,7 @@ class Playground(Explorer):
         *,
         examples: dict[str, str] | None = None,
         source: str | None = None,
+        filled: bool = False,
         **options,
     ):
         if (model is None) != (tokenizer is None):
@@ -104,6 +109,7 @@ class Playground(Explorer):
         else:
             page.check(model.config)
             self._bytes = _in_bytes(model, tokenizer)
+        examples = EXAMPLES if examples is None else examples
         words = read(tokenizer, text)
         start, end = start_token(tokenizer), model.config.empty_token_id
         length = 1 + sum(ROOM if word["kind"] == "gap" else len(word["ids"]) for word in words)
@@ -114,12 +120,22 @@ class Playground(Explorer):
             raise ValueError(f"text has {length} tokens, gaps included, but the model takes {limit}; shorten it")
         for word in words:
             word["letters"] = [tokenizer.decode([token]) for token in word["ids"]]
+        turns, passes = _filled(model, tokenizer, words) if filled else ([], 0)
         super().__init__(
             text=text,
-            examples=[{"name": key, "text": value} for key, value in (EXAMPLES if examples is None else examples).items()],
+            examples=[
+                {"name": key, "text": value} for key, value in (EXAMPLES if examples is None else examples).items()
+            ],
             file={"name": name, "bytes": len(self._bytes), "sha256": hashlib.sha256(self._bytes).hexdigest()},
-            opening={"words": words, "turns": [], "closed": [], "passes": 0, "start": start,
-                     "ends": end is not None, "known_order": model.config.known_order},
+            opening={
+                "words": words,
+                "turns": turns,
+                "closed": [],
+                "passes": passes,
+                "start": start,
+                "ends": end is not None,
+                "known_order": model.config.known_order,
+            },
             source=source or "Your model. It runs in your browser.",
             **options,
         )
@@ -127,33 +143,7 @@ class Playground(Explorer):
     @classmethod
     def example(cls) -> "Playground":
         """The compact model, and a text that it has filled where it was surest: the likeliest token each time."""
-        model, tokenizer, _ = pretrained.compact_model()
-        found = cls(order="confidence", temperature=0.0)
-        opening = dict(found.opening)
-        text, lengths, truth = as_blanks(opening["words"])
-        trace = decode.infill(
-            model, tokenizer, text, tokens_per_blank=lengths, order="confidence", temperature=0, runners_up=RUNNERS_UP + 1
-        ).trace
-        letters = tokenizer.decode
-
-        def one(token: int, log_prob: float) -> dict:
-            return {"id": token, "letters": letters([token]), "logProb": round(log_prob, 4)}
-
-        def turn(step) -> list[dict]:
-            rows = zip(step.positions, step.tokens, step.log_probs, step.runners_up, strict=True)
-            return [
-                {
-                    "position": at,
-                    **one(token, log_prob),
-                    "runnersUp": [one(*pair) for pair in others if pair[0] != token][:RUNNERS_UP],
-                    "truth": next((one(*pair) for pair in [(token, log_prob), *others] if pair[0] == truth[at]), None),
-                }
-                for at, token, log_prob, others in rows
-            ]
-
-        steps = trace.steps[0]
-        found.opening = opening | {"turns": [turn(step) for step in steps], "passes": trace.passes[0]}
-        return found
+        return cls(order="confidence", temperature=0.0, filled=True)
 
     def state(self) -> dict:
         """What the page holds; the weights stay in their file."""
@@ -175,9 +165,49 @@ def site_name() -> str:
     return f"compact-{hashlib.sha256(compact_file().read_bytes()).hexdigest()[:12]}.safetensors"
 
 
+def put_beside(static: Path) -> None:
+    """Put the compact model into a site's folder, for its pages to fetch.
+
+    Twice: as it is, and as a script with the same bytes, for a page from the disk may read no other file.
+    """
+    weights = compact_file().read_bytes()
+    static.mkdir(parents=True, exist_ok=True)
+    (static / site_name()).write_bytes(weights)
+    script = f'globalThis.a3CompactModel = "{base64.b64encode(weights).decode()}";\n'
+    (static / f"{site_name()}.js").write_text(script, encoding="ascii")
+
+
 def _in_bytes(model: A3ForCausalLM, tokenizer) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return eight_bit.save(model, tokenizer, Path(folder) / eight_bit.FILE).read_bytes()
+
+
+def _filled(model: A3ForCausalLM, tokenizer, words: list[dict]) -> tuple[list[list[dict]], int]:
+    """The turns that fill the blanks, as the page's desk has them, and how many passes they took."""
+    if any(word["kind"] == "gap" for word in words):
+        raise ValueError("filled=True is for blanks of a known length: write [words] and no gap, ____")
+    text, lengths, truth = as_blanks(words)
+    if not lengths:
+        return [], 0
+    how = {"order": "confidence", "temperature": 0, "runners_up": RUNNERS_UP + 1}
+    trace = decode.infill(model, tokenizer, text, tokens_per_blank=lengths, **how).trace
+
+    def one(token: int, log_prob: float) -> dict:
+        return {"id": token, "letters": tokenizer.decode([token]), "logProb": round(log_prob, 4)}
+
+    def turn(step) -> list[dict]:
+        rows = zip(step.positions, step.tokens, step.log_probs, step.runners_up, strict=True)
+        return [
+            {
+                "position": at,
+                **one(token, log_prob),
+                "runnersUp": [one(*pair) for pair in others if pair[0] != token][:RUNNERS_UP],
+                "truth": next((one(*pair) for pair in [(token, log_prob), *others] if pair[0] == truth[at]), None),
+            }
+            for at, token, log_prob, others in rows
+        ]
+
+    return [turn(step) for step in trace.steps[0]], trace.passes[0]
 
 
 # A text as a reader writes it: page/marked.js once more

@@ -10,6 +10,8 @@ In reading order, each beside what it repeats of the package::
     steps.js        one pass over a text, or step by step           objective, decode.steps, decode.cache
     orders.js       who is predicted when                           groups, decode.limits, decode.blanks
     decoding.js     the blanks of a text                            decode.infilling
+    drafts.js       drafts, and their verification                  decode.speculative
+    opinions.js     how well words fit                              objective
     marked.js       a text as a reader writes it                    explorers.playground
     desk.js         all that a page asks, and the answers
 
@@ -21,7 +23,20 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding", "marked", "opinions", "desk")
+FILES = (
+    "weights",
+    "tokenizer",
+    "matmul",
+    "sampling",
+    "model",
+    "steps",
+    "orders",
+    "decoding",
+    "drafts",
+    "opinions",
+    "marked",
+    "desk",
+)
 
 
 def module() -> str:
@@ -39,8 +54,8 @@ COMPUTES = {  # what the page's model computes: the values that its config must 
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
-    "qkv_bias": None,
-    "qk_norm": None,
+    "qkv_bias": False,
+    "qk_norm": False,
     "no_rope_layers": None,
 }
 
@@ -50,7 +65,9 @@ def check(config) -> None:
     found = {name: getattr(config, name, value) for name, value in COMPUTES.items()}
     for name, value in found.items():
         if value != COMPUTES[name]:
-            raise ValueError(f"the page runs plain Llamas only; this model has {name}={value!r}, not {COMPUTES[name]!r}")
+            raise ValueError(
+                f"the page runs plain Llamas only; this model has {name}={value!r}, not {COMPUTES[name]!r}"
+            )
     kind = config.rope_parameters["rope_type"]
     if kind != "default":
         raise ValueError(f"the page runs plain rotary embeddings only; this model has rope_type={kind!r}")

@@ -13,6 +13,7 @@ import { readFile } from "./weights.js";
 import { Tokenizer } from "./tokenizer.js";
 import { predict, Session } from "./steps.js";
 import { due, neverDrawn, planned, turn } from "./decoding.js";
+import { round } from "./drafts.js";
 import { readGiven } from "./orders.js";
 import { read } from "./marked.js";
 import { oneByOne, opinion, worst } from "./opinions.js";
@@ -62,28 +63,47 @@ export class Desk {
    * Fill what comes next.
    *
    * how: order, size, bound, temperature; seed, and draws: how many steps were drawn before, so that each step has its
-   *     own random numbers and a board with the same history the same ones.
+   *     own random numbers and a board with the same history the same ones. The order "drafts" is left to right, in
+   *     rounds of `size` drafts and their verification.
    * position: only this one, whatever the order; null: what the order says.
    * gaps: the numbers of the blanks that the model may end, left to right.
    *
-   * Returns `{ tokens, stopped, asked, milliseconds }`; each token has what `shown` says, and its position.
+   * Returns `{ turns, stopped, asked, drafts, rejected, passes, milliseconds }`: the turns that were made, lists of
+   * tokens, each with its position and what `shown` says.
    */
   step({ board, how, position = null, gaps = [] }) {
-    const { tokens, blank, turns, closed, truth = [] } = board;
+    const { blank, turns, closed, truth = [] } = board;
     const end = gaps.length && how.order === "left_to_right" ? this.end : null;
     const banned = this.banned.filter((id) => id !== end);
     const done = new Set([...turns.flat().map(([at]) => at), ...closed]);
     const open = [...blank.keys()].filter((at) => blank[at] > 0 && !done.has(at));
     if (!open.length) throw new Error("nothing is open");
     const random = seeded(how.seed * 65537 + how.draws);
-    const options = { ...how, order: position === null ? how.order : "left_to_right", end, ending: gaps, banned, random };
-    const asked = position === null ? due(open, planned(blank, { ...options, random: seeded(how.seed) })) : [position];
+    const drafts = how.order === "drafts" && position === null;
+    const order = position !== null || drafts ? "left_to_right" : how.order;
+    const options = { ...how, order, end, ending: gaps, banned, random };
     const start = performance.now();
-    const found = turn(this.session, this.follow(board), asked, blank, options);
+    let found;
+    if (drafts) {
+      found = round(this.session, this.follow(board), open.slice(0, how.size), options);
+      this.fed.push(...found.positions.slice(0, -1).map((at, n) => JSON.stringify([[at, found.tokens[n]]])));
+    } else {
+      const asked = position === null ? due(open, planned(blank, { ...options, random: seeded(how.seed) })) : [position];
+      found = turn(this.session, this.follow(board), asked, blank, options);
+    }
     const milliseconds = performance.now() - start;
     const of = (at, n) => ({ position: at, ...this.shown(found.logits[n], found.tokens[n], truth[at]) });
-    const sure = found.asked.map((at, n) => ({ position: at, ...found.sure[n] }));
-    return { tokens: found.positions.map(of), stopped: found.stopped, asked: sure, milliseconds };
+    const tokens = found.positions.map(of);
+    const named = (list = []) => list.map(({ position: at, token }) => ({ position: at, letters: this.letters(token) }));
+    return {
+      turns: drafts ? tokens.map((token) => [token]) : [tokens],
+      stopped: found.stopped ?? [],
+      asked: (found.asked ?? []).map((at, n) => ({ position: at, ...found.sure[n] })),
+      drafts: named(found.drafts),
+      rejected: named(found.rejected),
+      passes: found.passes ?? 1,
+      milliseconds,
+    };
   }
 
   /** What a page shows of a token: its letters and log-probability, the likeliest others, and the true one. */

@@ -32,46 +32,53 @@ import { logSoftmax, pick, probabilities } from "./sampling.js";
 export function* drafted(model, tokens, blank, options = {}) {
   const { draft = 4, order = "left_to_right", size = 1, knownOrder = model.config.known_order } = options;
   if (!(draft >= 1)) throw new Error(`draft must be at least 1; got ${draft}`);
-  const random = options.temperature === 0 ? () => 0.5 : options.random; // greedy: all chances are 0 or 1
   const groups = infill(blank, { size, order, random: options.random });
   const left = [...blank.keys()].filter((position) => blank[position] > 0);
   left.sort((one, other) => groups[one] - groups[other] || one - other);
   const session = new Session(model);
   let filled = readGiven(tokens, blank, knownOrder);
   while (left.length) {
-    // draft
-    const ahead = left.slice(0, draft);
-    const logits = session.step(filled, ahead); // of the first they are exact already
-    const p = logits.map((of) => probabilities(of, options));
-    const drafts = ahead.map((position, n) => [position, pick(p[n], random)]);
-    const before = session.ends.length;
-
-    // verify
-    const kept = drafts.slice(0, 1);
-    if (drafts.length > 1) logits.splice(1, drafts.length, ...session.verify([kept], drafts.slice(1)));
-    let failed = false;
-    for (let n = 1; n < drafts.length && !failed; n++) {
-      const [position, token] = drafts[n];
-      const q = probabilities(logits[n], options);
-      failed = random() * p[n][token] >= q[token];
-      kept.push(failed ? [position, pick(residual(q, p[n]), random)] : drafts[n]);
-    }
-
-    // the last that is kept comes in with the next round; whatever stands behind the others does not last
-    session.keep(before + kept.length - 1);
-    filled = [kept.slice(-1)];
-    left.splice(0, kept.length);
-    const named = (list) => list.map(([position, token]) => ({ position, token }));
-    yield {
-      positions: kept.map(([position]) => position),
-      tokens: kept.map(([, token]) => token),
-      logProbs: kept.map(([, token], n) => logSoftmax(logits[n])[token]),
-      logits: logits.slice(0, kept.length),
-      drafts: named(drafts),
-      rejected: named(drafts.slice(failed ? kept.length - 1 : kept.length)),
-      passes: drafts.length > 1 ? 2 : 1,
-    };
+    const found = round(session, filled, left.slice(0, draft), options);
+    filled = [[[found.positions.at(-1), found.tokens.at(-1)]]];
+    left.splice(0, found.positions.length);
+    yield found;
   }
+}
+
+/**
+ * One round: put in what was `filled` since the last, draft at the positions `ahead`, and verify. Gives what `drafted`
+ * gives. What it fills stands in the session as groups of one, all but the last: that comes in with the next round.
+ */
+export function round(session, filled, ahead, options) {
+  const random = options.temperature === 0 ? () => 0.5 : options.random; // greedy: all chances are 0 or 1
+  // draft
+  const logits = session.step(filled, ahead); // of the first they are exact already
+  const p = logits.map((of) => probabilities(of, options));
+  const drafts = ahead.map((position, n) => [position, pick(p[n], random)]);
+  const before = session.ends.length;
+
+  // verify
+  const kept = drafts.slice(0, 1);
+  if (drafts.length > 1) logits.splice(1, drafts.length, ...session.verify([kept], drafts.slice(1)));
+  let failed = false;
+  for (let n = 1; n < drafts.length && !failed; n++) {
+    const [position, token] = drafts[n];
+    const q = probabilities(logits[n], options);
+    failed = random() * p[n][token] >= q[token];
+    kept.push(failed ? [position, pick(residual(q, p[n]), random)] : drafts[n]);
+  }
+
+  session.keep(before + kept.length - 1); // whatever stands behind these does not last
+  const named = (list) => list.map(([position, token]) => ({ position, token }));
+  return {
+    positions: kept.map(([position]) => position),
+    tokens: kept.map(([, token]) => token),
+    logProbs: kept.map(([, token], n) => logSoftmax(logits[n])[token]),
+    logits: logits.slice(0, kept.length),
+    drafts: named(drafts),
+    rejected: named(drafts.slice(failed ? kept.length - 1 : kept.length)),
+    passes: drafts.length > 1 ? 2 : 1,
+  };
 }
 
 /** What q has more than p. Where that is nothing, they differ by rounding, and it is q. */

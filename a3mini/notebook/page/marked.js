@@ -6,7 +6,7 @@
 // A text becomes a list of words, `{ kind, text, ids }`: "given", "hidden" or "gap", the letters, and their tokens.
 
 const GAPS = /( *)(_{3,})/g;
-const BRACKETS = /\[([^[\]]*)\]/g;
+const BRACKETS = /\[([^[\]]+)\]/g;
 
 export function read(tokenizer, text) {
   const words = [];
