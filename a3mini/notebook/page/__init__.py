@@ -10,6 +10,8 @@ In reading order, each beside what it repeats of the package::
     steps.js        one pass over a text, or step by step           objective, decode.steps, decode.cache
     orders.js       who is predicted when                           groups, decode.limits, decode.blanks
     decoding.js     the blanks of a text                            decode.infilling
+    drafts.js       the same in fewer passes                        decode.speculative
+    opinions.js     how well a text's words fit                     objective, decode.revision
 
 They import each other and nothing else, fetch nothing, and run in a page, in a worker, and in Node. The tests hold them
 to the package, number by number.
@@ -19,7 +21,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding")
+FILES = ("weights", "tokenizer", "matmul", "sampling", "model", "steps", "orders", "decoding", "drafts", "opinions")
 
 
 def module() -> str:

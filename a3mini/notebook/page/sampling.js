@@ -46,10 +46,14 @@ export function measured(logits) {
 export const likeliest = (logits) => logits.reduce((best, logit, token) => (logit > logits[best] ? token : best), 0);
 
 /**
- * The distribution that a token is drawn from, at a temperature above 0. `topP`: only the likeliest tokens that
- * together have this probability.
+ * The distribution that a token is drawn from. Temperature 0 has all of it on the likeliest token. `topP`: only the
+ * likeliest tokens that together have this probability.
  */
 export function probabilities(logits, { temperature = 1, topP = 1, banned = [] } = {}) {
+  if (temperature === 0) {
+    const best = likeliest(allowed(logits, banned));
+    return logits.map((_, token) => (token === best ? 1 : 0));
+  }
   const found = logSoftmax(allowed(logits, banned).map((logit) => logit / temperature)).map(Math.exp);
   if (topP >= 1) return found;
   const order = [...found.keys()].sort((one, other) => found[other] - found[one]);
@@ -66,7 +70,11 @@ export function probabilities(logits, { temperature = 1, topP = 1, banned = [] }
 /** One token; `random` gives numbers from 0 up to 1, as `seeded`. Temperature 0 is greedy: the likeliest token. */
 export function draw(logits, random, how = {}) {
   if (how.temperature === 0) return likeliest(allowed(logits, how.banned));
-  const chances = probabilities(logits, how);
+  return pick(probabilities(logits, how), random);
+}
+
+/** One token from a distribution, which need not sum to 1. */
+export function pick(chances, random) {
   let [left, token] = [random() * chances.reduce((sum, p) => sum + p, 0), -1];
   for (let next = 0; next < chances.length && left >= 0; next++) {
     if (chances[next] === 0) continue; // what cannot be drawn is never the last one left by rounding

@@ -6,11 +6,11 @@ import { logSoftmax } from "./sampling.js";
 
 /**
  * What the query rows at `positions` start from. With `query_start` "previous" it is the embedding of the token before,
- * at that token's position, where `before(position)` gives it: it has to stand in an earlier group. Else it is w.
+ * at that token's position, where `before(position, row)` gives it: it has to stand in an earlier group. Else it is w.
  */
 function queryRows(model, positions, before, sees) {
   const warm = model.config.query_start === "previous";
-  const tokens = positions.map((position) => (warm ? (before(position) ?? FROM_VECTOR) : FROM_VECTOR));
+  const tokens = positions.map((position, row) => (warm ? (before(position, row) ?? FROM_VECTOR) : FROM_VECTOR));
   return { tokens, positions: positions.map((position, i) => position - (tokens[i] === FROM_VECTOR ? 0 : 1)), sees };
 }
 
@@ -68,9 +68,30 @@ export class Session {
    * Returns a list: the logits of each wanted position.
    */
   step(filled, wanted, watch = null) {
+    this.checkOpen([...filled.flat().map(([position]) => position), ...wanted]);
+    return this.pass(filled, wanted, wanted.map(() => filled.length), watch);
+  }
+
+  /**
+   * Put tokens in and ask what the model thinks of a chain of others, in one pass. The chain is a list of
+   * [position, token], in order: each is predicted from all that is filled and the chain's earlier ones.
+   *
+   * The chain, but for its last token, is in then, each token a group of its own; `keep` takes out what shall not stay.
+   *
+   * Returns a list: the logits at each position of the chain.
+   */
+  verify(filled, chain) {
+    const wanted = chain.map(([position]) => position);
+    this.checkOpen([...filled.flat().map(([position]) => position), ...wanted]);
+    const singles = chain.slice(0, -1).map((one) => [one]); // nobody is predicted from the last
+    return this.pass([...filled, ...singles], wanted, wanted.map((_, n) => filled.length + n));
+  }
+
+  /** One pass: `wanted[n]` is predicted from all that was there before and the first `after[n]` groups of `filled`. */
+  pass(filled, wanted, after, watch = null) {
     const all = filled.flat();
     all.forEach(([, token]) => checkToken(this.model, token));
-    this.checkOpen([...all.map(([position]) => position), ...wanted]);
+    const groups = this.ends.length;
     const content = { tokens: all.map(([, token]) => token), positions: all.map(([position]) => position), sees: [] };
     for (const group of filled) {
       const end = (this.ends.at(-1) ?? 0) + group.length;
@@ -78,8 +99,11 @@ export class Session {
       content.sees.push(...group.map(() => end));
     }
     all.forEach(([position, token]) => (this.tokens[position] = token));
-    const sees = Array(wanted.length).fill(this.ends.at(-1) ?? 0);
-    const query = queryRows(this.model, wanted, (position) => this.tokens[position - 1], sees);
+    const sees = after.map((count) => this.ends[groups + count - 1] ?? 0);
+    const columns = [...this.cache.positions, ...content.positions];
+    const seen = (position, row) => columns.slice(0, sees[row]).includes(position);
+    const before = (position, row) => (seen(position - 1, row) ? this.tokens[position - 1] : undefined);
+    const query = queryRows(this.model, wanted, before, sees);
     return this.model.logits(this.model.run(this.cache, content, query, watch), wanted.length);
   }
 
