@@ -10,8 +10,8 @@ In reading order, each beside what it repeats of the package::
     steps.js        one pass over a text, or step by step           objective, decode.steps, decode.cache
     orders.js       who is predicted when                           groups, decode.limits, decode.blanks
     decoding.js     the blanks of a text                            decode.infilling
-    drafts.js       drafts, and their verification                  decode.speculative
-    opinions.js     how well words fit                              objective
+    drafts.js       the same in fewer passes                        decode.speculative
+    opinions.js     how well a text's words fit                     objective, decode.revision
     marked.js       a text as a reader writes it                    explorers.playground
     desk.js         all that a page asks, and the answers
 

@@ -387,11 +387,8 @@ def test_the_masks_and_a_head(play):
     shares = play.page.evaluate(titles)
     total = sum(0.0 if "<" in share else float(share[:-1]) for share in shares)
     assert total == pytest.approx(100, abs=2)
-    before = shares
     play.slide("Layer", 6)
-    play.page.wait_for_function(
-        f"JSON.stringify([...document.querySelectorAll('.a3-look')].map((l) => l.title)) !== {json.dumps(json.dumps(before))}"
-    )
+    play.page.wait_for_function(f"(before) => String({titles}) !== String(before)", arg=shares)
 
 
 # Bad input

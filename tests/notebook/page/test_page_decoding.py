@@ -114,8 +114,8 @@ def test_the_distribution_is_that_of_the_package(engine):
         found = engine(code, {"logits": logits[0].tolist(), "how": how})
         torch.testing.assert_close(torch.tensor(found, dtype=torch.float32), wanted, atol=1e-5, rtol=1e-4)
 
-    banned = st.lists(st.integers(0, 8), max_size=4)
-    many(check, st.integers(0, 1000), st.sampled_from([0.3, 1.0, 2.0]), st.sampled_from([0.2, 0.7, 0.95, 1.0]), banned)
+    temperatures, top_ps = st.sampled_from([0, 0.3, 1.0, 2.0]), st.sampled_from([0.2, 0.7, 0.95, 1.0])
+    many(check, st.integers(0, 1000), temperatures, top_ps, st.lists(st.integers(0, 8), max_size=4))
 
 
 def test_draws_follow_the_distribution(engine):

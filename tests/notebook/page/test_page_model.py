@@ -176,12 +176,40 @@ def test_what_is_taken_out_again_leaves_no_trace(engine, models):
     assert again == fresh
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_chain_in_one_pass_is_the_chain_step_by_step(engine, models, name):
+    """To the last bit, in any order; and what is kept of it is there as if it had been filled."""
+    code = """({ name, given, chain, kept }) => {
+        const [once, steps] = [new p.Session(model(name)), new p.Session(model(name))];
+        once.step(given.slice(0, 1), []);
+        const found = once.verify(given.slice(1), chain);
+        const wanted = chain.map(([at], n) => steps.step(n ? [[chain[n - 1]]] : given, [at])[0]);
+        const next = [];
+        for (const session of [once, steps]) {
+          session.keep(given.length + kept);
+          next.push(...session.step([[[chain[kept][0], 3]]], [chain.at(-1)[0]]));
+        }
+        return [...found, ...wanted, ...next].map((logits) => [...logits]);
+      }"""
+    for seed in range(5):
+        draw = torch.Generator().manual_seed(seed)
+        places = [torch.arange(16), torch.arange(16).flip(0)][seed] if seed < 2 else torch.randperm(16, generator=draw)
+        filled = [[at, int(torch.randint(290, (), generator=draw))] for at in places.tolist()]
+        given, chain = [[filled[0]], filled[1:4], [filled[4]]], filled[5:]
+        found = engine(code, {"name": name, "given": given, "chain": chain, "kept": 2 * seed})
+        count = len(chain)
+        assert found[:count] == found[count : 2 * count] and found[-2] == found[-1]
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
         ("s.step([[[0, 290]]], [])", "token 290 is outside the vocabulary 0 .. 289"),
         ("s.step([], [32])", "position 32 is not open"),
         ("s.step([[[1, 5]]], [1])", "a position is named twice"),
+        ("s.verify([[[1, 5]]], [[1, 5]])", "a position is named twice"),
+        ("s.verify([], [[1, 5], [2, 6], [1, 5]])", "a position is named twice"),
+        ("(s.verify([], [[1, 5], [2, 6]]), s.step([], [1]))", "position 1 is not open"),
         ("(s.step([[[1, 5]]], []), s.step([], [1]))", "position 1 is not open"),
         ("p.score(model('ours'), [1, 2], [1])", "2 tokens need as many groups, not 1"),
         ("p.score(model('ours'), Array(33).fill(1), Array(33).fill(1))", "33 tokens, but the model takes 32"),
