@@ -30,12 +30,13 @@ OPENING = (
 )
 EXAMPLES = {
     "words of a story": OPENING,
-    "the right side decides": "Mia heard a noise in the [garden]. It was a little [bird]. It flew away over the trees.",
+    "the right side decides": "Ben was very [sad] because he lost his toy. He cried.",
+    "another right side": "Ben was very [sad] because he got a new toy for his birthday.",
+    "one word is odd": "Mom made a cake. Tim ate a big window of the cake. It was yummy.",
     "a sentence is missing": "Lily had a cat named Snow. ____ Lily looked for her everywhere. At last she found her "
     "asleep in a basket.",
     "the beginning is missing": "____ So she took an umbrella with her. When she came home, she was dry.",
     "how does it go on?": "Once upon a time there was a little mouse who lived under the floor of a bakery. ____",
-    "is it odd?": "Tom went to the park to play with his ball. The sun was shining and the sky was purple.",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from . import (
     compact,
     decoding,
     machines,
+    page,
     puzzles,
     repetition,
     rewriting,
@@ -26,7 +27,7 @@ from . import (
 )
 from .common import made, reads, save
 
-MODULES = (ablation, blanks, choose, compact, decoding, machines, puzzles, repetition, rewriting, study, tasks,
+MODULES = (ablation, blanks, choose, compact, decoding, machines, page, puzzles, repetition, rewriting, study, tasks,
            warm_start)  # fmt: skip
 SHOWN = {
     name: make
