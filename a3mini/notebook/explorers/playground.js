@@ -456,9 +456,11 @@ function render({ model, el }) {
     const drawFlow = (focus) => {
       const at = flow.contains(document.activeElement) ? document.activeElement.dataset.position : null;
       const all = cells();
-      const chips = all.flatMap((cell) => {
-        if (cell.state === "start" || cell.state === "closed") return [];
+      const words = []; // chips that no line may part
+      all.forEach((cell) => {
+        if (cell.state === "start" || cell.state === "closed") return;
         const colour = paint(cell, state.turns.length);
+        const spaced = (cell.letters ?? cell.written ?? " ").startsWith(" ");
         const chip = h(
           "button",
           {
@@ -469,7 +471,7 @@ function render({ model, el }) {
             "data-position": cell.position,
             "data-word": cell.word,
             "data-draft": cell.draft !== undefined,
-            "data-space": String(cell.state === "given" || cell.state === "filled" ? cell.letters.startsWith(" ") : cell.written?.startsWith(" ") ?? true),
+            "data-space": String(spaced),
             "aria-label": named(cell),
             "aria-pressed": cell.state === "filled" ? String(cell.position === selected) : null,
             style: colour && `--group: ${colour}; --group-ink: ${ink(colour)}`,
@@ -478,9 +480,11 @@ function render({ model, el }) {
           face(cell),
         );
         if (cell.state === "open" && cell.written) chip.style.setProperty("--letters", Math.max(2, cell.written.trim().length));
-        return (cell.letters ?? "").endsWith("\n") ? [chip, h("br")] : [chip];
+        if (spaced || !words.length) words.push(h("span", { class: "a3-unbroken" }));
+        words.at(-1).append(chip);
+        if ((cell.letters ?? "").endsWith("\n")) words.push(h("br"), h("span", { class: "a3-unbroken" }));
       });
-      flow.replaceChildren(...chips);
+      flow.replaceChildren(...words);
       refreshFlow();
       const back = focus !== undefined ? `[data-word="${focus}"]` : at && `[data-position="${at}"]`;
       if (back) flow.querySelector(back)?.focus();
@@ -553,7 +557,7 @@ function render({ model, el }) {
     const order = select("Order", ORDERS, get("order"), option("order", true));
     const number = slider("Tokens at a time", 1, 8, get("size"), option("size"));
     const heat = slider("Temperature", 0, 15, Math.round(10 * get("temperature")), (value) => option("temperature")(value / 10), (value) =>
-      value ? (value / 10).toFixed(1) : "0, the likeliest");
+      value ? (value / 10).toFixed(1) : "0");
     const gap = slider("Positions in a gap", 1, ROOM, get("gap"), option("gap", true));
     const colour = choice("Colour", [["when", "when it came"], ["probability", "how likely it was"]], get("colour"), option("colour"));
     const stepper = button("→ Step", () => during(() => step()));
@@ -714,10 +718,11 @@ function render({ model, el }) {
       "div",
       {},
       h("p", {}, get("intro")),
-      h("div", { class: "a3-row a3-top" }, loader, bar, examples, editor),
+      h("div", { class: "a3-row" }, loader, bar, examples),
       message,
       flow,
       hint,
+      editor,
       h("div", { class: "a3-row a3-controls" }, order, number, heat, gap),
       h("div", { class: "a3-row a3-keys" }, player, stepper, undoer, cleaner, again, kernel ? null : linker),
       h("div", { class: "a3-row" }, status, colour),

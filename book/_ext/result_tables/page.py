@@ -10,11 +10,9 @@ def page_speed(page: dict) -> str:
     rows = []
     for model, called in _MODELS.items():
         for way, found in page["chromium"][model].items():
-            node = page["node"][model][way]["ms_per_step"]
-            rows.append(
-                {"model": called.format(page["weights"][model] / 1e6), "way": way, "mb": found["bytes"] / 1e6, "node": node["1+1"]}
-                | {f"n{size}": ms for size, ms in found["ms_per_step"].items()}
-            )  # fmt: skip
+            row = {"model": called.format(page["weights"][model] / 1e6), "way": way, "mb": found["bytes"] / 1e6}
+            row["node"] = page["node"][model][way]["ms_per_step"]["1+1"]
+            rows.append(row | {f"n{size}": ms for size, ms in found["ms_per_step"].items()})
     columns = (
         "model: {model} | computed in: {way} | 1 + 1 rows, ms: {n1+1:.1f} | 4 + 4: {n4+4:.1f} | 8 + 8: {n8+8:.1f} "
     )
