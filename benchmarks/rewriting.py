@@ -1,7 +1,8 @@
 """What does a model put into a marked stretch, and does it find and mend a wrong word?
 
 Rewriting: each text with its marked stretch gets four alternatives, ranked; the first that are drawn, none is chosen.
-With twelve more the two ways to rank are compared: how long is what each puts first?
+With twelve more the two ways to rank are compared: how long is what each puts first? Lengths are near that of the
+original, for the stretches stand inside a sentence, where no model here has learned to end a blank.
 
 Revising: in each sentence one word is swapped for another that makes no sense there. ``decode.revise_text`` is not told
 where, and does it twice: every change that gains anything stays, or only one that gains enough. Counted is whether it
@@ -59,7 +60,8 @@ def rewritten(model, tokenizer, texts: list[str], seed: int) -> dict:
     for marked in texts:
         start, end = marked.index("["), marked.index("]") - 1
         text = marked.replace("[", "").replace("]", "")
-        draw = partial(decode.rewrite, model, tokenizer, text, (start, end), generator=generator_for(seed))
+        options = {"tokens_per_blank": "near", "generator": generator_for(seed)}
+        draw = partial(decode.rewrite, model, tokenizer, text, (start, end), **options)
         shown.append({
             "before": text[:start], "behind": text[end:],
             "alternatives": [
