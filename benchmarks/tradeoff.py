@@ -62,8 +62,10 @@ def fixed(model, ids: Tensor, order: Tensor, generator, **draft) -> decode.Gener
 
 
 def chosen(model, ids: Tensor, size: int, generator, criterion: str = "confidence", **more) -> decode.Generation:
-    in_turn = torch.arange(LENGTH).expand(SAMPLES, -1) if model.config.known_order == "left_to_right" else None
-    return decode.resample(model, ids, UNKNOWN, size, criterion, generator=generator, known_groups=in_turn, **more)
+    refreshed = "context" in more  # then all that is known is one group
+    if model.config.known_order == "left_to_right" and not refreshed:
+        more["known_groups"] = torch.arange(LENGTH).expand(SAMPLES, -1)
+    return decode.resample(model, ids, UNKNOWN, size, criterion, generator=generator, **more)
 
 
 FAMILIES = {  # family: the tokens at a time that are tried, and how it decodes
