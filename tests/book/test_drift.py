@@ -355,7 +355,7 @@ VALUES = {
     ("adaptation.md", "135 million"): smollm2_size,
     ("choose.md", "135 million"): smollm2_size,
     ("00_quickstart.ipynb", "135 million"): smollm2_size,
-    ("training.md", "0.42 nats"): lambda: of_recipe("cold query rows"),
+    ("training.md", "0.42"): lambda: of_recipe("cold query rows"),
     ("training.md", "0.36"): lambda: of_recipe("cold query rows", seed=0),
     ("training.md", "0.47"): lambda: of_recipe("cold query rows", seed=1),
     ("training.md", "0.50"): lambda: of_recipe("cold query rows", "left to right"),
