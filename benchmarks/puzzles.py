@@ -306,12 +306,17 @@ def half_width(shares: list[float], questions: int) -> float:
 
 
 def summary(curves: list[list[dict]], questions: int) -> list[dict]:
-    """The curve over seeds: at each look the mean share of every order and half of its interval, and the mean steps."""
+    """The curve over seeds: at each look the mean share of every order, half of its interval, and the mean steps.
+
+    And in "by_seed" the share of each seed.
+    """
     found = []
     for looks in zip(*curves, strict=True):
         line = {"step": looks[0]["step"], "tokens": round(mean(look["tokens"] for look in looks))}
         line["loss"] = round(mean(look["loss"] for look in looks), 4)  # of the last step's rows, nats per answer token
+        line["by_seed"] = {}
         for order in (order for order in ORDERS if order in looks[0]):
+            line["by_seed"][order] = [round(look[order], 4) for look in looks]
             shares = [look[order] for look in looks]
             steps = mean(look[f"steps, {order}"] for look in looks)
             line[order] = [round(mean(shares), 4), round(half_width(shares, questions), 4), round(steps, 2)]

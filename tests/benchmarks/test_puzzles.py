@@ -162,7 +162,8 @@ def test_summary_is_over_seeds():
     curves = [[look | {"left to right": share}] for share in (0.5, 0.7)]
     half = 12.706 * math.sqrt(0.02) / math.sqrt(2)
     found = bench.summary(curves, 100)
-    assert found == [{"step": 5, "tokens": 10, "loss": 1.0, "left to right": [0.6, round(half, 4), 2.0]}]
+    by_order = {"left to right": [0.6, round(half, 4), 2.0], "by_seed": {"left to right": [0.5, 0.7]}}
+    assert found == [{"step": 5, "tokens": 10, "loss": 1.0} | by_order]
     assert 0.09 < bench.half_width([0.5], 100) < 0.1, "of one seed, over the questions"
 
 
