@@ -2,6 +2,7 @@
 
     python benchmarks/drafts.py --tinystories FILE    some hours on one CPU core, most of them for the adapter's head
     python benchmarks/drafts.py --heads compact       an hour: the adapter's drafts are drawn independently alone
+    python benchmarks/drafts.py --only compact        this model anew; the rest of the stored result stays
     python benchmarks/drafts.py --smoke               half a minute, the compact model alone; no result file
 
 Two models: the compact one on its own held-out text, the adapter on stories that it was not trained on; a row is 16
@@ -28,7 +29,7 @@ from adaptation import HELD_OUT, tinystories
 from bounded import ADAPTER, GIVEN, LENGTH
 from joint_head import JointHead, ask, drafting, nats, train
 from kept import digest, kept, weights_of
-from record import record
+from record import record, renew
 from safetensors.torch import load_file, save_file
 from texts import held_out
 from torch import Tensor
@@ -216,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tinystories", type=Path, help="file of stories; default: the hub's TinyStories")
     parser.add_argument("--rows", type=int, default=32, help="held-out rows")
-    parser.add_argument("--only", choices=TRAINING, help="measure and keep this model alone; no result file")
+    parser.add_argument("--only", choices=TRAINING, help="measure this model, anew in a stored result")
     parser.add_argument("--heads", nargs="*", choices=TRAINING, default=list(TRAINING), help="models that get a head")
     parser.add_argument("--smoke", action="store_true", help="three rows, a head of three steps, no result file")
     options = parser.parse_args(arguments)
@@ -227,7 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = held_out(loaded.tokenizer, LENGTH, count, options.tinystories)
         with_head = name in options.heads
         found[name] = measure(name, loaded, rows, options.tinystories, options.smoke, with_head)
-    if not (options.smoke or options.only):
+    if options.only and not options.smoke:
+        renew("drafts", f"*{options.only}* was measured anew", seed=0, load_before=load, systems=found)
+    elif not options.smoke:
         record("drafts", seed=0, load_before=load, given=GIVEN, new_tokens=NEW, systems=found)
 
 

@@ -5,6 +5,7 @@
                                                        --task sums at once, then this line, which records
     python benchmarks/puzzles.py --task sudoku --arm "A3, random order" --seeds 1 --steps 400     a try, not recorded
     python benchmarks/puzzles.py --finished            trains nothing; records the tasks that are finished on all seeds
+    python benchmarks/puzzles.py --finished --task sums    puts this one beside those that are recorded already
     python benchmarks/puzzles.py --size 9              sudokus of 9 digits, for a GPU; a result of its own
     python benchmarks/puzzles.py --smoke               a few steps of tiny models; nothing is written
 
@@ -21,6 +22,7 @@ seed over questions (Wilson's). After Kim et al. 2025 (arXiv 2502.06768).
 import argparse
 import functools
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ from statistics import mean, stdev
 import torch
 from kept import NotFinished, kept
 from query_start import T_975
-from record import record
+from record import RESULTS, record, renew
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -304,12 +306,17 @@ def half_width(shares: list[float], questions: int) -> float:
 
 
 def summary(curves: list[list[dict]], questions: int) -> list[dict]:
-    """The curve over seeds: at each look the mean share of every order and half of its interval, and the mean steps."""
+    """The curve over seeds: at each look the mean share of every order, half of its interval, and the mean steps.
+
+    And in "by_seed" the share of each seed.
+    """
     found = []
     for looks in zip(*curves, strict=True):
         line = {"step": looks[0]["step"], "tokens": round(mean(look["tokens"] for look in looks))}
         line["loss"] = round(mean(look["loss"] for look in looks), 4)  # of the last step's rows, nats per answer token
+        line["by_seed"] = {}
         for order in (order for order in ORDERS if order in looks[0]):
+            line["by_seed"][order] = [round(look[order], 4) for look in looks]
             shares = [look[order] for look in looks]
             steps = mean(look[f"steps, {order}"] for look in looks)
             line[order] = [round(mean(shares), 4), round(half_width(shares, questions), 4), round(steps, 2)]
@@ -319,7 +326,7 @@ def summary(curves: list[list[dict]], questions: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=("sudoku", "sums"), help="one alone: a try, not recorded")
+    parser.add_argument("--task", choices=("sudoku", "sums"), help="one alone: a try, not recorded without --finished")
     parser.add_argument("--arm", choices=ARMS, help="one alone: a try, not recorded")
     parser.add_argument("--steps", type=int, help="fewer or more than the task has: a try, not recorded")
     parser.add_argument("--seeds", type=int, default=3, choices=(1, *T_975))
@@ -365,13 +372,27 @@ def main() -> None:
             results[name] = {arm: summary(curves[arm], questions) for arm in arms}
     if not results:
         raise SystemExit("puzzles: no task is finished on all seeds")
-    if not (options.smoke or options.task or options.arm or options.steps):
-        record("puzzles" if options.size == 4 else f"puzzles_{options.size}", seed=0,
-               wall_seconds=sum(spent[name] for name in results),
-               seeds=seeds, questions=questions, bound=BOUND,
-               rate={name: options.rate or RATES[name] for name in results}, shape=shape,
-               tasks={name: repr(chosen[name]) for name in results}, not_run=sorted(not_run), curves=results,
-               examples={name: shown[name] for name in results})  # fmt: skip
+    if options.smoke or options.arm or options.steps:
+        return
+    name, seconds = "puzzles" if options.size == 4 else f"puzzles_{options.size}", sum(spent[name] for name in results)
+    alike = {"seeds": seeds, "questions": questions, "bound": BOUND, "shape": shape}
+    by_task = {
+        "rate": {name: options.rate or RATES[name] for name in results},
+        "tasks": {name: repr(chosen[name]) for name in results},
+        "curves": results,
+        "examples": {name: shown[name] for name in results},
+    }
+    if not options.task:
+        record(name, seed=0, wall_seconds=seconds, **alike, not_run=sorted(not_run), **by_task)
+    elif options.finished:
+        stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        other = [key for key in alike if stored[key] != alike[key]]
+        if other:
+            raise SystemExit(
+                f"puzzles: what is recorded has other {', '.join(other)}, so {options.task} must not join it"
+            )
+        renew(name, f"The task {options.task} was measured", seed=0, wall_seconds=seconds, **by_task,
+              not_run=[task for task in stored["not_run"] if task not in results])  # fmt: skip
 
 
 if __name__ == "__main__":

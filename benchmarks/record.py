@@ -3,6 +3,7 @@
 The variable A3_RESULTS names another folder, as ``make gpu-run`` does.
 """
 
+import json
 import os
 import shlex
 import sys
@@ -45,3 +46,22 @@ def record(name: str, seed: int, wall_seconds: float | None = None, **data) -> N
     """Write book/results/NAME.json atomically, with its ``provenance``."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     runs.write_json(RESULTS / f"{name}.json", provenance(seed, wall_seconds) | data)
+
+
+def renew(name: str, what: str, seed: int, wall_seconds: float | None = None, **data: dict) -> None:
+    """Measure a part of a stored result anew; the rest stays, and "renewed" says which part is from when.
+
+    Args:
+        name: of the result; nothing is written where there is none.
+        what: the part, and what was done with it, as before "by `command`".
+        data: by key what takes the place of entries of the same names in the stored dicts, or the place of a value.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    for key, new in data.items():
+        stored[key] = stored[key] | new if isinstance(new, dict) else new
+    before = [one for one in stored.get("renewed", []) if one["what"] != what]
+    renewed = [*before, provenance(seed, wall_seconds) | {"what": what}]
+    runs.write_json(path, stored | {"renewed": renewed})

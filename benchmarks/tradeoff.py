@@ -5,12 +5,14 @@ seconds per sample, the perplexity under an independent judge, and what a low pe
 words and the share of distinct pairs of words. And the loss, nats per token, that the compact model itself gives the
 sample from left to right.
 
-    python benchmarks/tradeoff.py --tinystories FILE    ten minutes on two cores; leave the machine alone for the times
+    python benchmarks/tradeoff.py --tinystories FILE    ten minutes on one core
     python benchmarks/tradeoff.py --add strided         measure this family and put it beside the stored ones
 
+Times are processor times of one thread, which other programs change less than the time of a clock, but they do.
+
 With ``--add`` all that was stored before stays. The stored times are those of another hour, so a time is measured as a
-ratio: the new way and "left to right" with as many tokens at a time take turns on one thread, and the ratio of their
-processor times is taken times the stored time of the latter.
+ratio: the new way and "left to right" with as many tokens at a time take turns, and the ratio of their processor times
+is taken times the stored time of the latter.
 """
 
 import argparse
@@ -24,7 +26,6 @@ import torch
 from record import RESULTS, provenance, record
 from study_report import SEEDS, interval, judge
 from texts import held_out
-from timing import clock
 from torch import Tensor
 
 from a3mini import decode, groups, objective, runs, speculative
@@ -50,21 +51,32 @@ def at_random(size: int, generator: torch.Generator) -> Tensor:
     return torch.stack([groups.shuffled(LENGTH, size, GIVEN, generator) for _ in range(SAMPLES)])
 
 
+def read(model, order: Tensor) -> tuple[Tensor, Tensor]:
+    """The order, with given tokens that read each other as the model has learned it; and which are given."""
+    return groups.read_given(order, model.config.known_order)
+
+
+def fixed(model, ids: Tensor, order: Tensor, generator, **draft) -> decode.Generation:
+    order, known = read(model, order)
+    return (speculative if draft else decode).generate(model, ids, order, known=known, generator=generator, **draft)
+
+
+def chosen(model, ids: Tensor, size: int, generator, criterion: str = "confidence", **more) -> decode.Generation:
+    refreshed = "context" in more  # then all that is known is one group
+    if model.config.known_order == "left_to_right" and not refreshed:
+        more["known_groups"] = torch.arange(LENGTH).expand(SAMPLES, -1)
+    return decode.resample(model, ids, UNKNOWN, size, criterion, generator=generator, **more)
+
+
 FAMILIES = {  # family: the tokens at a time that are tried, and how it decodes
-    "left to right": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, in_order(size), generator=g)),
-    "strided": (SIZES[1:], lambda m, ids, size, g: decode.generate(m, ids, strided(size), generator=g)),
-    "random order": (SIZES, lambda m, ids, size, g: decode.generate(m, ids, at_random(size, g), generator=g)),
-    "by confidence": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, generator=g)),
-    "by entropy": (SIZES, lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, "entropy", generator=g)),
-    "by confidence, refreshed": (
-        (1, 4), lambda m, ids, size, g: decode.resample(m, ids, UNKNOWN, size, context="refreshed", generator=g)
-    ),
-    "speculative, left to right": (
-        DRAFTS, lambda m, ids, size, g: speculative.generate(m, ids, in_order(1), draft=size, generator=g)
-    ),
-    "speculative, random order": (
-        DRAFTS, lambda m, ids, size, g: speculative.generate(m, ids, at_random(1, g), draft=size, generator=g)
-    ),
+    "left to right": (SIZES, lambda m, ids, size, g: fixed(m, ids, in_order(size), g)),
+    "strided": (SIZES[1:], lambda m, ids, size, g: fixed(m, ids, strided(size), g)),
+    "random order": (SIZES, lambda m, ids, size, g: fixed(m, ids, at_random(size, g), g)),
+    "by confidence": (SIZES, chosen),
+    "by entropy": (SIZES, partial(chosen, criterion="entropy")),
+    "by confidence, refreshed": ((1, 4), partial(chosen, context="refreshed")),
+    "speculative, left to right": (DRAFTS, lambda m, ids, size, g: fixed(m, ids, in_order(1), g, draft=size)),
+    "speculative, random order": (DRAFTS, lambda m, ids, size, g: fixed(m, ids, at_random(1, g), g, draft=size)),
 }  # fmt: skip
 
 
@@ -80,7 +92,8 @@ def qualities(model, tokenizer, sequences: dict[str, list[Tensor]]) -> tuple[dic
     judged = judge({name: list(map(text, by_seed)) for name, by_seed in sequences.items()})
     found = {}
     for name, by_seed in sequences.items():
-        losses = [-objective.log_likelihood(model, one, in_order(1)).mean().item() / NEW for one in by_seed]
+        nats = [-objective.log_likelihood(model, one, *read(model, in_order(1))) for one in by_seed]
+        losses = [by_row.mean().item() / NEW for by_row in nats]
         found[name] = {"own_loss": interval(losses), "judged": judged[name]}
     return found, judged["judge"]
 
@@ -133,9 +146,12 @@ def measure(path: Path | None) -> None:
     model, tokenizer, model_name = compact_model()
     ids = held_out(tokenizer, LENGTH, SAMPLES, path)  # what follows the beginnings is never read
     rows, sequences = {}, {REAL: [ids] * len(SEEDS)}
+    torch.set_num_threads(1)  # several would wait for each other, and waiting counts as work
     for family, size, run in ((family, size, run) for family, (sizes, run) in FAMILIES.items() for size in sizes):
         run(model, ids, size, generator_for(0))  # to warm up
-        seconds, done = zip(*(clock(partial(run, model, ids, size, generator_for(s))) for s in SEEDS), strict=True)
+        seconds, done = zip(
+            *(processor_time(partial(run, model, ids, size, generator_for(s))) for s in SEEDS), strict=True
+        )
         name = f"{family}, {size}"
         rows[name] = row_of(family, size, done, 1e3 * statistics.median(seconds) / SAMPLES)
         sequences[name] = [one.sequences for one in done]

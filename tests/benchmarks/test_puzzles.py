@@ -1,10 +1,12 @@
 """The benchmark of puzzles: what is predicted, in which order it is filled; all arms start and see the same."""
 
+import json
 import math
 import sys
 
 import puzzles as bench
 import pytest
+import record
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -160,7 +162,8 @@ def test_summary_is_over_seeds():
     curves = [[look | {"left to right": share}] for share in (0.5, 0.7)]
     half = 12.706 * math.sqrt(0.02) / math.sqrt(2)
     found = bench.summary(curves, 100)
-    assert found == [{"step": 5, "tokens": 10, "loss": 1.0, "left to right": [0.6, round(half, 4), 2.0]}]
+    by_order = {"left to right": [0.6, round(half, 4), 2.0], "by_seed": {"left to right": [0.5, 0.7]}}
+    assert found == [{"step": 5, "tokens": 10, "loss": 1.0} | by_order]
     assert 0.09 < bench.half_width([0.5], 100) < 0.1, "of one seed, over the questions"
 
 
@@ -174,3 +177,26 @@ def test_a_try_writes_nothing(monkeypatch, capsys):
     bench.main()
     said = capsys.readouterr().out
     assert all(f"sums, {arm}, seed 0" in said for arm in bench.ARMS)
+
+
+def test_a_task_joins_what_is_recorded(monkeypatch, tmp_path):
+    """With ``--finished``, from what is kept; what is recorded of the other task stays."""
+    look = {order: 0.5 for order in bench.ORDERS} | {f"steps, {order}": 2.0 for order in bench.ORDERS}
+    made = {"curve": [{"step": 5, "tokens": 10, "loss": 1.0} | look], "training_seconds": 1.0, "wall_seconds": 2.0}
+    monkeypatch.setattr(bench, "kept", lambda *_: made)
+    for module in (bench, record):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "command_line", lambda: "python benchmarks/puzzles.py")
+    path, old = tmp_path / "puzzles.json", {"sudoku": "as before"}
+    stored = {"seeds": 3, "questions": 256, "bound": bench.BOUND, "shape": bench.SHAPE, "not_run": ["sums"]}
+    stored |= {name: old for name in ("rate", "tasks", "curves", "examples")}
+    path.write_text(json.dumps(stored))
+    monkeypatch.setattr(sys, "argv", ["puzzles.py", "--finished", "--task", "sums"])
+    bench.main()
+    found = json.loads(path.read_text())
+    assert found["not_run"] == [] and found["rate"] == old | {"sums": bench.RATES["sums"]}
+    assert set(found["curves"]["sums"]) == set(bench.ARMS) and found["curves"]["sudoku"] == "as before"
+    assert [one["what"] for one in found["renewed"]] == ["The task sums was measured"]
+    monkeypatch.setattr(sys, "argv", ["puzzles.py", "--finished", "--task", "sums", "--seeds", "2"])
+    with pytest.raises(SystemExit, match="other seeds, so sums must not join"):
+        bench.main()

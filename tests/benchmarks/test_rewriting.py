@@ -79,6 +79,21 @@ def test_a_word_must_be_one_token():
         rewriting.revised(MODEL, TOKENIZER, [("A ring of {}.", "gold", "xyzzy")], 0)
 
 
+def test_one_model_is_measured_anew_and_the_rest_stays(small):
+    rewriting.main(["--only", "compact"])
+    assert not small.exists()
+    rewriting.main([])
+    stored = json.loads(small.read_text())
+    small.write_text(json.dumps(stored | {"models": {name: {"model": "old"} for name in rewriting.MODELS}}))
+    for _ in range(2):
+        rewriting.main(["--only", "compact"])
+        found = json.loads(small.read_text())
+        assert found["models"]["compact"] == stored["models"]["compact"]
+        assert found["models"]["smollm2-a3-warm"] == {"model": "old"}
+        assert [one["what"] for one in found["renewed"]] == ["*compact* was measured anew"]
+        assert found["renewed"][0].keys() >= {"command", "date", "wall_seconds"}
+
+
 def test_a_rehearsal_writes_nothing(small, capsys):
     rewriting.main(["--smoke"])
     assert not small.exists() and "compact" in capsys.readouterr().out

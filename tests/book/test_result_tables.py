@@ -533,6 +533,12 @@ def test_puzzles_by_task(results, tasks):
     assert cells(text, "autoregression")[1:] == [f"25.0{N}±{N}1.2", *[""] * 5]
     assert "of 256 held-out questions" in text and "intervals over seeds" in text
     assert all(f"11.0 ({task})" in text for task in tasks)
+    late = solved(tasks)
+    by_confidence = {"by confidence": [0.5, 1.2, 11.0], "by_seed": {"by confidence": [0.9, 0.1]}}
+    late["curves"][tasks[0]]["A3, random order"][-1] |= by_confidence
+    results("puzzles", **late)
+    assert cells(results("puzzles"), "A3, random order")[4] == "90.0, 10.0", "an interval that says nothing"
+    results("puzzles", **solved(tasks))
     setup = results("puzzles_setup")
     assert grid(setup)[0] == ["what", *tasks] and "{" not in setup
     made = bench_puzzles.tasks(4)

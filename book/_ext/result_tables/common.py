@@ -141,5 +141,7 @@ def source(result: dict, about: str = "") -> str:
     """How a result was made, what a template says about it, and where its texts are."""
     made = "Measured by `{command}` on {date}: {hardware}, {threads} threads, {all}, seed {seed}, {wall_seconds:.0f} s."
     said = f"{made} {about}".format(**result, all=listed(result["versions"])).strip()
+    for one in result.get("renewed", ()):
+        said += " {what} by `{command}` on {date}.".format(**one)
     texts = "; ".join(f"`{file}`: {what}" for file, what in TEXTS.items() if file in result["command"])
     return f"{said} Texts: {texts}." if texts else said

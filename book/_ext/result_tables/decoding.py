@@ -167,7 +167,7 @@ def known_order(known_order: dict) -> str:
 
 def tradeoff(tradeoff: dict) -> str:
     about = f"{{samples}} samples for each of {len(tradeoff['seeds'])} seeds, {{new_tokens}} tokens after {{given}} "
-    about += "held-out ones, temperature 1, mean ± 95 % interval over seeds. Judge: {judge}."
+    about += "held-out ones, temperature 1, mean ± 95 % interval over seeds; processor time. Judge: {judge}."
     return table(
         "order: {family} | at a time: {tokens_per_step} | passes: {passes} | ms per sample: {ms_per_sample} "
         "| judge's perplexity: {judged[perplexity]:.0f} | entropy of words, bits: {judged[entropy]:.1f} "

@@ -21,6 +21,7 @@ _ORDERS = (
 )  # fmt: skip
 _SEVERAL = _ORDERS[-2:]  # fill several places at a time; a test asks the benchmark
 _WATCHED = ("left to right", "by confidence")
+_WIDE = 30  # points: half of an interval that is too wide to say anything
 
 
 def _settings(puzzles: dict, task: str) -> dict[str, str]:
@@ -55,6 +56,13 @@ def puzzles_setup(puzzles: dict) -> str:
     return table(" | ".join(["what: {name}", *(f"{task}: {{{task}}}" for task in puzzles["curves"])]), rows)
 
 
+def _share(last: dict, order: str) -> str:
+    """The share with its interval; where that says nothing, since a seed has not learned it yet, that of each seed."""
+    if 100 * last[order][1] > _WIDE and order in last.get("by_seed", ()):
+        return ", ".join(f"{100 * share:.1f}" for share in last["by_seed"][order])
+    return fill("{x:.1%}", {"x": last[order]})
+
+
 def puzzles(puzzles: dict) -> str:
     """For each task a table: who gets how many answers right, by the order of filling."""
     found = []
@@ -63,7 +71,7 @@ def puzzles(puzzles: dict) -> str:
         for arm, last in _last(puzzles, task).items():
             there = [order for order in _ORDERS if order in last]
             best = max(round(last[order][0], 3) for order in there)
-            rows[arm] = {order: fill("{x:.1%}", {"x": last[order]}) for order in there}
+            rows[arm] = {order: _share(last, order) for order in there}
             for order in there:
                 if len(there) > 1 and round(last[order][0], 3) == best > 0:
                     rows[arm][order] = f"**{rows[arm][order]}**"
@@ -79,7 +87,8 @@ def puzzles(puzzles: dict) -> str:
         f"{next(iter(_last(puzzles, task).values()))['left to right'][2]:.1f} ({task})" for task in puzzles["curves"]
     )
     about = f"Whole answers that are right, %, of {puzzles['questions']} held-out questions, with 95 % intervals over "
-    about += f"{over}. **Bold**: the highest of its row. *Steps*: how many an answer takes; one at a time: {single}. "
+    about += f"{over}; where these are wider than ± {_WIDE}, the share of each seed instead. "
+    about += f"**Bold**: the highest of its row. *Steps*: how many an answer takes; one at a time: {single}. "
     if puzzles["not_run"]:
         about += f"Not finished yet, so not in the table: {', '.join(puzzles['not_run'])}. "
     return "\n\n".join([*found, about + source(puzzles)])
