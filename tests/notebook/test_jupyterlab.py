@@ -21,6 +21,13 @@ explorer = MaskExplorer(["Tom", "lost", "his", "car"], torch.tensor([1, 2, 3, 4]
 explorer""",
     "print('the page says', explorer.group_ids)",
     "explorer.group_ids = [1, 1, 2, 1]",
+    """\
+from a3mini.notebook.explorers import Playground
+
+playground = Playground(text="Ben was very [sad] because he lost his toy.", temperature=0.0)
+playground""",
+    "print('the page wrote:', playground.written)",
+    "playground.text = 'Mom made a [cake].'",
 )
 
 
@@ -72,15 +79,28 @@ QUERY_MASK = """() => JSON.stringify(
     [...document.querySelectorAll('.a3-explorer [data-mask=query] td[data-seen]')].map(cell => cell.dataset.seen))"""
 
 
-def test_the_live_face(browser, lab):
-    window = Window(browser, "desktop", "light", allowed=(lab,))
-    page = window.page
-    page.goto(f"{lab}/lab/tree/live.ipynb", wait_until="load")
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel")
+class Notebook:
+    """The notebook, open in a window of its own."""
 
-    def run(cell: int) -> None:
-        page.locator(".jp-Notebook .jp-CodeCell").nth(cell).click()
-        page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
+    def __init__(self, browser, lab: str):
+        self.window = Window(browser, "desktop", "light", allowed=(lab,))
+        self.page = self.window.page
+        self.page.goto(f"{lab}/lab/tree/live.ipynb", wait_until="load")
+        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel")
+
+    def run(self, cell: int) -> None:
+        self.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).click()
+        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
+
+    def close(self) -> None:
+        self.page.wait_for_timeout(200)
+        assert not [problem for problem in self.window.problems if "a3" in problem or "external" in problem]
+        self.window.context.close()
+
+
+def test_the_live_face(browser, lab):
+    notebook = Notebook(browser, lab)
+    page, run = notebook.page, notebook.run
 
     def changed(before: str) -> None:
         page.wait_for_function(f"before => ({QUERY_MASK})() !== before", arg=before)
@@ -99,6 +119,20 @@ def test_the_live_face(browser, lab):
     moved = page.evaluate(QUERY_MASK)
     run(2)
     changed(moved)  # and from Python to the page
-    page.wait_for_timeout(200)
-    assert not [problem for problem in window.problems if "a3" in problem or "external" in problem]
-    window.context.close()
+    notebook.close()
+
+
+def test_the_kernel_sends_the_model_and_hears_what_it_writes(browser, lab):
+    notebook = Notebook(browser, lab)
+    page = notebook.page
+    notebook.run(3)
+    page.wait_for_selector(".a3-playground", timeout=60_000)
+    page.locator("button", has_text="Load the model").click()
+    page.wait_for_selector("text=The model is here", timeout=30_000)
+    page.locator("button", has_text="Play").click()
+    page.wait_for_selector(".a3-now[data-open='0']")
+    notebook.run(4)
+    page.wait_for_selector("text=the page wrote: Ben was very sad because he lost his toy.")
+    notebook.run(5)
+    page.wait_for_selector(".a3-now[data-open='1']")  # another text, from Python
+    notebook.close()

@@ -79,7 +79,7 @@ class Playground(Explorer):
     written = traitlets.Unicode().tag(sync=True)
     examples = traitlets.List(traitlets.Dict()).tag(sync=True)
     opening = traitlets.Dict(help="What is filled before the model is there.").tag(sync=True)
-    file = traitlets.Dict(help="Name, bytes and sha256 of the weights; without a name they are not on the site.").tag(sync=True)
+    file = traitlets.Dict(help="Name, bytes and sha256 of the weights; no name, not on the site.").tag(sync=True)
     asked = traitlets.Int(help="How often the page has asked the kernel for the weights.").tag(sync=True)
     weights = traitlets.Bytes(b"").tag(sync=True)
     order = traitlets.Enum(ORDERS, "left_to_right").tag(sync=True)
