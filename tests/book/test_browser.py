@@ -16,6 +16,11 @@ CODE = {
     "a fold": "details:not(.hide) div.highlight pre",
     "the setup cell": "div.tag_setup div.cell_input pre",
 }
+FRAMES = """[...document.querySelectorAll('.text_html:has(.a3-figure)')].map((output) => {
+    const { backgroundColor, padding } = getComputedStyle(output);
+    return `${backgroundColor} ${padding}`;
+  })"""
+NOTHING = "rgba(0, 0, 0, 0) 0px"
 MARGIN = 1  # pixels: sizes are rounded
 
 
@@ -44,6 +49,7 @@ def test_page(name, window, site):
     picture = f"{name.removesuffix('.html').replace('/', '-')}-{window.look}.png"
     page.screenshot(path=SCREENSHOTS / picture, full_page=True)
     assert page.evaluate("document.documentElement.dataset.theme") == window.look.split("-")[1]
+    assert set(page.evaluate(FRAMES)) <= {NOTHING}, "an explorer stands in a frame of the theme's"
     assert not window.too_wide()
     page.evaluate("document.querySelectorAll('main details').forEach(fold => fold.open = true)")
     assert not window.too_wide(), "with hints and solutions open"
