@@ -587,7 +587,10 @@ function render({ model, el }) {
       "Example",
       [["", "choose …"], ...get("examples").map(({ name }, n) => [String(n), name])],
       "",
-      (value) => value !== "" && setText(get("examples")[+value].text),
+      (value) => {
+        examples.show(""); // so that the same one can be chosen again
+        if (value !== "") setText(get("examples")[+value].text);
+      },
     );
     const areaId = newId("text");
     const area = h("textarea", { id: areaId, rows: 4, spellcheck: "false" });

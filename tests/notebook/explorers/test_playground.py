@@ -392,6 +392,28 @@ def test_the_masks_and_a_head(play):
     play.page.wait_for_function(f"(before) => String({titles}) !== String(before)", arg=shares)
 
 
+def test_the_examples_show_what_the_book_says(play):
+    """book/playground.md and chapter 00 promise it."""
+    feelings = []
+    for name in ("the right side decides", "another right side"):
+        play.page.get_by_label("Example").select_option(label=name)
+        play.free()
+        play.fill()
+        feelings.append(next(cell["text"] for cell in play.cells() if cell["state"] == "filled"))
+    assert feelings[0] == "sad" != feelings[1]
+    play.page.get_by_label("Example").select_option(label="one word is odd")
+    play.free()
+    play.page.get_by_text("What does the model think").click()
+    count = "(missing) => document.querySelectorAll(`.a3-word${missing ? ':not([data-both])' : ''}`).length"
+    play.page.wait_for_function(f"({count})(false) > 0 && ({count})(true) === 0")
+    words = play.page.locator(".a3-word").evaluate_all("all => all.map((word) => [+word.dataset.both, word.innerText])")
+    assert min(words)[1].startswith("window")
+    play.button("Make blanks of the words").click()
+    play.free()
+    play.fill()
+    play.page.wait_for_function("document.querySelector('.a3-message').textContent.includes('likes the new text')")
+
+
 # Bad input
 
 
