@@ -128,7 +128,7 @@ function render({ model, el }) {
     let past = [];
     let selected = null; // a position
     let busy = false; // a question is under way
-    let playing = false;
+    let playing = false; // or what stands for the run that plays
     let thought = null; // what the model thinks of a text: { text, orders, words }
     let revised = null; // { nats, count }: before words were hidden to be written anew
     let here = true; // until the figure is taken away
@@ -297,12 +297,13 @@ function render({ model, el }) {
     const fillAt = (position) => during(() => step(position));
     const play = async () => {
       if (playing) return (playing = false), draw();
-      playing = true;
+      const run = (playing = {}); // another may begin while this one waits
       draw();
-      while (playing && here && openOnes().length) {
+      while (playing === run && here && openOnes().length) {
         if (!(await during(() => step()))) break;
         await new Promise((next) => setTimeout(next, WAIT));
       }
+      if (playing !== run) return;
       playing = false;
       if (here) draw();
     };
