@@ -348,6 +348,17 @@ def of_recipe(arm: str, where: str = "mean of what is used", seed: int | None = 
     return abs(found["difference"][where]["mean"] if seed is None else found["by_seed"][where][seed])
 
 
+def of_repetition(arm: str, way: str, what: str) -> float:
+    """What became of an arm that read the same text many times, nats: "loss" at its lowest, or its "rise" since."""
+    found = json.loads((ROOT / "book" / "results" / "repetition.json").read_text(encoding="utf-8"))
+    return found["arms"][arm]["best"][way][what]
+
+
+def lowest(first: tuple[str, str], second: tuple[str, str]) -> float:
+    """How far the lowest loss of the first arm is above that of the second."""
+    return of_repetition(*first, "loss") - of_repetition(*second, "loss")
+
+
 Z95 = NormalDist().inv_cdf(0.975)
 # Numbers that code can produce: by file and number, the value. The number in the text must be this value, rounded.
 VALUES = {
@@ -367,6 +378,11 @@ VALUES = {
     ("training.md", "0.14"): lambda: of_recipe("half left to right", "left to right"),
     ("training.md", "0.10 nats"): lambda: of_recipe("the paper's stages", "random order"),
     ("training.md", "0.04 nats"): lambda: of_recipe("autoregression first"),
+    ("study.md", "1.96"): lambda: of_repetition("A3", "left to right", "rise"),
+    ("study.md", "0.83 nats"): lambda: of_repetition("A3", "random order", "rise"),
+    ("study.md", "0.12"): lambda: of_repetition("masked diffusion", "random order", "rise"),
+    ("study.md", "0.10"): lambda: lowest(("A3", "random order"), ("masked diffusion", "random order")),
+    ("study.md", "0.09"): lambda: lowest(("A3", "left to right"), ("autoregression", "left to right")),
     ("notation.md", "1.44 bits"): lambda: 1 / math.log(2),
     ("01_factorisation.ipynb", "1.44 bits"): lambda: 1 / math.log(2),
     ("01_factorisation.ipynb", "0.69"): lambda: math.log(2),
