@@ -119,7 +119,9 @@ function fromLink(hash) {
 
 function render({ model, el }) {
   const kernel = el.dataset.a3Face === "page" ? null : model;
-  return frame({ model, el }, "A language model that runs in this page", (body, say) => {
+  const elsewhere = !kernel && !model.get("file").name; // a model of the notebook's own, and no kernel
+  const title = elsewhere ? "A language model, and what it filled in" : "A language model that runs in this page";
+  return frame({ model, el }, title, (body, say) => {
     body.classList.add("a3-playground");
     const opening = model.get("opening");
     const { words, turns, closed, passes, room: places } = opening;
@@ -197,7 +199,6 @@ function render({ model, el }) {
         draw();
       }
     };
-    const elsewhere = !kernel && !file.name; // a model of the notebook's own, and no kernel
     const loader = button(`Load the model (${size})`, load, { class: "a3-button a3-primary" });
     loader.hidden = elsewhere;
 
@@ -721,8 +722,8 @@ function render({ model, el }) {
     const root = h(
       "div",
       {},
-      h("p", {}, get("intro")),
-      h("div", { class: "a3-row" }, loader, bar, examples),
+      elsewhere ? null : h("p", {}, get("intro")),
+      elsewhere ? null : h("div", { class: "a3-row" }, loader, bar, examples),
       message,
       flow,
       hint,
