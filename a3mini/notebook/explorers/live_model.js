@@ -93,8 +93,18 @@ async function fromKernel(kernel, tell) {
  * The desk of page/desk.js, in a worker, so that the page never stands still; in the page itself where there are no
  * workers. `ask(name, given)` promises the answer; `listen(name, given, hear)` hears each of many; `stop()` ends it.
  */
-export async function startDesk(buffer, { wasm = true, worker = true } = {}) {
-  const { port, stop } = (worker && startWorker()) || (await startHere());
+export async function startDesk(buffer) {
+  const inWorker = startWorker();
+  try {
+    if (inWorker) return await connect(inWorker, buffer);
+  } catch (error) {
+    inWorker.stop();
+    if (!error.noWorker) throw error;
+  }
+  return connect(await startHere(), buffer);
+}
+
+async function connect({ port, stop }, buffer) {
   const waiting = new Map();
   let last = 0;
   port.onmessage = ({ data: { id, result, part, error } }) => {
@@ -102,6 +112,10 @@ export async function startDesk(buffer, { wasm = true, worker = true } = {}) {
     if (part !== undefined) return hear?.(part);
     waiting.delete(id);
     return error === undefined ? done?.(result) : failed?.(new Error(error));
+  };
+  port.onerror = () => {
+    const error = new Error("What computes here was stopped by the browser. Load the page again.");
+    waiting.forEach(({ failed }) => failed(Object.assign(error, { noWorker: true })));
   };
   const listen = (name, given, hear) => {
     const id = ++last;
@@ -111,7 +125,7 @@ export async function startDesk(buffer, { wasm = true, worker = true } = {}) {
     });
   };
   const ask = (name, given) => listen(name, given, null);
-  const about = await ask("open", { buffer, wasm });
+  const about = await ask("open", { buffer });
   return { ask, listen, stop, about };
 }
 

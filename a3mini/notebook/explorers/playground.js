@@ -1,7 +1,37 @@
 // The playground: the model itself runs in the page, and fills what the reader leaves open, in any order.
-import { button, choice, follow, frame, h, ink, mix, newId, percent, plural, put, ramp, roving, select, shown, slider, svg } from "./base.js";
-import { layOut, write } from "../page/marked.js";
+import {
+  button,
+  choice,
+  follow,
+  frame,
+  h,
+  ink,
+  newId,
+  plural,
+  put,
+  ramp,
+  roving,
+  select,
+  shown,
+  slider,
+} from "./base.js";
+import { write } from "../page/marked.js";
 import { fetchWeights, startDesk } from "./live_model.js";
+import {
+  boardOf,
+  cellsOf,
+  chance,
+  fresh,
+  fromLink,
+  groupsOf,
+  nats,
+  quoted,
+  textOf,
+  toLink,
+  verdictOf,
+  wordsOf,
+} from "./filled_text.js";
+import { headPicture, maskPictures, opinionTable } from "./second_looks.js";
 /* global THEME */
 
 const ORDERS = [
@@ -19,101 +49,9 @@ const ROOM = 24; // positions of a gap that the model ends
 const GAP = "____";
 const WAIT = 180; // milliseconds between two steps that play
 const KEPT = 60; // states that can be gone back to
-const HASH = "#play=";
 const LINKED = ["order", "size", "temperature", "seed", "gap"]; // what a link holds besides the text and its tokens
 const ELSEWHERE = "This model is not on the site: it runs where its notebook runs.";
 const READY = "The model is here. Click words to blank them and press Play, write your own text, or see another draw.";
-
-// The state -------------------------------------------------------------------------------------------
-//
-// words: as page/marked.js has them, with the letters of each token. turns: lists of filled tokens, in order; each is
-// what the desk's `step` says of a token. closed: positions behind the end of a gap. draws: steps that were drawn.
-
-// drafts, rejected: of the last round; they are shown, and mean nothing.
-
-const fresh = (words) => ({ words, turns: [], closed: [], drafts: [], rejected: [], draws: 0, passes: 0, milliseconds: 0 });
-
-/** The state as the desk reads it. */
-function boardOf(state, start, room) {
-  const places = layOut(state.words, start, room);
-  const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));
-  return { ...places, turns, closed: state.closed };
-}
-
-/** What stands at each position: `{ state, letters, ... }`. */
-function cellsOf(state, start, room) {
-  const { blank, word, truth } = layOut(state.words, start, room);
-  const first = new Map();
-  const cells = blank.map((number, position) => {
-    const n = word[position];
-    if (n >= 0 && !first.has(n)) first.set(n, position);
-    const place = position - (first.get(n) ?? 0);
-    const kind = n < 0 ? "start" : state.words[n].kind;
-    return { position, word: n, kind, blank: number, state: "open", written: truth[position] === null ? null : place };
-  });
-  cells.forEach((cell) => {
-    const word = state.words[cell.word];
-    if (cell.kind === "start") Object.assign(cell, { state: "start", letters: "" });
-    if (cell.kind === "given") {
-      const place = cell.position - first.get(cell.word);
-      Object.assign(cell, { state: "given", letters: word.letters[place] });
-    }
-    if (cell.written !== null) cell.written = word.letters[cell.written];
-  });
-  state.turns.forEach((turn, number) =>
-    turn.forEach((token) => Object.assign(cells[token.position], token, { state: "filled", turn: number })),
-  );
-  state.closed.forEach((position) => (cells[position].state = "closed"));
-  state.drafts.forEach(({ position, letters }) => (cells[position].draft = letters));
-  state.rejected.forEach(({ position, letters }) => (cells[position].rejected = letters));
-  return cells;
-}
-
-/** The group of each position; -1: nothing stands there. Given tokens come first, together or one after another. */
-function groupsOf(cells, knownOrder) {
-  const known = cells.filter(({ state }) => state === "start" || state === "given").map(({ position }) => position);
-  const last = knownOrder === "left_to_right" ? known.length : 1;
-  return cells.map(({ position, state, turn }) => {
-    if (state === "filled") return last + turn;
-    return knownOrder === "left_to_right" ? known.indexOf(position) : known.includes(position) - 1;
-  });
-}
-
-const textOf = (cells) => cells.map(({ letters, state }) => letters ?? (state === "open" ? "_" : "")).join("");
-
-// Words -----------------------------------------------------------------------------------------------
-
-const nats = (value) => `${value.toFixed(1).replace("-", "−")} nats`;
-const chance = (logProb) => percent(Math.exp(logProb));
-const quoted = (letters) => `“${shown(letters)}”`;
-
-/** What became of a round's drafts. */
-function verdictOf({ drafts, rejected, turns }) {
-  const passed = drafts.length - rejected.length;
-  if (!rejected.length) return `${drafts.length} drafts, and all of them passed.`;
-  const [failed] = rejected;
-  const instead = turns.flat().find(({ position }) => position === failed.position);
-  return `${drafts.length} drafts, ${passed} passed; for ${quoted(failed.letters)} came ${quoted(instead.letters)}.`;
-}
-
-// Links that hold the state ---------------------------------------------------------------------------
-
-const toLink = (object) => {
-  const bytes = new TextEncoder().encode(JSON.stringify(object));
-  const letters = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-  return letters.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-};
-
-function fromLink(hash) {
-  if (!hash.startsWith(HASH)) return null;
-  try {
-    const letters = atob(hash.slice(HASH.length).replaceAll("-", "+").replaceAll("_", "/"));
-    const found = JSON.parse(new TextDecoder().decode(Uint8Array.from(letters, (letter) => letter.charCodeAt(0))));
-    return typeof found.text === "string" ? found : null;
-  } catch {
-    return null; // a link that was cut, or is no link of ours
-  }
-}
 
 // The figure ------------------------------------------------------------------------------------------
 
@@ -207,17 +145,20 @@ function render({ model, el }) {
     /** Begin with a text; `turns`: what was filled in it, as lists of [position, token]. */
     const take = async (text, turns = [], more = {}) => {
       const words = await desk.ask("read", { text });
-      const count = 1 + words.reduce((sum, { kind, ids }) => sum + (kind === "gap" ? (ended() ? ROOM : get("gap")) : ids.length), 0);
+      const places = ended() ? ROOM : get("gap"); // of a gap
+      const count = words.reduce((sum, { kind, ids }) => sum + (kind === "gap" ? places : ids.length), 1);
       if (!words.length) throw new Error("The text is empty: write something, or a gap, ____.");
       if (count > desk.about.length) {
-        throw new Error(`This text has ${count} tokens, gaps included, but the model takes ${desk.about.length}. Make it shorter.`);
+        throw new Error(
+          `This text has ${count} tokens, gaps included, but the model takes ${desk.about.length}. Make it shorter.`,
+        );
       }
       state = fresh(words);
       selected = null;
       if (!turns.length) return;
       try {
-        const { closed = [], draws = 0, room: places } = more;
-        Object.assign(state, { closed, draws, room: places });
+        const { closed = [], draws = 0, room } = more;
+        Object.assign(state, { closed, draws, room });
         state.turns = turns.map((turn) => turn.map(([position, id]) => ({ position, id })));
         await rescore();
       } catch {
@@ -280,7 +221,10 @@ function render({ model, el }) {
       state.closed.push(...stopped);
       state.milliseconds += found.milliseconds;
       selected = added.at(-1).at(-1).position;
-      const told = added.flat().map(({ letters, logProb }) => `${quoted(letters)} ${chance(logProb)}`).join(", ");
+      const told = added
+        .flat()
+        .map(({ letters, logProb }) => `${quoted(letters)} ${chance(logProb)}`)
+        .join(", ");
       tell(found.drafts.length > 1 ? verdictOf(found) : "");
       say(`${told}. ${plural(openOnes().length, "blank position")} left.`);
       if (!openOnes().length) await finished();
@@ -290,14 +234,18 @@ function render({ model, el }) {
       if (revised) {
         const after = await whole();
         const gain = after - revised.nats;
-        const verdict = gain > 0.05 ? "the model likes the new text better" : gain < -0.05 ? "the old one was likelier" : "no change";
+        const verdict =
+          gain > 0.05 ? "the model likes the new text better" : gain < -0.05 ? "the old one was likelier" : "no change";
         tell(`Left to right the whole text had ${nats(revised.nats)}, and now has ${nats(after)}: ${verdict}.`);
         revised = null;
       }
     };
     const fillAt = (position) => during(() => step(position));
     const play = async () => {
-      if (playing) return (playing = false), draw();
+      if (playing) {
+        playing = false;
+        return draw();
+      }
       const run = (playing = {}); // another may begin while this one waits
       draw();
       while (playing === run && here && openOnes().length) {
@@ -350,17 +298,6 @@ function render({ model, el }) {
       const all = cells();
       const isText = ({ state: at, letters }) => at !== "closed" && !(at === "filled" && letters === ""); // nor an end
       return all.some(({ state: at }) => at === "open") ? null : all.filter(isText);
-    };
-    const wordsOf = (all) => {
-      const found = [];
-      all.forEach((cell, at) => {
-        if (cell.state === "start") return;
-        const begins = cell.word !== all[at - 1]?.word || (cell.kind === "gap" && /^\s/.test(cell.letters));
-        if (begins) found.push({ letters: "", positions: [], word: cell.word });
-        found.at(-1).letters += cell.letters;
-        found.at(-1).positions.push(at);
-      });
-      return found.filter(({ letters }) => letters !== "");
     };
     const idsOf = (all) => {
       const given = board().tokens;
@@ -481,7 +418,8 @@ function render({ model, el }) {
           },
           face(cell),
         );
-        if (cell.state === "open" && cell.written) chip.style.setProperty("--letters", Math.max(2, cell.written.trim().length));
+        if (cell.state === "open" && cell.written)
+          chip.style.setProperty("--letters", Math.max(2, cell.written.trim().length));
         if (spaced || !words.length) words.push(h("span", { class: "a3-unbroken" }));
         words.at(-1).append(chip);
         if ((cell.letters ?? "").endsWith("\n")) words.push(h("br"), h("span", { class: "a3-unbroken" }));
@@ -510,11 +448,26 @@ function render({ model, el }) {
           onclick: () => replaceAt(cell.position, token.id),
         };
         const label = own ? null : `Put ${quoted(token.letters)} here instead`;
-        return h("li", {}, h("button", { ...attributes, title: label }, h("span", {}, text), h("span", { class: "a3-number" }, chance(token.logProb))));
+        return h(
+          "li",
+          {},
+          h(
+            "button",
+            { ...attributes, title: label },
+            h("span", {}, text),
+            h("span", { class: "a3-number" }, chance(token.logProb)),
+          ),
+        );
       };
       const { truth } = cell;
       const wrote = truth
-        ? h("p", {}, truth.id === cell.id ? "That is what you wrote." : `You wrote ${quoted(truth.letters)}: ${chance(truth.logProb)}.`)
+        ? h(
+            "p",
+            {},
+            truth.id === cell.id
+              ? "That is what you wrote."
+              : `You wrote ${quoted(truth.letters)}: ${chance(truth.logProb)}.`,
+          )
         : null;
       const together = state.turns[cell.turn].length;
       const alone = together > 1 ? `, together with ${together - 1} more that it did not see` : "";
@@ -522,8 +475,18 @@ function render({ model, el }) {
         h("p", { class: "a3-detail-title" }, `Position ${cell.position}, filled in turn ${cell.turn + 1}${alone}`),
         h("ul", { class: "a3-runners" }, others.map(row)),
         ...(wrote ? [wrote] : []),
-        h("p", { class: "a3-note" }, desk ? "Choose another, and the rest is scored anew given it." : elsewhere ? "" : "Load the model, and you can choose another."),
-        button("Draw this one again, given all others", () => redo(cell.position), { disabled: !desk || cell.letters === "" }),
+        h(
+          "p",
+          { class: "a3-note" },
+          desk
+            ? "Choose another, and the rest is scored anew given it."
+            : elsewhere
+              ? ""
+              : "Load the model, and you can choose another.",
+        ),
+        button("Draw this one again, given all others", () => redo(cell.position), {
+          disabled: !desk || cell.letters === "",
+        }),
       );
     };
 
@@ -537,7 +500,9 @@ function render({ model, el }) {
         `${filled.length} of ${filled.length + open} positions`,
         `${state.passes} ${state.passes === 1 ? "pass" : "passes"}`,
         desk && state.milliseconds ? `${(state.milliseconds / 1000).toFixed(2)} s in the model` : null,
-        filled.length ? `log-likelihood ${nats(sum)}, ${(sum / filled.length).toFixed(2).replace("-", "−")} a token` : null,
+        filled.length
+          ? `log-likelihood ${nats(sum)}, ${(sum / filled.length).toFixed(2).replace("-", "−")} a token`
+          : null,
       ];
       status.textContent = parts.filter(Boolean).join(" · ");
       Object.assign(status.dataset, { filled: filled.length, open, passes: state.passes, nats: sum });
@@ -558,10 +523,24 @@ function render({ model, el }) {
     };
     const order = select("Order", ORDERS, get("order"), option("order", true));
     const number = slider("Tokens at a time", 1, 8, get("size"), option("size"));
-    const heat = slider("Temperature", 0, 15, Math.round(10 * get("temperature")), (value) => option("temperature")(value / 10), (value) =>
-      value ? (value / 10).toFixed(1) : "0");
+    const heat = slider(
+      "Temperature",
+      0,
+      15,
+      Math.round(10 * get("temperature")),
+      (value) => option("temperature")(value / 10),
+      (value) => (value ? (value / 10).toFixed(1) : "0"),
+    );
     const gap = slider("Positions in a gap", 1, ROOM, get("gap"), option("gap", true));
-    const colour = choice("Colour", [["when", "when it came"], ["probability", "how likely it was"]], get("colour"), option("colour"));
+    const colour = choice(
+      "Colour",
+      [
+        ["when", "when it came"],
+        ["probability", "how likely it was"],
+      ],
+      get("colour"),
+      option("colour"),
+    );
     const stepper = button("→ Step", () => during(() => step()));
     const player = button("▶ Play", play, { class: "a3-button a3-play" });
     const cleaner = button("Empty the blanks", empty);
@@ -575,7 +554,7 @@ function render({ model, el }) {
       const options = Object.fromEntries(LINKED.map((name) => [name, get(name)]));
       const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));
       const { closed, draws, room: places } = state;
-      const link = HASH + toLink({ text: marked(), ...options, turns, closed, draws, room: places });
+      const link = toLink({ text: marked(), ...options, turns, closed, draws, room: places });
       history.replaceState(null, "", link);
       try {
         await navigator.clipboard.writeText(location.href);
@@ -605,7 +584,11 @@ function render({ model, el }) {
       "details",
       { class: "a3-editor" },
       h("summary", {}, "Write your own text"),
-      h("label", { for: areaId, class: "a3-note" }, "Words in [brackets] are blanks of their own length. ____ is a gap of any length."),
+      h(
+        "label",
+        { for: areaId, class: "a3-note" },
+        "Words in [brackets] are blanks of their own length. ____ is a gap of any length.",
+      ),
       area,
       h("div", { class: "a3-row" }, use, insert),
     );
@@ -613,62 +596,40 @@ function render({ model, el }) {
     // Folds: the masks, one head, and what the model thinks
 
     const masks = h("div", { class: "a3-masks" });
-    const maskFold = h("details", { ontoggle: () => draw() }, h("summary", {}, "Who sees whom: the two masks of this state"), masks);
+    const maskFold = h(
+      "details",
+      { ontoggle: () => draw() },
+      h("summary", {}, "Who sees whom: the two masks of this state"),
+      masks,
+    );
     const drawMasks = () => {
       if (!maskFold.open) return;
-      const groups = groupsOf(cells(), desk?.about.knownOrder ?? opening.known_order);
-      const shownGroups = [...groups.keys()].filter((at) => groups[at] >= 0);
-      shownGroups.sort((one, other) => groups[one] - groups[other] || one - other);
-      const picture = (title, sees, colourName) => {
-        const rows = shownGroups.map((i, y) => {
-          const columns = shownGroups.flatMap((j, x) => (sees(groups, i, j) ? [x] : []));
-          return columns.length ? `M0 ${y}h${columns.length}v1h${-columns.length}z` : "";
-        });
-        const count = shownGroups.length;
-        const label = `${title}: a square of ${count} rows and columns, in the order in which tokens came`;
-        return h(
-          "figure",
-          {},
-          svg("svg", { viewBox: `0 0 ${count} ${count}`, role: "img", "aria-label": label, class: "a3-mask", "shape-rendering": "crispEdges" },
-            svg("path", { d: rows.join(""), class: colourName })),
-          h("figcaption", {}, title),
-        );
-      };
-      masks.replaceChildren(
-        h("p", { class: "a3-note" }, "A row for each token, and a column for each that it may see; both in the order in which they came, given ones first. A content row sees its own turn, a query row only what was there before. So each mask is a staircase, whatever the order in the text."),
-        h("div", { class: "a3-row" }, picture("content rows", (g, i, j) => g[j] <= g[i], "a3-content-cell"), picture("query rows", (g, i, j) => g[j] < g[i], "a3-query-cell")),
-      );
+      masks.replaceChildren(...maskPictures(groupsOf(cells(), desk?.about.knownOrder ?? opening.known_order)));
     };
 
     const layer = slider("Layer", 1, 1, 1, () => drawHead());
     const head = slider("Head", 1, 1, 1, () => drawHead());
     const looks = h("div", { class: "a3-looks" });
-    const headFold = h("details", { ontoggle: () => draw() }, h("summary", {}, "Where one head looks"), h("div", { class: "a3-row" }, layer, head), looks);
+    const headFold = h(
+      "details",
+      { ontoggle: () => draw() },
+      h("summary", {}, "Where one head looks"),
+      h("div", { class: "a3-row" }, layer, head),
+      looks,
+    );
     const lookingAt = () => selected ?? state.turns.at(-1)?.at(-1).position ?? openOnes()[0]?.position;
     const value = (field) => +field.querySelector("input").value;
     const drawHead = async () => {
       if (!headFold.open) return;
       const position = lookingAt();
       if (!desk || position === undefined) {
-        return looks.replaceChildren(h("p", { class: "a3-note" }, desk ? "Blank a word first." : "Load the model first."));
+        return looks.replaceChildren(
+          h("p", { class: "a3-note" }, desk ? "Blank a word first." : "Load the model first."),
+        );
       }
       const question = { board: board(), position, layer: value(layer) - 1, head: value(head) - 1 };
       const { weights } = await desk.ask("attention", question);
-      const share = new Map(weights);
-      const all = cells();
-      const one = (cell) => {
-        const part = share.get(cell.position) ?? 0;
-        const ground = mix(pageGround(), THEME.query, Math.sqrt(part));
-        const letters = cell.state === "start" ? "start" : cell.position === position ? "?" : shown(cell.letters ?? "_");
-        const style = `--group: ${ground}; --group-ink: ${ink(ground)}`;
-        return h("span", { class: "a3-look", style, title: percent(part), "data-here": String(cell.position === position) }, letters);
-      };
-      const top = [...weights].sort((a, b) => b[1] - a[1]).slice(0, 3);
-      const said = top.map(([at, part]) => `${at ? quoted(all[at].letters ?? "") : "the start"} ${percent(part)}`).join(", ");
-      looks.replaceChildren(
-        h("p", { class: "a3-note" }, `The query row that predicts position ${position}: most of it goes to ${said || "nothing"}. Choose another token in the text above.`),
-        h("p", { class: "a3-flow" }, all.filter(({ state: at }) => at !== "closed").map(one)),
-      );
+      looks.replaceChildren(...headPicture(cells(), position, weights, [pageGround(), THEME.query]));
     };
     const pageGround = () => (root.closest("[data-theme]")?.dataset.theme === "dark" ? THEME.dark : THEME.light).panel;
 
@@ -686,33 +647,14 @@ function render({ model, el }) {
       if (!fold.open) return null;
       worst.disabled = !desk || !thought?.worst || thought.text !== (whole && textOf(whole)) || busy;
       if (!thought) {
-        const why = !desk ? "Load the model first." : whole ? "" : "Fill the blanks first: a text is scored when nothing is open.";
+        const why = !desk
+          ? "Load the model first."
+          : whole
+            ? ""
+            : "Fill the blanks first: a text is scored when nothing is open.";
         return thoughts.replaceChildren(h("p", { class: "a3-note" }, why));
       }
-      const best = Math.min(...thought.orders.map(({ nats: sum }) => sum));
-      const lines = thought.orders.map(({ name, nats: sum }) => {
-        const cell = (text) => h("td", { class: "a3-number" }, text);
-        return h("tr", { "data-order": name, "data-nats": sum }, h("th", { scope: "row" }, name), cell((sum / thought.count).toFixed(2)), cell(sum === best ? "best" : `+${(sum - best).toFixed(1)}`));
-      });
-      const header = (text) => h("th", { scope: "col" }, text);
-      const worstLoss = 8; // nats; more is shown as this
-      const word = ({ letters }, n) => {
-        const found = thought.words[n];
-        const loss = found ? -found.both : 0;
-        const part = Math.min(1, loss / worstLoss);
-        const label = found ? `${letters.trim()}: given its left ${(-found.left).toFixed(1)} nats, given both sides ${loss.toFixed(1)}` : letters;
-        return h("span", { class: "a3-word", tabindex: found ? 0 : null, style: `--loss: ${(100 * part).toFixed(0)}%`, "data-left": found?.left, "data-both": found?.both, title: label, "aria-label": label, role: found ? "img" : null }, letters.trim() || "⏎", h("small", {}, found ? loss.toFixed(1) : "…"));
-      };
-      const helped = thought.words.map(({ left, both }, n) => [both - left, n]).sort((a, b) => b[0] - a[0])[0];
-      thoughts.replaceChildren(
-        h("p", { class: "a3-note" }, `The same text, ${thought.count} tokens, predicted in several orders. Fewer nats: the model finds it likelier.`),
-        h("div", { class: "a3-scroll" }, h("table", { class: "a3-table" }, h("thead", {}, h("tr", {}, header("order"), header("nats a token"), header("whole text, nats"))), h("tbody", {}, lines))),
-        h("p", { class: "a3-note" }, "Each word with what it costs given everything else, in nats; the redder, the worse it fits. Point at one for its cost given its left side alone."),
-        h("p", { class: "a3-flow" }, thought.of.map(word)),
-        ...(thought.worst && helped && helped[0] > 0.5
-          ? [h("p", {}, `The right side helps most at ${quoted(thought.of[helped[1]].letters.trim())}: ${(-thought.words[helped[1]].left).toFixed(1)} nats given its left, ${(-thought.words[helped[1]].both).toFixed(1)} given both sides.`)]
-          : []),
-      );
+      return thoughts.replaceChildren(...opinionTable(thought));
     };
 
     // All of it
@@ -740,8 +682,10 @@ function render({ model, el }) {
 
     const hintText = () => {
       if (elsewhere) return `${ELSEWHERE} Click a coloured token for what else it might have said.`;
-      if (!desk) return "This was written before: the colours say when each token came. Click one for what else the model might have said.";
-      if (get("order") === "mine") return "Click a blank: the model fills it next, given all that is there. Click a filled token for its runners-up.";
+      if (!desk)
+        return "Written before you came: colours say when each token came. Click one for what else it might have said.";
+      if (get("order") === "mine")
+        return "Click a blank: the model fills it next, given all that is there. Click a token for its runners-up.";
       return "Click a word to make it a blank, a blank to have the word again, a filled token for its runners-up.";
     };
     const draw = (focus) => {

@@ -71,7 +71,7 @@ class Playground(Explorer):
             compute.
     """
 
-    _esm = bundle("playground", "../page/marked", "live_model", ENGINE=page.script())
+    _esm = bundle("playground", "../page/marked", "live_model", "filled_text", "second_looks", ENGINE=page.script())
     _css = stylesheet("playground")
     summary = "An interactive figure: the language model runs in the page and fills blanks in any order."
     intro = traitlets.Unicode(INTRO).tag(sync=True)

@@ -88,13 +88,15 @@ export class Desk {
       found = round(this.session, this.follow(board), open.slice(0, how.size), options);
       this.fed.push(...found.positions.slice(0, -1).map((at, n) => JSON.stringify([[at, found.tokens[n]]])));
     } else {
-      const asked = position === null ? due(open, planned(blank, { ...options, random: seeded(how.seed) })) : [position];
+      const asked =
+        position === null ? due(open, planned(blank, { ...options, random: seeded(how.seed) })) : [position];
       found = turn(this.session, this.follow(board), asked, blank, options);
     }
     const milliseconds = performance.now() - start;
     const of = (at, n) => ({ position: at, ...this.shown(found.logits[n], found.tokens[n], truth[at]) });
     const tokens = found.positions.map(of);
-    const named = (list = []) => list.map(({ position: at, token }) => ({ position: at, letters: this.letters(token) }));
+    const named = (list = []) =>
+      list.map(({ position: at, token }) => ({ position: at, letters: this.letters(token) }));
     return {
       turns: drafts ? tokens.map((token) => [token]) : [tokens],
       stopped: found.stopped ?? [],

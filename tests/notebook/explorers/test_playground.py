@@ -474,10 +474,21 @@ def test_from_the_disk(browser, folder):
         found.page.wait_for_function(f"{OPEN} === '0' && {FREE}")
 
 
-@pytest.mark.parametrize("lacks", ["Worker", "WebAssembly"])
+LACKS = {
+    "WebAssembly": "delete globalThis.WebAssembly",
+    "workers": "delete globalThis.Worker",
+    "workers, and it says so late": """globalThis.Worker = class {
+        constructor() { setTimeout(() => this.onerror(new Event("error"))); }
+        postMessage() {}
+        terminate() {}
+      };""",
+}
+
+
+@pytest.mark.parametrize("lacks", LACKS)
 def test_a_browser_that_lacks_something(browser, address, lacks):
     window = Window(browser, "desktop", "light", allowed=(address,))
-    window.page.add_init_script(f"delete globalThis.{lacks}")
+    window.page.add_init_script(LACKS[lacks])
     window.open(f"{address}/light.html")
     found = Play(window).load()
     found.use("A [b c] d.")
