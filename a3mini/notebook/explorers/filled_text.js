@@ -5,6 +5,7 @@
 //     words              as page/marked.js reads them, with the letters of each token
 //     turns              what was filled, in order: each turn is a list of tokens, as the desk's `step` tells of them
 //     closed             positions behind the end of a gap
+//     asked              the positions that the last step asked, and how sure the model was of each; and
 //     drafts, rejected   those of the last round: they are shown, and nothing comes of them
 //     draws              how many steps were drawn; passes, milliseconds: what all of it took
 import { percent, shown } from "./base.js";
@@ -13,7 +14,7 @@ import { layOut } from "../page/marked.js";
 const HASH = "#play=";
 
 export const fresh = (words) => {
-  const nothing = { turns: [], closed: [], drafts: [], rejected: [] };
+  const nothing = { turns: [], closed: [], asked: [], drafts: [], rejected: [] };
   return { words, ...nothing, draws: 0, passes: 0, milliseconds: 0 };
 };
 
@@ -41,6 +42,7 @@ export function cellsOf(state, start, room) {
     turn.forEach((token) => Object.assign(cells[token.position], token, { state: "filled", turn: number })),
   );
   state.closed.forEach((position) => (cells[position].state = "closed"));
+  state.asked.forEach(({ position, confidence }) => (cells[position].sure = confidence));
   state.drafts.forEach(({ position, letters }) => (cells[position].draft = letters));
   state.rejected.forEach(({ position, letters }) => (cells[position].rejected = letters));
   return cells;

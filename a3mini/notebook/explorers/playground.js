@@ -169,7 +169,8 @@ function render({ model, el }) {
     const rescore = async () => {
       if (!state.turns.length) return;
       const { turns, milliseconds } = await desk.ask("scored", { board: board() });
-      Object.assign(state, { turns, passes: state.passes + 1, milliseconds: state.milliseconds + milliseconds });
+      const took = { passes: state.passes + 1, milliseconds: state.milliseconds + milliseconds };
+      Object.assign(state, { turns, asked: [], ...took });
     };
     const setText = (text) =>
       during(async () => {
@@ -215,8 +216,14 @@ function render({ model, el }) {
         drawFlow();
         await new Promise((next) => setTimeout(next, 2 * WAIT));
       }
-      const { turns: added, stopped, rejected } = found;
-      Object.assign(state, { drafts: [], rejected, draws: state.draws + 1, passes: state.passes + found.passes });
+      const { turns: added, stopped, asked, rejected } = found;
+      Object.assign(state, {
+        asked,
+        drafts: [],
+        rejected,
+        draws: state.draws + 1,
+        passes: state.passes + found.passes,
+      });
       state.turns.push(...added);
       state.closed.push(...stopped);
       state.milliseconds += found.milliseconds;
@@ -373,7 +380,9 @@ function render({ model, el }) {
       if (cell.state === "given") return `${quoted(cell.letters)}, given`;
       if (cell.state === "open") {
         const what = cell.kind === "gap" ? "gap" : `blank, you wrote ${quoted(cell.written)}`;
-        return `${what}, ${place}`;
+        return cell.sure === undefined
+          ? `${what}, ${place}`
+          : `${what}, ${place}, likeliest token ${percent(cell.sure)}`;
       }
       const what = cell.letters === "" ? "the end of the gap" : quoted(cell.letters);
       return `${what}, ${place}, turn ${cell.turn + 1}, ${chance(cell.logProb)}`;
@@ -420,6 +429,7 @@ function render({ model, el }) {
         );
         if (cell.state === "open" && cell.written)
           chip.style.setProperty("--letters", Math.max(2, cell.written.trim().length));
+        if (cell.state === "open" && cell.sure !== undefined) chip.style.setProperty("--sure", cell.sure);
         if (spaced || !words.length) words.push(h("span", { class: "a3-unbroken" }));
         words.at(-1).append(chip);
         if ((cell.letters ?? "").endsWith("\n")) words.push(h("br"), h("span", { class: "a3-unbroken" }));
@@ -686,7 +696,8 @@ function render({ model, el }) {
         return "Written before you came: colours say when each token came. Click one for what else it might have said.";
       if (get("order") === "mine")
         return "Click a blank: the model fills it next, given all that is there. Click a token for its runners-up.";
-      return "Click a word to make it a blank, a blank to have the word again, a filled token for its runners-up.";
+      const sure = state.asked.length > 1 ? " The bar in a blank says how sure the model was there." : "";
+      return `Click a word to blank it, a blank to have the word again, a filled token for its runners-up.${sure}`;
     };
     const draw = (focus) => {
       const open = openOnes().length;

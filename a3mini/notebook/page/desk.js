@@ -41,13 +41,9 @@ export class Desk {
   }
 
   about() {
-    const { model } = this;
-    const matrices = [model.embedding, ...(model.head === model.embedding ? [] : [model.head])];
-    model.layers.forEach((layer) => matrices.push(...Object.values(layer).filter((part) => part.rows)));
-    const weights = matrices.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
-    const { layers, heads, length } = model;
-    const { known_order: knownOrder } = model.config;
-    return { weights, layers: layers.length, heads, length, start: this.tokenizer.start, ends: this.ends, knownOrder };
+    const { layers, heads, length, config } = this.model;
+    const { start } = this.tokenizer;
+    return { layers: layers.length, heads, length, start, ends: this.ends, knownOrder: config.known_order };
   }
 
   /** A text as words with the letters of each token; see marked.js. */

@@ -178,6 +178,25 @@ def test_several_at_a_time_in_fewer_passes(play):
     assert len(shared) == play.numbers()["passes"]
 
 
+def test_where_the_model_is_sure(play):
+    """After a step in an order that the model chooses, each blank says how likely its likeliest token was."""
+    play.use("Once upon a [time] there was a [little girl] named Lily.")
+    play.order("confidence")
+    play.slide("Temperature", 0)
+    play.button("Step").click()
+    play.free()
+    sure = play.page.locator(".a3-cell[data-state=open]").evaluate_all(
+        "cells => cells.map((cell) => +cell.style.getPropertyValue('--sure'))"
+    )
+    filled = next(cell["label"] for cell in play.cells() if cell["state"] == "filled")
+    assert len(sure) == 2 and 0 < min(sure) and max(sure) <= float(filled.split()[-1].rstrip("%")) / 100 + 1e-3
+    assert "The bar in a blank" in play.page.locator(".a3-explorer").inner_text()
+    play.order("left_to_right")
+    play.button("Step").click()
+    play.free()
+    assert "The bar in a blank" not in play.page.locator(".a3-explorer").inner_text()
+
+
 def test_my_own_order(play):
     play.use(TEXT)
     play.order("mine")
