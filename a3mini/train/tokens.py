@@ -105,6 +105,18 @@ def encode_behind(tokenizer, text: str) -> list[int]:
     return found[1] if len(found) > 1 else alone
 
 
+def split(tokenizer, text: str) -> list[str]:
+    """A text cut into the words that its tokenizer cuts it into, each with the space before it; no token has two.
+
+    Raises:
+        ValueError: the tokenizer is none of bytes that cuts at spaces; see ``words.covers``.
+    """
+    if not covers(tokenizer):
+        raise ValueError("only a byte-level tokenizer that cuts a text at its spaces can say what its words are")
+    pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    return [text[start:end] for _, (start, end) in pieces]
+
+
 def decode_behind(tokenizer, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
     """The text of tokens that stand behind others: with the space before the first, if it has one."""
     letter = encode(tokenizer, [LETTERS[0]])[0]

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
-from small_tokenizers import KINDS, TEXT, byte_level, with_holes
+from small_tokenizers import KINDS, TEXT, byte_level, sentence_piece, with_holes
 from tokenizers.processors import TemplateProcessing
 from transformers import ByT5Tokenizer
 
 from a3mini.train import tokens
-from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, encode_each
+from a3mini.train.tokens import decode, decode_behind, encode, encode_behind, encode_each, split
 
 MADE = {name: kind() for name, kind in KINDS.items()}
 MADE["with_holes"] = with_holes()
@@ -172,6 +172,16 @@ def test_the_largest_id_counts():
     assert tokens.no_tokens(MADE["byte_level"], 292) == list(range(len(MADE["byte_level"]), 292))
 
 
+@pytest.mark.parametrize("text", ["", "x", " a  b\n\nc's 3d!", "Käthe says: 猫 🙂 "])
+def test_words_are_what_no_token_has_two_of(text):
+    words = split(byte_level(), text)
+    assert "".join(words) == text
+    tokens = [token for word in words for token in encode_behind(byte_level(), word)]
+    assert tokens == encode_behind(byte_level(), text)
+    with pytest.raises(ValueError, match="only a byte-level tokenizer"):
+        split(sentence_piece(), text)
+
+
 # --- nothing else encodes -------------------------------------------------------------------------------------
 
 ENCODES = re.compile(
@@ -196,7 +206,8 @@ def test_nothing_else_encodes():
     }
     assert not {name: lines for name, lines in found.items() if lines}
     own = encoding((ROOT / "a3mini" / "train" / "tokens.py").read_text(encoding="utf-8"))
-    assert own[1:] == ["return tokenizer("] and own[0].startswith("words = Words(tokenizer.backend_tokenizer")
+    starts = "words = Words(tokenizer.backend_tokenizer", "pieces = tokenizer.backend_tokenizer", "return tokenizer("
+    assert len(own) == len(starts) and all(map(str.startswith, own, starts))
     uses = [path.name for path in files if "train.words import" in path.read_text(encoding="utf-8")]
     assert uses == ["tokens.py"], "words.py encodes for tokens.py alone"
 

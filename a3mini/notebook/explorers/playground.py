@@ -14,7 +14,7 @@ from a3mini.model import A3ForCausalLM
 from a3mini.notebook import page
 from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
 from a3mini.train.data import start_token
-from a3mini.train.tokens import encode_behind
+from a3mini.train.tokens import encode_behind, split
 
 GAP, HIDDEN = re.compile(r"( *)(_{3,})"), re.compile(r"\[([^\[\]]+)\]")
 ORDERS = ("left_to_right", "random", "strided", "confidence", "entropy", "bounded", "drafts", "mine")
@@ -108,7 +108,7 @@ class Playground(Explorer):
             self._bytes = compact_file().read_bytes()
             name, source = site_name(), source or f"{called}. It runs in your browser; nothing is sent anywhere."
         else:
-            page.check(model.config)
+            page.check(model.config, tokenizer)
             self._bytes = _in_bytes(model, tokenizer)
         examples = EXAMPLES if examples is None else examples
         words = read(tokenizer, text)
@@ -232,10 +232,10 @@ def _between(tokenizer, text: str) -> list[dict]:
         plain += mark[1]
         since = mark.end()
     plain += text[since:]
-    words = []
-    for _, (start, end) in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(plain):
-        word = plain[start:end]
-        letters = start + len(word) - len(word.lstrip()) if word.strip() else start
+    words, end = [], 0
+    for word in split(tokenizer, plain):
+        start, end = end, end + len(word)
+        letters = end - len(word.lstrip()) if word.strip() else start
         inside = any(low < end and letters < high for low, high in hidden)
         words.append({"kind": "hidden" if inside else "given", "text": word, "ids": encode_behind(tokenizer, word)})
     return words

@@ -19,6 +19,7 @@ They import each other and nothing else, fetch nothing, and run in a page, in a 
 to the package, number by number.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -60,8 +61,8 @@ COMPUTES = {  # what the page's model computes: the values that its config must 
 }
 
 
-def check(config) -> None:
-    """Raises ValueError for a model that the page would compute otherwise than the package; model.js checks it too."""
+def check(config, tokenizer) -> None:
+    """Raises ValueError for a model that the page would compute otherwise than the package; its code checks it too."""
     found = {name: getattr(config, name, value) for name, value in COMPUTES.items()}
     for name, value in found.items():
         if value != COMPUTES[name]:
@@ -71,3 +72,16 @@ def check(config) -> None:
     kind = config.rope_parameters["rope_type"]
     if kind != "default":
         raise ValueError(f"the page runs plain rotary embeddings only; this model has rope_type={kind!r}")
+    if not plain_bytes(tokenizer):
+        raise ValueError(
+            "the page reads byte-level BPE as data.train_tokenizer makes it; this tokenizer is another kind"
+        )
+
+
+def plain_bytes(tokenizer) -> bool:
+    """What tokenizer.js can read."""
+    found = json.loads(tokenizer.backend_tokenizer.to_str())
+    model, cut = found["model"], found["pre_tokenizer"] or {}
+    bytes_only = model["type"] == "BPE" and not model.get("ignore_merges") and not model.get("byte_fallback")
+    by_words = cut.get("type") == "ByteLevel" and not cut["add_prefix_space"] and cut["use_regex"]
+    return bytes_only and by_words and not found["normalizer"] and all(one["special"] for one in found["added_tokens"])

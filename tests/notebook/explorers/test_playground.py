@@ -611,6 +611,11 @@ def test_what_the_page_cannot_do_is_said_before_anything_is_sent(changes, argume
         Playground(*small(**changes), **{"text": "The cat [sat]."} | arguments)
 
 
+def test_a_tokenizer_that_the_page_cannot_read_is_refused():
+    with pytest.raises(ValueError, match="this tokenizer is another kind"):
+        Playground(small()[0], small_tokenizers.sentence_piece(), "The cat [sat].")
+
+
 def test_a_model_needs_its_tokenizer():
     with pytest.raises(TypeError, match="give both"):
         Playground(small()[0])
