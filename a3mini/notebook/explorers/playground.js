@@ -277,10 +277,19 @@ function render({ model, el }) {
       tell("");
       draw();
     };
-    /** Another token at a position. All others stay, and are scored anew. */
-    const replaceAt = (position, id) =>
+    /** Another token at a position. All others stay, and are scored anew; but nothing stands behind a gap's end. */
+    const replaceAt = (cell, { id, letters }) =>
       during(async () => {
         remember();
+        const { position, blank } = cell;
+        const behind = cells().filter((other) => other.blank === blank && other.position > position);
+        const lost = new Set(behind.map((other) => other.position));
+        if (cell.letters === "") state.closed = state.closed.filter((at) => !lost.has(at)); // it was the end
+        if (letters === "") {
+          state.turns = state.turns.map((turn) => turn.filter((token) => !lost.has(token.position)));
+          state.turns = state.turns.filter((turn) => turn.length);
+          state.closed = [...new Set([...state.closed, ...lost])];
+        }
         state.turns.flat().find((token) => token.position === position).id = id;
         await rescore();
         tell("The others stay as they are, and are scored anew given this one.");
@@ -445,7 +454,9 @@ function render({ model, el }) {
       const cell = selected === null ? null : cells()[selected];
       detail.hidden = !cell || cell.state !== "filled";
       if (detail.hidden) return;
-      const others = [cell, ...cell.runnersUp].sort((one, other) => other.logProb - one.logProb);
+      const mayEnd = cell.kind === "gap" && ended();
+      const offered = cell.runnersUp.filter(({ letters }) => letters !== "" || mayEnd);
+      const others = [cell, ...offered].sort((one, other) => other.logProb - one.logProb);
       const row = (token) => {
         const own = token.id === cell.id;
         const text = `${own ? "✓ " : ""}${token.letters === "" ? "■ end of the gap" : shown(token.letters)}`;
@@ -455,7 +466,7 @@ function render({ model, el }) {
           disabled: own || !desk,
           "data-token": token.id,
           style: `--bar: ${Math.exp(token.logProb)}`,
-          onclick: () => replaceAt(cell.position, token.id),
+          onclick: () => replaceAt(cell, token),
         };
         const label = own ? null : `Put ${quoted(token.letters)} here instead`;
         return h(
@@ -583,6 +594,7 @@ function render({ model, el }) {
         if (value !== "") setText(get("examples")[+value].text);
       },
     );
+    examples.hidden = !get("examples").length;
     const areaId = newId("text");
     const area = h("textarea", { id: areaId, rows: 4, spellcheck: "false" });
     const use = button("Use this text", () => setText(area.value));

@@ -51,7 +51,7 @@ class Playground(Explorer):
             weights (``eight_bit``).
         text: what stands there at first. Words in [brackets] are blanks of their own length, ____ is a gap, and nobody
             says how long it is.
-        examples: other texts to choose from, by name.
+        examples: other texts to choose from, by name; default: the compact model's, and for another model none.
         source: which model it is.
         filled: fill the blanks now, the likeliest token each time, where the model is surest; so the figure shows
             something before its reader has loaded anything. Not with gaps.
@@ -110,7 +110,8 @@ class Playground(Explorer):
         else:
             page.check(model.config, tokenizer)
             self._bytes = _in_bytes(model, tokenizer)
-        examples = EXAMPLES if examples is None else examples
+        if examples is None:
+            examples = EXAMPLES if name else {}
         words = read(tokenizer, text)
         start, end = start_token(tokenizer), model.config.empty_token_id
         length = 1 + sum(ROOM if word["kind"] == "gap" else len(word["ids"]) for word in words)

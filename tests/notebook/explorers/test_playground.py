@@ -328,6 +328,40 @@ def test_a_runner_up_instead(play):
     assert "turn 3," in again["label"], "it comes last now"
 
 
+def test_the_end_of_a_gap_can_be_moved(play):
+    """Nothing stands behind an end that the reader puts there, and where it goes the gap is open again."""
+    play.use("Lily had a cat. ____ Lily was happy.")
+    play.order("left_to_right")
+    play.slide("Temperature", 0)
+    play.fill()
+
+    def gap() -> str:
+        return "".join(
+            "#" if cell["state"] == "open" else cell["text"][-1] for cell in play.cells() if cell["kind"] == "gap"
+        )
+
+    def choose(cell):
+        if cell.get_attribute("aria-pressed") == "false":
+            cell.click()
+
+    whole, cells = gap(), play.page.locator(".a3-cell[data-kind=gap]")
+    assert whole.endswith("■")
+    choose(cells.nth(len(whole) - 1))
+    play.page.locator(".a3-runner:not(:disabled)").first.click()
+    play.free()
+    assert gap()[:-1].startswith(whole[:-1]) and gap()[len(whole) :] == "#" * (playground.ROOM - len(whole))
+    for at in range(len(whole) - 1, 0, -1):  # an end is offered somewhere before
+        choose(cells.nth(at))
+        end = play.page.locator(".a3-runner:not(:disabled)", has_text="end of the gap")
+        if end.count():
+            end.click()
+            play.free()
+            assert gap() == whole[:at] + "■" and play.numbers()["open"] == 0
+            break
+    else:
+        pytest.fail("nowhere was an end among the likeliest")
+
+
 def test_a_link_holds_the_state(browser, address, play):
     play.use(TEXT)
     play.order("random")
