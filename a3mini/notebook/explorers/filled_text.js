@@ -33,8 +33,10 @@ export function cellsOf(state, start, room) {
   const cells = blank.map((number, position) => {
     const n = word[position];
     if (n < 0) return { position, word: n, kind: "start", blank: 0, state: "start", letters: "" };
-    const { kind, letters } = state.words[n];
-    const own = letters[position - word.indexOf(n)]; // of a gap: nothing
+    const { kind, text, letters } = state.words[n];
+    const place = position - word.indexOf(n);
+    const broken = letters.some((part) => part.includes("\uFFFD")); // a token may hold a part of a character
+    const own = broken ? (place ? "" : text) : letters[place]; // of a gap: nothing
     const cell = { position, word: n, kind, blank: number };
     return kind === "given" ? { ...cell, state: "given", letters: own } : { ...cell, state: "open", written: own };
   });

@@ -51,7 +51,8 @@ const WAIT = 180; // milliseconds between two steps that play
 const KEPT = 60; // states that can be gone back to
 const LINKED = ["order", "size", "temperature", "seed", "gap"]; // what a link holds besides the text and its tokens
 const ELSEWHERE = "This model is not on the site: it runs where its notebook runs.";
-const READY = "The model is here. Click words to blank them and press Play, write your own text, or see another draw.";
+const READY = "The model is here. Click a word to make it a blank and press Play, or see another draw.";
+const WARM = 0.7; // a temperature at which draws differ
 
 // The figure ------------------------------------------------------------------------------------------
 
@@ -71,8 +72,9 @@ function render({ model, el }) {
     let playing = false; // or what stands for the run that plays
     let thought = null; // what the model thinks of a text: { text, orders, words }
     let revised = null; // { nats, count }: before words were hidden to be written anew
+    let own = null; // the last link that was made here
     let here = true; // until the figure is taken away
-    const wanted = kernel ? null : fromLink(location.hash);
+    let wanted = kernel ? null : fromLink(location.hash);
 
     const get = (name) => model.get(name);
     const start = () => desk?.about.start ?? opening.start;
@@ -125,17 +127,31 @@ function render({ model, el }) {
         desk = await startDesk(buffer);
         loader.hidden = true;
         tell(READY);
-        if (wanted) {
-          put(model, Object.fromEntries(LINKED.flatMap((name) => (name in wanted ? [[name, wanted[name]]] : []))));
-          await during(() => take(wanted.text, wanted.turns ?? [], wanted));
-        } else if (get("text") !== marked()) await during(() => take(get("text"))); // Python set another meanwhile
+        if (wanted) await openLink();
+        else if (get("text") !== marked()) await during(() => take(get("text"))); // Python set another meanwhile
       } catch (error) {
         tell(error.message, true);
       } finally {
         bar.hidden = true;
         loader.disabled = false;
         draw();
+        if (desk) flow.querySelector("[tabindex='0']")?.focus(); // the button that had the focus is gone
       }
+    };
+    const openLink = () => {
+      put(model, Object.fromEntries(LINKED.flatMap((name) => (name in wanted ? [[name, wanted[name]]] : []))));
+      return during(() => take(wanted.text, wanted.turns ?? [], wanted));
+    };
+    /** The address has changed: a link was opened in a page that is there already. */
+    const linked = () => {
+      if (kernel || location.hash === own) return;
+      wanted = fromLink(location.hash);
+      if (wanted) tellLink();
+      if (wanted && desk) openLink();
+    };
+    const tellLink = () => {
+      const held = `The address holds a text: “${wanted.text.slice(0, 80)}”.`;
+      tell(desk ? held : `${held} Load the model (${size}) to see it.`);
     };
     const loader = button(`Load the model (${size})`, load, { class: "a3-button a3-primary" });
     loader.hidden = elsewhere;
@@ -178,21 +194,31 @@ function render({ model, el }) {
         await take(text);
         past = [...past.slice(1 - KEPT), before];
         revised = null;
+        area.value = marked();
         tell("");
       });
-    const change = (words) => {
-      remember();
-      state = fresh(words);
-      selected = null;
-      revised = null;
-    };
     /** A given word becomes a blank; a blank becomes the word again. */
-    const toggle = (cell) => {
-      const other = { given: "hidden", hidden: "given" }[cell.kind];
-      change(state.words.map((word, n) => (n === cell.word ? { ...word, kind: other } : word)));
-      draw(cell.word);
-      say(`${quoted(state.words[cell.word].text.trim())} is ${other === "hidden" ? "a blank now" : "there again"}.`);
-    };
+    const toggle = (cell) =>
+      during(async () => {
+        remember();
+        const other = { given: "hidden", hidden: "given" }[cell.kind];
+        const own = new Set(cells().flatMap(({ word, position }) => (word === cell.word ? [position] : [])));
+        // no position moves, so what is filled elsewhere stays; it is scored anew, for what is given has changed
+        const turns = state.turns.map((turn) => turn.filter(({ position }) => !own.has(position)));
+        const words = state.words.map((word, n) => (n === cell.word ? { ...word, kind: other } : word));
+        Object.assign(state, {
+          words,
+          turns: turns.filter((turn) => turn.length),
+          asked: [],
+          drafts: [],
+          rejected: [],
+        });
+        [selected, revised] = [null, null];
+        area.value = marked();
+        tell("");
+        await rescore();
+        say(`${quoted(state.words[cell.word].text.trim())} is ${other === "hidden" ? "a blank now" : "there again"}.`);
+      });
 
     const how = () => {
       const order = get("order");
@@ -388,7 +414,7 @@ function render({ model, el }) {
       const place = `position ${cell.position}`;
       if (cell.state === "given") return `${quoted(cell.letters)}, given`;
       if (cell.state === "open") {
-        const what = cell.kind === "gap" ? "gap" : `blank, you wrote ${quoted(cell.written)}`;
+        const what = cell.kind === "gap" ? "gap" : `blank, it held ${quoted(cell.written)}`;
         return cell.sure === undefined
           ? `${what}, ${place}`
           : `${what}, ${place}, likeliest token ${percent(cell.sure)}`;
@@ -400,7 +426,8 @@ function render({ model, el }) {
       if (busy || playing) return;
       if (cell.state === "filled") {
         selected = selected === cell.position ? null : cell.position;
-        return draw();
+        draw();
+        return detail.scrollIntoView({ block: "nearest" });
       }
       if (elsewhere) return tell(ELSEWHERE);
       if (!desk) return tell(`Load the model first (${size}): then every word here can be a blank.`);
@@ -486,8 +513,8 @@ function render({ model, el }) {
             "p",
             {},
             truth.id === cell.id
-              ? "That is what you wrote."
-              : `You wrote ${quoted(truth.letters)}: ${chance(truth.logProb)}.`,
+              ? "That is what stood there."
+              : `What stood there, ${quoted(truth.letters)}: ${chance(truth.logProb)}.`,
           )
         : null;
       const together = state.turns[cell.turn].length;
@@ -566,9 +593,11 @@ function render({ model, el }) {
     const player = button("▶ Play", play, { class: "a3-button a3-play" });
     const cleaner = button("Empty the blanks", empty);
     const again = button("Another draw", () => {
-      put(model, { seed: get("seed") + 1 });
+      const cold = get("temperature") === 0;
+      put(model, { seed: get("seed") + 1, ...(cold ? { temperature: WARM } : {}) });
       empty();
       play();
+      if (cold) tell(`At temperature 0 every draw is the likeliest token, and the same. It is ${WARM} now.`);
     });
     const undoer = button("↶ Undo", undo);
     const linker = button("Copy link", async () => {
@@ -576,6 +605,7 @@ function render({ model, el }) {
       const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));
       const { closed, draws, room: places } = state;
       const link = toLink({ text: marked(), ...options, turns, closed, draws, room: places });
+      own = link;
       history.replaceState(null, "", link);
       try {
         await navigator.clipboard.writeText(location.href);
@@ -594,7 +624,6 @@ function render({ model, el }) {
         if (value !== "") setText(get("examples")[+value].text);
       },
     );
-    examples.hidden = !get("examples").length;
     const areaId = newId("text");
     const area = h("textarea", { id: areaId, rows: 4, spellcheck: "false" });
     const use = button("Use this text", () => setText(area.value));
@@ -609,9 +638,14 @@ function render({ model, el }) {
       h(
         "label",
         { for: areaId, class: "a3-note" },
-        "Words in [brackets] are blanks of their own length. ____ is a gap of any length.",
+        "Words in [brackets] are blanks of their own length. ____ is a gap.",
       ),
       area,
+      h(
+        "p",
+        { class: "a3-note" },
+        "Left to right the model ends a gap itself; else it has as many positions as you set.",
+      ),
       h("div", { class: "a3-row" }, use, insert),
     );
 
@@ -667,8 +701,9 @@ function render({ model, el }) {
     const drawThought = () => {
       const whole = complete();
       if (!fold.open) return null;
-      worst.disabled = !desk || !thought?.worst || thought.text !== (whole && textOf(whole)) || busy;
-      if (!thought) {
+      const current = thought && whole && thought.text === textOf(whole);
+      worst.disabled = !desk || !current || !thought.worst || busy;
+      if (!current) {
         const why = !desk
           ? "Load the model first."
           : whole
@@ -691,11 +726,11 @@ function render({ model, el }) {
       message,
       flow,
       hint,
-      editor,
-      h("div", { class: "a3-row a3-controls" }, order, number, heat, gap),
       h("div", { class: "a3-row a3-keys" }, player, stepper, undoer, cleaner, again, kernel ? null : linker),
-      h("div", { class: "a3-row" }, status, colour),
       detail,
+      h("div", { class: "a3-row" }, status, colour),
+      h("div", { class: "a3-row a3-controls" }, order, number, heat, gap),
+      editor,
       maskFold,
       headFold,
       fold,
@@ -733,6 +768,8 @@ function render({ model, el }) {
       examples.querySelector("select").disabled = !desk || busy || playing;
       player.textContent = playing ? "❚❚ Pause" : "▶ Play";
       if (!editor.open) area.value = marked(); // what is being written is never lost
+      examples.hidden = !desk || !get("examples").length;
+      editor.hidden = !desk;
       hint.textContent = hintText();
       drawFlow(focus);
       drawDetail();
@@ -744,12 +781,14 @@ function render({ model, el }) {
     const stop = follow(model, ["order", "size", "temperature", "gap", "seed", "colour"], () => busy || draw());
     const told = () => desk && get("text") !== marked() && setText(get("text")); // set in Python
     model.on("change:text", told);
+    addEventListener("hashchange", linked);
     if (wanted) {
-      tell(`The address holds a text: “${wanted.text.slice(0, 80)}”. Load the model (${size}) to see it.`);
+      tellLink();
       if (document.querySelector(".a3-playground") === body) body.scrollIntoView();
     }
     return () => {
       here = playing = false;
+      removeEventListener("hashchange", linked);
       desk?.stop();
       model.off("change:text", told);
       stop();

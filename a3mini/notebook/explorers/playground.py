@@ -32,6 +32,8 @@ EXAMPLES = {
     "words of a story": OPENING,
     "the right side decides": "Ben was very [sad] because he lost his toy. He cried.",
     "another right side": "Ben was very [sad] because he got a new toy for his birthday.",
+    "a long blank": "Once upon a time there was a little girl named Lily. [She loved to play with her toys. One day "
+    "she went to the park with her mom.] She was very happy.",
     "one word is odd": "Mom made a cake. Tim ate a big window of the cake. It was yummy.",
     "a sentence is missing": "Lily had a cat named Snow. ____ Lily looked for her everywhere. At last she found her "
     "asleep in a basket.",

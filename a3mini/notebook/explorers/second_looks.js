@@ -70,22 +70,32 @@ export function opinionTable({ count, of, orders, words, worst }) {
   const number = (text) => h("td", { class: "a3-number" }, text);
   const line = ({ name, nats }) => {
     const more = nats === best ? "best" : `+${(nats - best).toFixed(1)}`;
-    const cells = [h("th", { scope: "row" }, name), number((nats / count).toFixed(2)), number(more)];
+    const numbers = [(nats / count).toFixed(2), nats.toFixed(1), more].map(number);
+    const cells = [h("th", { scope: "row" }, name), numbers];
     return h("tr", { "data-order": name, "data-nats": nats }, cells);
   };
-  const titles = ["order", "nats a token", "whole text, nats"].map((text) => h("th", { scope: "col" }, text));
+  const titles = ["order", "nats a token", "nats in all", "more than the best"].map((text) =>
+    h("th", { scope: "col" }, text),
+  );
   const table = h(
     "table",
     { class: "a3-table" },
     h("thead", {}, h("tr", {}, titles)),
     h("tbody", {}, orders.map(line)),
   );
+  const told = note(" ");
   const word = ({ letters }, n) => {
-    const bare = letters.trim() || "⏎";
+    const bare = letters.trim() || shown(letters);
     if (!words[n]) return h("span", { class: "a3-word", style: "--loss: 0%" }, bare, h("small", {}, "…"));
     const { left, both } = words[n];
     const label = `${bare}: given its left ${cost(left)} nats, given both sides ${cost(both)}`;
-    const said = { title: label, "aria-label": label, role: "img", tabindex: 0 };
+    const said = {
+      title: label,
+      "aria-label": label,
+      role: "img",
+      tabindex: 0,
+      onfocus: () => (told.textContent = label),
+    };
     const style = `--loss: ${(100 * Math.min(1, -both / WORST_LOSS)).toFixed(0)}%`;
     const all = { ...said, class: "a3-word", style, "data-left": left, "data-both": both };
     return h("span", all, bare, h("small", {}, cost(both)));
@@ -94,10 +104,11 @@ export function opinionTable({ count, of, orders, words, worst }) {
     note(`The same text, ${count} tokens, predicted in several orders. Fewer nats: the model finds it likelier.`),
     h("div", { class: "a3-scroll" }, table),
     note(
-      "Each word with what it costs given everything else, in nats; the redder, the worse it fits. Point at one for ",
+      "Each word with what it costs given everything else, in nats; the redder, the worse it fits. Choose one for ",
       "its cost given its left side alone.",
     ),
     h("p", { class: "a3-flow" }, of.map(word)),
+    told,
     worst ? helped(of, words) : "",
   ];
 }
