@@ -114,6 +114,7 @@ class Explorer(anywidget.AnyWidget):
     """
 
     summary = "An interactive figure."  # for those who see the page without JavaScript
+    room = ""  # CSS of that sentence: as much room as the figure takes, so that nothing jumps when it comes
     source = traitlets.Unicode(help="Where the data comes from, in words.").tag(sync=True)
 
     def state(self) -> dict:
@@ -132,8 +133,9 @@ class Explorer(anywidget.AnyWidget):
         payload = {"kind": kind, "module": str(self._esm), "css": str(self._css), "state": self.state()}
         # In a script element no text may end the element, not even within JSON.
         inside = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        instead = f'<p style="{self.room}">{self.summary} It needs JavaScript.</p>'
         return (
-            f'<div class="a3-figure"><div id="{name}"><p>{self.summary} It needs JavaScript.</p></div>'
+            f'<div class="a3-figure"><div id="{name}">{instead}</div>'
             f'<script type="application/json">{inside}</script>'
             f"<script>{PAGE.format(name=name)}</script></div>"
         )

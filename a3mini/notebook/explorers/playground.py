@@ -76,6 +76,8 @@ class Playground(Explorer):
     _esm = bundle("playground", "../page/marked", "live_model", "filled_text", "second_looks", ENGINE=page.script())
     _css = stylesheet("playground")
     summary = "An interactive figure: the language model runs in the page and fills blanks in any order."
+    # as high as on a wide page, and the higher the narrower it is; a padding's percentages are of the width
+    room = "box-sizing: border-box; min-height: 757px; padding-bottom: calc(1730px - 145%)"
     intro = traitlets.Unicode(INTRO).tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
     written = traitlets.Unicode().tag(sync=True)
