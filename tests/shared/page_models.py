@@ -26,6 +26,15 @@ class Saved(NamedTuple):
     file: Path
 
 
+def all_kinds(folder: Path, engine, seed: int) -> dict[str, A3ForCausalLM]:
+    """A model of each kind, by name; the engine has them by the same names."""
+    found = {}
+    for n, name in enumerate(KINDS):
+        found[name], file = saved(folder, name, seed + n, **KINDS[name])
+        engine.put(name, file)
+    return found
+
+
 def saved(folder: Path, name: str, seed: int = 0, change: Callable | None = None, **changes) -> Saved:
     """A random model; ``change`` is given it before it is saved, ``changes`` are of the config."""
     known_order, end = changes.pop("known_order", "together"), changes.pop("empty_token_id", None)

@@ -18,6 +18,10 @@ export const fresh = (words) => {
   return { words, ...nothing, draws: 0, passes: 0, milliseconds: 0 };
 };
 
+/** The turns, but for what stands at some positions (a Set). */
+export const without = (turns, positions) =>
+  turns.map((turn) => turn.filter(({ position }) => !positions.has(position))).filter((turn) => turn.length);
+
 /** The state as the desk reads it. */
 export function boardOf(state, start, room) {
   const turns = state.turns.map((turn) => turn.map(({ position, id }) => [position, id]));

@@ -29,6 +29,7 @@ import {
   textOf,
   toLink,
   verdictOf,
+  without,
   wordsOf,
 } from "./filled_text.js";
 import { headPicture, maskPictures, opinionTable } from "./second_looks.js";
@@ -111,7 +112,7 @@ function render({ model, el }) {
         thinkAgain();
       }
     };
-    const remember = () => (past = [...past.slice(1 - KEPT), structuredClone(state)]);
+    const remember = (before = structuredClone(state)) => (past = [...past.slice(1 - KEPT), before]);
 
     // Loading
 
@@ -192,7 +193,7 @@ function render({ model, el }) {
       during(async () => {
         const before = structuredClone(state);
         await take(text);
-        past = [...past.slice(1 - KEPT), before];
+        remember(before);
         revised = null;
         area.value = marked();
         tell("");
@@ -204,11 +205,11 @@ function render({ model, el }) {
         const other = { given: "hidden", hidden: "given" }[cell.kind];
         const own = new Set(cells().flatMap(({ word, position }) => (word === cell.word ? [position] : [])));
         // no position moves, so what is filled elsewhere stays; it is scored anew, for what is given has changed
-        const turns = state.turns.map((turn) => turn.filter(({ position }) => !own.has(position)));
+        const turns = without(state.turns, own);
         const words = state.words.map((word, n) => (n === cell.word ? { ...word, kind: other } : word));
         Object.assign(state, {
           words,
-          turns: turns.filter((turn) => turn.length),
+          turns,
           asked: [],
           drafts: [],
           rejected: [],
@@ -312,8 +313,7 @@ function render({ model, el }) {
         const lost = new Set(behind.map((other) => other.position));
         if (cell.letters === "") state.closed = state.closed.filter((at) => !lost.has(at)); // it was the end
         if (letters === "") {
-          state.turns = state.turns.map((turn) => turn.filter((token) => !lost.has(token.position)));
-          state.turns = state.turns.filter((turn) => turn.length);
+          state.turns = without(state.turns, lost);
           state.closed = [...new Set([...state.closed, ...lost])];
         }
         state.turns.flat().find((token) => token.position === position).id = id;
@@ -324,8 +324,7 @@ function render({ model, el }) {
     const redo = (position) =>
       during(async () => {
         remember();
-        const turns = state.turns.map((turn) => turn.filter((token) => token.position !== position));
-        state.turns = turns.filter((turn) => turn.length);
+        state.turns = without(state.turns, new Set([position]));
         const found = await desk.ask("step", { board: board(), how: how(), position, gaps: [] });
         state.turns.push(...found.turns);
         state.draws += 1;
@@ -384,7 +383,7 @@ function render({ model, el }) {
         });
         const old = structuredClone(state);
         await take(text.join(""));
-        past.push(old);
+        remember(old);
         revised = { nats: before };
         thought = null;
         tell(`The ${plural(worst.size, "word")} that fit worst are blanks now. Press Play, and see what it gains.`);

@@ -37,6 +37,7 @@ export class Desk {
     this.banned = neverDrawn(this.model, this.tokenizer);
     this.end = this.model.config.empty_token_id ?? null;
     this.ends = this.end !== null;
+    this.neverShown = new Set(this.banned.filter((id) => id !== this.end));
     [this.session, this.fed] = [new Session(this.model), []];
   }
 
@@ -108,8 +109,7 @@ export class Desk {
   shown(logits, id, truth = null) {
     const logProbs = logSoftmax(logits);
     const one = (other) => ({ id: other, letters: this.letters(other), logProb: logProbs[other] });
-    const never = new Set(this.banned.filter((other) => other !== this.end));
-    const best = [...logProbs.keys()].filter((other) => other !== id && !never.has(other));
+    const best = [...logProbs.keys()].filter((other) => other !== id && !this.neverShown.has(other));
     best.sort((a, b) => logProbs[b] - logProbs[a]);
     return { ...one(id), runnersUp: best.slice(0, RUNNERS_UP).map(one), truth: truth === null ? null : one(truth) };
   }

@@ -8,7 +8,7 @@ import laws
 import pytest
 import torch
 from page_engines import JavaScriptError
-from page_models import KINDS, OURS, PAPER, saved
+from page_models import KINDS, OURS, PAPER, all_kinds, saved
 
 from a3mini import groups, speculative
 from a3mini.decode import Sampler
@@ -32,11 +32,7 @@ DRAFTED = f"""({{ name, tokens, blank, how, seed }}) => {{
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, engine):
-    folder, found = tmp_path_factory.mktemp("models"), {}
-    for n, name in enumerate(KINDS):
-        found[name], file = saved(folder, name, 40 + n, **KINDS[name])
-        engine.put(name, file)
-    return found
+    return all_kinds(tmp_path_factory.mktemp("models"), engine, 40)
 
 
 def text(seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import laws
 import pytest
 import torch
 from page_engines import JavaScriptError
-from page_models import KINDS, saved
+from page_models import KINDS, all_kinds, saved
 
 from a3mini import groups, objective
 from a3mini.objective import labels_for
@@ -33,10 +33,7 @@ STEPS = """({ name, texts }) => texts.map(({ tokens, groups }) => {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, engine):
-    made = {name: saved(tmp_path_factory.mktemp("models"), name, n, **KINDS[name]) for n, name in enumerate(KINDS)}
-    for name, (_, file) in made.items():
-        engine.put(name, file)
-    return {name: model for name, (model, _) in made.items()}
+    return all_kinds(tmp_path_factory.mktemp("models"), engine, 0)
 
 
 def some_texts(model, count: int, seed: int = 0) -> list[dict]:

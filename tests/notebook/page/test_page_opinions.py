@@ -3,7 +3,7 @@
 import pytest
 import torch
 from page_engines import JavaScriptError
-from page_models import KINDS, saved
+from page_models import KINDS, all_kinds
 
 from a3mini import groups, objective
 
@@ -16,11 +16,7 @@ ONE_BY_ONE = "({ name, tokens, words }) => [...p.oneByOne(model(name), tokens, w
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, engine):
-    folder, found = tmp_path_factory.mktemp("models"), {}
-    for n, name in enumerate(KINDS):
-        found[name], file = saved(folder, name, 20 + n, **KINDS[name])
-        engine.put(name, file)
-    return found
+    return all_kinds(tmp_path_factory.mktemp("models"), engine, 20)
 
 
 def text(seed: int = 0, length: int = LENGTH) -> torch.Tensor:
