@@ -12,14 +12,11 @@ Node and Chromium (A3_CHROMIUM, or on the PATH) must be there.
 """
 
 import argparse
-import http.server
 import shutil
 import statistics
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 import browsers
@@ -90,32 +87,27 @@ def measure(engine: Engine, file: Path, rounds: int) -> dict:
 def use(browser, rounds: int) -> dict:
     """Milliseconds that a reader of the playground waits."""
     shown = "document.querySelector('[aria-busy=true]') === null"
-    with tempfile.TemporaryDirectory() as folder:
+    click = """async ([name, done]) => {
+        const start = performance.now();
+        const buttons = [...document.querySelectorAll("button")];
+        buttons.find(({ textContent }) => textContent.includes(name)).click();
+        while (!eval(done)) await new Promise((next) => requestAnimationFrame(next));
+        return performance.now() - start;
+      }"""
+    loads, steps = [], []
+    with tempfile.TemporaryDirectory() as folder, browsers.served(folder) as address:
         playground.put_beside(Path(folder) / "_static")
         html = f'<html data-content_root="./"><meta charset="utf-8">{Playground.example().to_html()}</html>'
         (Path(folder) / "index.html").write_text(html, encoding="utf-8")
-        handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        loads, steps = [], []
         for _ in range(max(1, rounds // 3)):
             page = browser.new_context().new_page()  # nothing is kept from before
-            page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            page.goto(f"{address}/index.html")
             page.wait_for_selector(".a3-explorer[data-ready=true]")
-            click = """async ([name, done]) => {
-                const start = performance.now();
-                const buttons = [...document.querySelectorAll("button")];
-                buttons.find(({ textContent }) => textContent.includes(name)).click();
-                while (!eval(done)) await new Promise((next) => requestAnimationFrame(next));
-                return performance.now() - start;
-              }"""
-            loads.append(
-                page.evaluate(click, ["Load the model", "document.querySelector('.a3-playground button').hidden"])
-            )
+            loaded = "document.querySelector('.a3-playground button').hidden"
+            loads.append(page.evaluate(click, ["Load the model", loaded]))
             page.evaluate(click, ["Empty the blanks", shown])
             steps += [page.evaluate(click, ["Step", shown]) for _ in range(8)]
             page.context.close()
-        server.shutdown()
     return {
         "ms_to_load": round(statistics.median(loads), 1),
         "ms_from_click_to_token": round(statistics.median(steps), 1),

@@ -15,10 +15,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import browsers
@@ -32,11 +29,6 @@ METRICS = {
     "total_blocking_time_ms": "total-blocking-time",
     "layout_shift": "cumulative-layout-shift",
 }
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
 
 
 def lighthouse(address: str, chromium: str) -> dict:
@@ -77,16 +69,13 @@ def main() -> None:
     chromium = browsers.chromium()
     if chromium is None:
         sys.exit("No Chromium found: set A3_CHROMIUM to its path.")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=options.site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     pages = {}
-    for name in names:
-        address = f"http://127.0.0.1:{server.server_port}/{name}"
-        reports = [lighthouse(address, chromium) for _ in range(options.runs)]
-        reports.sort(key=lambda report: report["categories"]["performance"]["score"])
-        pages[name] = judged(reports[len(reports) // 2])
-        print(name, json.dumps(pages[name], indent=1), flush=True)
-    server.shutdown()
+    with browsers.served(options.site) as address:
+        for name in names:
+            reports = [lighthouse(f"{address}/{name}", chromium) for _ in range(options.runs)]
+            reports.sort(key=lambda report: report["categories"]["performance"]["score"])
+            pages[name] = judged(reports[len(reports) // 2])
+            print(name, json.dumps(pages[name], indent=1), flush=True)
     if not options.only:
         version = reports[0]["environment"]["hostUserAgent"].partition("Chrome/")[2].split()[0]
         record(
