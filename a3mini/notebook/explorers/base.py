@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 
 from a3mini import groups
-from a3mini.notebook import theme
+from a3mini.notebook import page, theme
 
 STREAMS = (2, 3, 4, 6, 8)
 HERE = Path(__file__).resolve().parent
@@ -80,7 +80,8 @@ def bundle(name: str, *parts: str, **texts: str) -> str:
         )
     modules = [*((HERE / f"{part}.js").read_text(encoding="utf-8") for part in needed), module]
     constants = [f"const {key} = {json.dumps(text)};" for key, text in {"THEME": colours, **texts}.items()]
-    return "\n".join([*constants, *(re.sub(IMPORT, "", text, flags=re.MULTILINE) for text in modules)])
+    code = page.without_comments("\n".join(re.sub(IMPORT, "", text, flags=re.MULTILINE) for text in modules))
+    return "\n".join([*constants, code])
 
 
 def stylesheet(name: str) -> str:

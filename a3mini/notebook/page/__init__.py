@@ -40,9 +40,14 @@ FILES = (
 )
 
 
+def without_comments(script: str) -> str:
+    """The same without lines that are comments: they are for who reads the file, and each page carries its text."""
+    return re.sub(r"^ *(//.*|/\*\*([^*]|\*(?!/))*\*/)\n", "", script, flags=re.MULTILINE)
+
+
 def module() -> str:
     """All files as the text of one ES module, for a page that can import nothing that lies beside it."""
-    texts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in FILES]
+    texts = [without_comments((HERE / f"{name}.js").read_text(encoding="utf-8")) for name in FILES]
     return "\n".join(re.sub(r'^import \{[^}]*\} from "\./\w+\.js";\n', "", text, flags=re.MULTILINE) for text in texts)
 
 

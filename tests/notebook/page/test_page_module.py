@@ -31,6 +31,20 @@ def test_every_file_is_in_the_module():
     assert "import {" not in page.module() and "export " not in page.script()
 
 
+def test_lines_of_comments_go_and_nothing_else():
+    code = ['const url = "http://a/*b";', "f(); // after code", "a /** in a line */ + b;", "const c = `x // y`;"]
+    comments = [
+        "// one",
+        "  //",
+        "/** a line */",
+        "/**\n * More, with * and **,\n * `a // b`.\n */",
+        "  /** In\n   * here */",
+    ]
+    mixed = "".join(f"{line}\n" for pair in zip([*comments], [*code, ""], strict=True) for line in pair)
+    assert page.without_comments(mixed) == "".join(f"{line}\n" for line in [*code, ""])
+    assert not re.search(r"^ *(//|/\*|\* )", page.module(), re.MULTILINE)
+
+
 def test_a_worker_of_a_page_on_the_disk(browser, tmp_path):
     """As in the book's files: no server, the model in base64, all computation beside the page."""
     model, file = saved(tmp_path, "model", **KINDS["ours"])
