@@ -68,15 +68,15 @@ def test_size_counts_cells_and_words():
 OTHER_THINGS = {
     ("01_factorisation.ipynb", "entropy"): "of some positions of a table, not of the tokens of a text",
     ("01_factorisation.ipynb", "sample"): "sentences from a table",
-    ("01_factorisation.ipynb", "train"): "ten lines for two tiny models; notebook 04 builds the real loop",
+    ("01_factorisation.ipynb", "train"): "ten lines for two tiny models; notebook 05 builds the real loop",
     ("03_two_stream_attention.ipynb", "rotate"): "a part of two_streams, which is compared as a whole",
     ("03_two_stream_attention.ipynb", "train"): "toy texts of six letters",
     ("03_two_stream_attention.ipynb", "encode"): "one sentence",
-    ("06_any_order_decoding.ipynb", "encode"): "one text as one group",
-    ("06_any_order_decoding.ipynb", "distinct"): "over many texts at once; the package's is of one text",
-    ("06_any_order_decoding.ipynb", "sample"): "texts of one way of decoding",
-    ("07_exact_parallel_decoding.ipynb", "draw"): "a word from a table",
-    ("08_adapt_on_gpu.ipynb", "fill"): "prints the blanks of three stories",
+    ("07_any_order_decoding.ipynb", "encode"): "one text as one group",
+    ("07_any_order_decoding.ipynb", "distinct"): "over many texts at once; the package's is of one text",
+    ("07_any_order_decoding.ipynb", "sample"): "texts of one way of decoding",
+    ("08_exact_parallel_decoding.ipynb", "draw"): "a word from a table",
+    ("09_adapt_on_gpu.ipynb", "fill"): "prints the blanks of three stories",
 }
 
 
@@ -386,9 +386,9 @@ VALUES = {
     ("notation.md", "1.44 bits"): lambda: 1 / math.log(2),
     ("01_factorisation.ipynb", "1.44 bits"): lambda: 1 / math.log(2),
     ("01_factorisation.ipynb", "0.69"): lambda: math.log(2),
-    ("09_evaluate.ipynb", "1.96"): lambda: Z95,
-    ("09_evaluate.ipynb", "0.025"): lambda: (1 - 0.95) / 2,
-    ("09_evaluate.ipynb", "0.975"): lambda: (1 + 0.95) / 2,
+    ("10_evaluate.ipynb", "1.96"): lambda: Z95,
+    ("10_evaluate.ipynb", "0.025"): lambda: (1 - 0.95) / 2,
+    ("10_evaluate.ipynb", "0.975"): lambda: (1 + 0.95) / 2,
 }
 # Numbers that were chosen, or that others chose: why they need no measurement.
 SETTINGS = {
@@ -396,13 +396,13 @@ SETTINGS = {
     "a multiple of a symbol": [("01_factorisation.ipynb", "2s")],
     "the level of our intervals": [
         *((name, "95 %") for name in ("paper_results.md", "study.md")),
-        *((name, "95%") for name in ("glossary.md", "09_evaluate.ipynb")),
+        *((name, "95%") for name in ("glossary.md", "10_evaluate.ipynb")),
     ],
     "what the paper says of itself": [
         ("paper_results.md", "10 billion"),
         ("study.md", "8 billion"),
-        ("05_progressive_adaptation.ipynb", "2 billion"),
-        ("09_evaluate.ipynb", "8 billion"),
+        ("06_progressive_adaptation.ipynb", "2 billion"),
+        ("10_evaluate.ipynb", "8 billion"),
     ],
     "what others found": [
         *(("puzzles.md", number) for number in ("10 %", "90 %")),
@@ -412,25 +412,25 @@ SETTINGS = {
     "the rules of an exercise": [
         ("00_quickstart.ipynb", "100 times"),
         ("01_factorisation.ipynb", "0.05"),
-        ("04_train_compact_model.ipynb", "0.04 nats"),
+        ("05_train_compact_model.ipynb", "0.04 nats"),
     ],
     "the table of the toy world, drawn by the code": [
         ("01_factorisation.ipynb", "95%"),
-        ("07_exact_parallel_decoding.ipynb", "5%"),
+        ("08_exact_parallel_decoding.ipynb", "5%"),
     ],
     "set by the cell below, or in the example itself": [
         ("02_groups_and_masks.ipynb", "0.1"),
-        *(("04_train_compact_model.ipynb", number) for number in ("10%", "30%", "90%", "8 nats", "15 times", "0.8")),
-        ("04_train_compact_model.ipynb", "4.9 nats"),  # "a number like"
+        *(("05_train_compact_model.ipynb", number) for number in ("10%", "30%", "90%", "8 nats", "15 times", "0.8")),
+        ("05_train_compact_model.ipynb", "4.9 nats"),  # "a number like"
         *(("instructors.md", number) for number in ("4 nats", "8 nats", "0.4")),
-        ("06_any_order_decoding.ipynb", "0.7"),
-        ("06_any_order_decoding.ipynb", "0.4"),
-        ("07_exact_parallel_decoding.ipynb", "16 nats"),
-        ("09_evaluate.ipynb", "0.5"),
+        ("07_any_order_decoding.ipynb", "0.7"),
+        ("07_any_order_decoding.ipynb", "0.4"),
+        ("08_exact_parallel_decoding.ipynb", "16 nats"),
+        ("10_evaluate.ipynb", "0.5"),
     ],
-    "guesses to choose from": [("08_adapt_on_gpu.ipynb", "1%"), ("08_adapt_on_gpu.ipynb", "10%")],
-    "what Google gives for nothing": [("08_adapt_on_gpu.ipynb", "15 GB")],
-    "guessing among four, and among two": [("09_evaluate.ipynb", "25%"), ("09_evaluate.ipynb", "50%")],
+    "guesses to choose from": [("09_adapt_on_gpu.ipynb", "1%"), ("09_adapt_on_gpu.ipynb", "10%")],
+    "what Google gives for nothing": [("09_adapt_on_gpu.ipynb", "15 GB")],
+    "guessing among four, and among two": [("10_evaluate.ipynb", "25%"), ("10_evaluate.ipynb", "50%")],
 }
 CHOSEN = {place for places in SETTINGS.values() for place in places}
 

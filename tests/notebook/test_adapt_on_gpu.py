@@ -1,4 +1,4 @@
-"""Notebook 08 on machines that are not here: its cells that choose profile, folder and plan, with a faked device."""
+"""Notebook 09 on machines that are not here: its cells that choose profile, folder and plan, with a faked device."""
 
 import importlib.util
 import sys
@@ -13,7 +13,7 @@ from places import ROOT
 from a3mini import pretrained
 from a3mini.train import TrainConfig, devices
 
-NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_adapt_on_gpu.ipynb", as_version=4)
+NOTEBOOK = nbformat.read(ROOT / "notebooks" / "09_adapt_on_gpu.ipynb", as_version=4)
 GPUS = ("T4", "L4", "A100", "H100")
 DRIVE = Path("/content/drive/MyDrive/a3-runs")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from a3mini.notebook.checks import ch00_quickstart, ch07_exact_parallel_decoding
+from a3mini.notebook.checks import ch00_quickstart, ch08_exact_parallel_decoding
 from a3mini.notebook.checks.base import plain
 from tools.course import exercises
 
@@ -80,13 +80,13 @@ def test_a_check_never_raises():
 
 
 def test_an_error_is_told_with_its_case_and_a_stub_stays_a_stub():
-    result = ch07_exact_parallel_decoding.all_accepted(lambda p: p.sum(1).sum() * 0 + 1 / (p.dim() - 2))
+    result = ch08_exact_parallel_decoding.all_accepted(lambda p: p.sum(1).sum() * 0 + 1 / (p.dim() - 2))
     assert "for a table of shape (2, 2): your code raised ZeroDivisionError" in result.message
 
     def stub(p):
         raise NotImplementedError
 
-    assert "not attempted" in ch07_exact_parallel_decoding.all_accepted(stub).message
+    assert "not attempted" in ch08_exact_parallel_decoding.all_accepted(stub).message
 
 
 @pytest.mark.parametrize("number", [3, 3.0, torch.tensor(3), torch.tensor([3]), np.int64(3), np.array(3.0)])

@@ -159,23 +159,23 @@ def test_setup_says_what_does_not_fit_before_it_installs_anything(monkeypatch, n
     assert commands == []
 
 
-# The cell of notebook 09
+# The cell of notebook 10
 
 
 def extra_source() -> str:
-    notebook = nbformat.read(ROOT / "notebooks" / "09_evaluate.ipynb", 4)
+    notebook = nbformat.read(ROOT / "notebooks" / "10_evaluate.ipynb", 4)
     (source,) = [cell.source for cell in notebook.cells if cell.cell_type == "code" and '"lm-eval' in cell.source]
     return source
 
 
-def test_notebook_09_asks_for_the_versions_of_pyproject(monkeypatch):
+def test_notebook_10_asks_for_the_versions_of_pyproject(monkeypatch):
     declared = [line for line in PROJECT["optional-dependencies"]["eval"] if not line.startswith("a3mini")]
     calls = run_cell(monkeypatch, extra_source(), {})
     assert [sorted(words) for words in installs(calls)] == [sorted(declared)]
     assert calls.constraints == "torch==2.11.0+cu128\n"
 
 
-def test_notebook_09_installs_only_what_is_missing(monkeypatch):
+def test_notebook_10_installs_only_what_is_missing(monkeypatch):
     assert run_cell(monkeypatch, extra_source(), {}, modules=["lm_eval", "rouge_score"]) == []
     (words,) = installs(run_cell(monkeypatch, extra_source(), {}, modules=["rouge_score"]))
     assert [Requirement(word).name for word in words] == ["lm-eval"]

@@ -7,7 +7,7 @@ a3mini and what is missing; nothing that was there gets another version; a secon
     python -m tools.environments.colab_check          everything; then the result is stored in book/results
     python -m tools.environments.colab_check --hub    with a network: texts and tasks from the hub, as on Colab
 
-Without --hub, stories from the packaged texts stand in for the hub's TinyStories, and notebook 09 takes its packaged
+Without --hub, stories from the packaged texts stand in for the hub's TinyStories, and notebook 10 takes its packaged
 text, for its tasks come from the hub. What cannot be seen here: Colab's front end, its GPU, and its other packages.
 """
 
@@ -27,7 +27,7 @@ from tools.environments.environments import Workplace, pieces, python, with_plac
 from tools.site.links import repository
 
 COLAB = Path(__file__).with_name("colab.txt")
-HUB_TASKS = "09_evaluate"
+HUB_TASKS = "10_evaluate"
 # Runs a cell, and fails if it starts a process.
 TWICE = """
 import sys
@@ -108,7 +108,7 @@ def main() -> None:
         "environment": place.versions(),
         "not_as_on_colab": differences(wanted, before),
         "installed": place.state["installed"],
-        "installed_by_09": {name: version for name, version in after.items() if name not in known},
+        "installed_by_10": {name: version for name, version in after.items() if name not in known},
         "changed": changed(before, after),
         "second_run": "starts no process",
         "notebooks": [path.stem for path in notebooks],

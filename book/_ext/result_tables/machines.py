@@ -221,7 +221,7 @@ def versions_colab(colab_check: dict) -> str:
         "Colab's list of packages": f"commit {commit[:7]} of googlecolab/backend-info, {date}",
         "among them": listed({name: have[name] for name in among}),
         "the setup cell installed": listed(colab_check["installed"]),
-        "notebook 09 installed as well": listed(colab_check["installed_by_09"]),
+        "notebook 10 installed as well": listed(colab_check["installed_by_10"]),
         "packages whose version changed": ", ".join(colab_check["changed"]) or "none",
         "a second run of the setup cell": colab_check["second_run"],
         "notebooks that ran to their end": f"{colab_check['passed']} of {len(colab_check['notebooks'])}",

@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 06, any-order decoding."""
+"""Checks for the exercises of notebook 07, any-order decoding."""
 
 import traceback
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 09, evaluate."""
+"""Checks for the exercises of notebook 10, evaluate."""
 
 import math
 import random

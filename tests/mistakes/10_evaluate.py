@@ -1,4 +1,4 @@
-"""Known wrong answers to the exercises of notebook 09: code that defines the name, and what the check must say."""
+"""Known wrong answers to the exercises of notebook 10: code that defines the name, and what the check must say."""
 
 DISTINCT = """\
 def distinct_share(tokens, n):

@@ -1,4 +1,4 @@
-"""Known wrong answers to the exercises of notebook 07: code that defines the name, and what the check must say."""
+"""Known wrong answers to the exercises of notebook 08: code that defines the name, and what the check must say."""
 
 PAIR = """\
 def pair_tv(p):

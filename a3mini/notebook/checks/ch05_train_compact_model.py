@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 04, train a compact model."""
+"""Checks for the exercises of notebook 05, train a compact model."""
 
 import math
 from collections.abc import Callable

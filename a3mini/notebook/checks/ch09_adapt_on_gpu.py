@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 08, adapt on a GPU."""
+"""Checks for the exercises of notebook 09, adapt on a GPU."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 07, exact parallel decoding."""
+"""Checks for the exercises of notebook 08, exact parallel decoding."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Known wrong answers to the exercises of notebook 04: code that defines the name, and what the check must say."""
+"""Known wrong answers to the exercises of notebook 05: code that defines the name, and what the check must say."""
 
 RATE = """\
 def learning_rate(step, highest, warmup_steps, steps):

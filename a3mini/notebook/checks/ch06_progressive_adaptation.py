@@ -1,4 +1,4 @@
-"""Checks for the exercises of notebook 05, progressive adaptation."""
+"""Checks for the exercises of notebook 06, progressive adaptation."""
 
 import itertools
 import math
