@@ -21,6 +21,7 @@ EXPLORERS = {
         lambda results: explorers.TradeOffExplorer.from_file(results / "tradeoff.json"),
         ("tradeoff.json",),
     ),
+    "two_streams": (lambda results: explorers.TwoStreams.example(), ()),
 }
 
 

@@ -14,6 +14,7 @@ from a3mini.notebook.explorers.player import DecodingPlayer
 from a3mini.notebook.explorers.playground import Playground
 from a3mini.notebook.explorers.puzzle import PuzzleExplorer
 from a3mini.notebook.explorers.trade_off import TradeOffExplorer
+from a3mini.notebook.explorers.two_streams import TwoStreams
 
 __all__ = [
     "AttentionViewer",
@@ -26,4 +27,5 @@ __all__ = [
     "Playground",
     "PuzzleExplorer",
     "TradeOffExplorer",
+    "TwoStreams",
 ]

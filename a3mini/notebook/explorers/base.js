@@ -275,6 +275,22 @@ export function relabel(groupIds) {
   return groupIds.map((group) => (group > GIVEN ? order.indexOf(group) + 1 : group));
 }
 
+/** The number of the last group; 0 without any. */
+export const last = (groups) => Math.max(GIVEN, ...groups);
+
+/** `token` put into `group`, which may lie between two of them. */
+export const place = (groups, token, group) => relabel(groups.map((old, j) => (j === token ? group : old)));
+
+/** One step earlier (-1) or later (1): out of a group with others into a new one, out of that into the next group. */
+export function step(groups, token, by) {
+  const group = groups[token];
+  const alone = groups.filter((other) => other === group).length === 1;
+  if (group === PADDING) return by < 0 ? place(groups, token, last(groups) + 1) : groups;
+  if (group === GIVEN) return by < 0 ? groups : place(groups, token, 0.5);
+  if (!alone) return place(groups, token, group + by / 2);
+  return place(groups, token, by > 0 && group === last(groups) ? PADDING : group + by);
+}
+
 /** Is content of token `j` seen by the content row of token `i`? masks.content_mask. */
 export const contentSees = (groups, i, j) => groups[j] >= 0 && groups[j] <= groups[i];
 

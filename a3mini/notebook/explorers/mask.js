@@ -1,7 +1,7 @@
 // The mask explorer: put tokens into groups, and watch what each of them sees in both masks.
 import {
-  GIVEN, PADDING, button, choice, contentSees, follow, frame, groupColours, h, ink, plural, put, querySees, relabel,
-  roving, select, shown,
+  GIVEN, PADDING, button, choice, contentSees, follow, frame, groupColours, h, ink, last, place, plural, put, querySees,
+  relabel, roving, select, shown, step,
 } from "./base.js";
 
 const STREAMS = [
@@ -10,19 +10,6 @@ const STREAMS = [
 ];
 
 // Groupings -----------------------------------------------------------------------------------
-
-const last = (groups) => Math.max(GIVEN, ...groups);
-const place = (groups, token, group) => relabel(groups.map((old, j) => (j === token ? group : old)));
-
-/** One step earlier (-1) or later (1): out of a group with others into a new one, out of that into the next group. */
-export function step(groups, token, by) {
-  const group = groups[token];
-  const alone = groups.filter((other) => other === group).length === 1;
-  if (group === PADDING) return by < 0 ? place(groups, token, last(groups) + 1) : groups;
-  if (group === GIVEN) return by < 0 ? groups : place(groups, token, 0.5);
-  if (!alone) return place(groups, token, group + by / 2);
-  return place(groups, token, by > 0 && group === last(groups) ? PADDING : group + by);
-}
 
 /** `group` becomes number `to`; the groups between make room. */
 export function moveGroup(groups, group, to) {
