@@ -361,8 +361,8 @@ function render({ model, el }) {
         h(
           "div",
           {},
-          h("div", { class: "a3-panel" }, readout, verdict, more),
           h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Layer by layer" }, clock.keys, count),
+          h("div", { class: "a3-panel" }, readout, verdict, more),
         ),
       ),
       legend,

@@ -1,5 +1,6 @@
 """The picture of the two streams: what it says of a row follows from the package's masks, and a real model obeys it."""
 
+import functools
 import itertools
 import re
 
@@ -133,13 +134,18 @@ def test_rows_that_are_not_faint_are_those_that_the_model_computes(module, ids, 
 GROUPINGS = [[0, 1, 3, 2, 2, 1, 3], [0, 1, 2, 3, 4], [1, 1, 2, 2, -1], [2, 0, 1, 1, 0, -1]]
 
 
+@functools.cache
+def deep(layers: int):
+    return laws.strong_llama(num_hidden_layers=layers)
+
+
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("rule", RULES)
 @torch.no_grad()
 def test_a_real_transformer_knows_just_these_tokens(module, rule, start, layers):
     """A random Llama with both streams in one sequence, as in ``laws``: change a token, and see which rows change."""
-    llama = laws.strong_llama(num_hidden_layers=layers)
+    llama = deep(layers)
     w = torch.randn(llama.config.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for grouping in GROUPINGS:
         ids, length = torch.tensor(grouping), len(grouping)
