@@ -1,32 +1,12 @@
 """Known wrong answers to the exercises of notebook 03: code that defines the name, and what the check must say."""
 
-ROWS = """\
-def rows_needed(group_ids):
-    content = {content}
-    query = {query}
-    return int(content.sum()), int(query.sum())
+LEFT = """\
+angle = {places} * 100.0 ** (-torch.arange(0, 8, 2) / 8)
+key = {factor} * torch.ones(8)
+first, second = key.chunk(2)
+turned = first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()
+two_to_the_left = torch.cat(turned), key
 """
-CONTENT, QUERY = "(group_ids >= 0) & (group_ids < group_ids.max())", "group_ids > 0"
-
-REPAIRED = """\
-def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):
-    a_content = h_content + attend(norm(h_content), norm(h_content), content_mask)
-    a_query = h_query + attend(norm(h_query), norm({context}), {mask})
-    return {content} + mlp(norm(a_content)), {query} + mlp(norm(a_query))
-"""
-
-PACKED = """\
-def packed_layer(block, h_content, h_query, group_ids):
-    content = ({content}).nonzero().flatten()
-    query = (group_ids > 0).nonzero().flatten()
-    content_mask, query_mask = masks.content_mask(group_ids), masks.query_mask(group_ids)
-    mask = torch.cat((content_mask[content], {query_mask}[query]))[:, content]
-    rows = torch.cat((h_content[content], h_query[query]))
-    out = block(rows, {positions}, h_content[content], content, mask)
-    return {result}
-"""
-PLACES = "torch.cat((content, query))"
-SPLIT = "out[: len(content)], out[len(content) :]"
 
 TOLD = """\
 def told_next(embedded, own, following, group_ids):
@@ -36,18 +16,59 @@ def told_next(embedded, own, following, group_ids):
     return start
 """
 
+REPAIRED = """\
+def repaired_layer(h_content, h_query, content_mask, query_mask, attend, norm, mlp):
+    a_content = h_content + attend(norm(h_content), norm(h_content), content_mask)
+    a_query = h_query + attend(norm(h_query), norm({context}), {mask})
+    return {content} + mlp(norm(a_content)), {query} + mlp(norm(a_query))
+"""
+
+SHARED = """\
+def shared_row(p):
+    def entropy(rows):
+        return -torch.xlogy(rows, rows).sum(-1)
+
+    q = {q}
+    return q, ({price}).item()
+"""
+
 MISTAKES = {
-    "rows_needed": [
-        (ROWS.format(content="group_ids >= 0", query=QUERY), "leave it out"),
-        (ROWS.format(content="group_ids < group_ids.max()", query=QUERY), "Padding is never seen"),
-        (ROWS.format(content="(group_ids > 0) & (group_ids < group_ids.max())", query=QUERY), "it should be"),
-        (ROWS.format(content=CONTENT, query="group_ids >= 0"), "Given tokens are not predicted"),
-        (ROWS.format(content=CONTENT, query="group_ids > 1"), "one for each predicted token"),
-        (ROWS.format(content=QUERY, query=CONTENT), "in the wrong order"),
-        ("def rows_needed(group_ids):\n    return len(group_ids)", "return two numbers"),
-        (ROWS.format(content="(group_ids >= 0) & (group_ids < len(group_ids.unique()) - 1)", query=QUERY), "[0, 3, 1"),
-        (ROWS.format(content="group_ids != group_ids.max()", query=QUERY), "Padding is never seen"),
-        (ROWS.format(content=CONTENT, query=QUERY).replace("int(content.sum())", "content.double().sum()"), "integers"),
+    "two_to_the_left": [
+        (LEFT.format(places=2, factor=4), "two to the right"),
+        (LEFT.format(places=0, factor=4), "its own"),
+        (LEFT.format(places=-1, factor=4), "not at position 3"),
+        (LEFT.format(places=-2, factor=1), "Make the scores larger"),
+        (LEFT.format(places=-2, factor=2), "Make the scores larger"),
+        ("two_to_the_left = torch.ones(8)", "give a pair"),
+        ("two_to_the_left = torch.ones(8), torch.ones(12, 8)", "the key should have 8 numbers"),
+        ("two_to_the_left = torch.ones(8), [1.0] * 8", "the key should be a tensor"),
+        ("two_to_the_left = torch.ones(8), torch.full((8,), math.inf)", "not finite"),
+    ],
+    "told_next": [
+        (TOLD.format(told="following[1:]", rows=":-1"), "told its right neighbour"),
+        (TOLD.format(told="following[order[:-1]]", rows="order[:-1]"), "should be told position"),
+        (TOLD.format(told="following[order.roll(-1)]", rows="order"), "nothing comes next"),
+        (
+            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.clone()"),
+            "own position is missing",
+        ),
+        (
+            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.add_(own)"),
+            "add to a copy",
+        ),
+        (
+            "def told_next(embedded, own, following, group_ids):\n"
+            "    order = group_ids.argsort()\n"
+            "    start = (embedded + own)[order]\n"
+            "    start[:-1] += following[order[1:]]\n"
+            "    return start",
+            "the rows stand in the order of prediction",
+        ),
+        (
+            TOLD.format(told="following[group_ids[order[1:]]]", rows="order[:-1]"),
+            "the row at 0 should be told position 2",
+        ),
+        (TOLD.format(told="following[order[:-1]]", rows="order[1:]"), "should be told position 1"),
     ],
     "repaired_layer": [
         (
@@ -115,113 +136,44 @@ MISTAKES = {
             "without its norm",
         ),
     ],
-    "packed_layer": [
+    "shared_row": [
+        (SHARED.format(q="p.prod(0) / p.prod(0).sum()", price="entropy(q) - entropy(p).mean()"), "does not sum to 1"),
+        (SHARED.format(q="p.log().mean(0).softmax(0)", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
+        (SHARED.format(q="p[0]", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
+        (SHARED.format(q="p.sum(0)", price="entropy(q) - entropy(p).mean()"), "does not sum to 1"),
+        (SHARED.format(q="p.mean(0)", price="entropy(q)"), "the whole loss"),
+        (SHARED.format(q="p.mean(0)", price="len(p) * (entropy(q) - entropy(p).mean())"), "not the sum"),
         (
-            PACKED.format(content="group_ids >= 0", query_mask="query_mask", positions=PLACES, result=SPLIT),
-            "Which content does anything look at?",
-        ),
-        (
-            PACKED.format(content=CONTENT, query_mask="query_mask", positions="torch.arange(len(rows))", result=SPLIT),
-            "keeps its position",
-        ),
-        (
-            PACKED.format(content=CONTENT, query_mask="content_mask", positions=PLACES, result=SPLIT),
-            "the query rows differ",
-        ),
-        (
-            PACKED.format(content=CONTENT, query_mask="query_mask", positions="content", result=SPLIT),
-            "give one for each",
-        ),
-        (
-            PACKED.format(
-                content=CONTENT,
-                query_mask="query_mask",
-                positions=PLACES,
-                result="out[len(query) :], out[: len(query)]",
+            SHARED.format(q="p.mean(0)", price="entropy(q) - entropy(p).mean()").replace(
+                "torch.xlogy(rows, rows)", "(rows * rows.log())"
             ),
-            "rows",
+            "0 log 0",
         ),
-        (
-            "def packed_layer(block, h_content, h_query, group_ids):\n"
-            "    everywhere = torch.arange(len(group_ids))\n"
-            "    mask = torch.cat((masks.content_mask(group_ids), masks.query_mask(group_ids)))\n"
-            "    rows = torch.cat((h_content, h_query))\n"
-            "    out = block(rows, torch.cat((everywhere, everywhere)), h_content, everywhere, mask)\n"
-            "    return out[: len(group_ids)], out[len(group_ids) :]",
-            "Which content does anything look at?",
-        ),
-        (
-            "def packed_layer(block, h_content, h_query, group_ids):\n"
-            "    at = torch.arange(len(group_ids))\n"
-            "    content = block(h_content, at, h_content, at, masks.content_mask(group_ids))\n"
-            "    query = block(h_query, at, h_content, at, masks.query_mask(group_ids))\n"
-            "    return content, query",
-            "is called 2 times",
-        ),
-        (
-            PACKED.format(content=CONTENT, query_mask="query_mask", positions=PLACES, result=SPLIT).replace(
-                "h_content[content], content, mask", "rows, torch.cat((content, query)), mask"
-            ),
-            "Nobody looks at query rows",
-        ),
-        (
-            PACKED.format(content=CONTENT, query_mask="query_mask", positions=PLACES, result=SPLIT).replace(
-                "(group_ids > 0).nonzero().flatten()", "group_ids.argsort()[(group_ids <= 0).sum() :]"
-            ),
-            "the query rows are right, but not in the order of the text",
-        ),
-        (
-            PACKED.format(
-                content=CONTENT,
-                query_mask="query_mask",
-                positions=PLACES,
-                result="out[len(content) :], out[: len(content)]",
-            ),
-            "the content rows first",
-        ),
-        (
-            PACKED.format(
-                content="(group_ids >= 0) & (group_ids < len(group_ids.unique()) - 1)",
-                query_mask="query_mask",
-                positions=PLACES,
-                result=SPLIT,
-            ),
-            "Which content does anything look at?",
-        ),
-    ],
-    "told_next": [
-        (TOLD.format(told="following[1:]", rows=":-1"), "told its right neighbour"),
-        (TOLD.format(told="following[order[:-1]]", rows="order[:-1]"), "should be told position"),
-        (TOLD.format(told="following[order.roll(-1)]", rows="order"), "nothing comes next"),
-        (
-            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.clone()"),
-            "own position is missing",
-        ),
-        (
-            TOLD.format(told="following[order[1:]]", rows="order[:-1]").replace("embedded + own", "embedded.add_(own)"),
-            "add to a copy",
-        ),
-        (
-            "def told_next(embedded, own, following, group_ids):\n"
-            "    order = group_ids.argsort()\n"
-            "    start = (embedded + own)[order]\n"
-            "    start[:-1] += following[order[1:]]\n"
-            "    return start",
-            "the rows stand in the order of prediction",
-        ),
-        (
-            TOLD.format(told="following[group_ids[order[1:]]]", rows="order[:-1]"),
-            "the row at 0 should be told position 2",
-        ),
-        (TOLD.format(told="following[order[:-1]]", rows="order[1:]"), "should be told position 1"),
+        (SHARED.format(q="p.mean(0)", price="entropy(q) - entropy(p)").replace(".item()", ""), "should be a number"),
+        (SHARED.format(q="p.mean(0)", price="entropy(p).mean() - entropy(q)"), "for two certain rows the price is"),
+        ("def shared_row(p):\n    return p.mean(0)", "return a pair"),
+        ("def shared_row(p):\n    return p.mean(1), 0.0", "q should have"),
     ],
 }
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "rows_needed": [
-        "def rows_needed(group_ids):\n"
-        "    return [(group_ids[group_ids >= 0] != group_ids.max()).sum(), group_ids.clamp_min(0).count_nonzero()]",
+    # one pair of numbers alone, the fastest, and the key turned instead of the query; a list
+    "two_to_the_left": [
+        "query, key = torch.zeros(2, 8)\n"
+        "query[[0, 1, 2]] = 5.0\n"
+        "for pair in range(3):\n"
+        "    angle = torch.tensor(2 * 100.0 ** (-pair / 4))\n"
+        "    key[pair], key[pair + 4] = 5 * angle.cos(), 5 * angle.sin()\n"
+        "two_to_the_left = [query, key]",
+    ],
+    "told_next": [
+        "def told_next(embedded, own, following, group_ids):\n"
+        "    ids, told = group_ids.tolist(), torch.zeros_like(embedded)\n"
+        "    for i, group in enumerate(ids):\n"
+        "        later = [(other, j) for j, other in enumerate(ids) if other > group]\n"
+        "        told[i] = following[min(later)[1]] if later else 0\n"
+        "    return told + own + embedded",
     ],
     # both streams in one call of attention, changed in place, and a list
     "repaired_layer": [
@@ -235,24 +187,10 @@ UNUSUAL = {
         "    h_content += attend(norm(h_content), norm(h_content), content_mask)\n"
         "    return h_content + mlp(norm(h_content)), h_query + mlp(norm(h_query))",
     ],
-    # in the order of the groups, queries first, and put back
-    "packed_layer": [
-        "def packed_layer(block, h_content, h_query, group_ids):\n"
-        "    order = group_ids.argsort()\n"
-        "    query = order[group_ids[order] > 0]\n"
-        "    content = order[(group_ids[order] >= 0) & (group_ids[order] < group_ids.max())]\n"
-        "    seen = group_ids[content]\n"
-        "    mask = torch.cat((seen < group_ids[query, None], seen <= group_ids[content, None]))\n"
-        "    rows, places = torch.cat((h_query[query], h_content[content])), torch.cat((query, content))\n"
-        "    out = block(rows, places, h_content[content], content, mask)\n"
-        "    return [out[len(query) :][content.argsort()], out[: len(query)][query.argsort()]]",
-    ],
-    "told_next": [
-        "def told_next(embedded, own, following, group_ids):\n"
-        "    ids, told = group_ids.tolist(), torch.zeros_like(embedded)\n"
-        "    for i, group in enumerate(ids):\n"
-        "        later = [(other, j) for j, other in enumerate(ids) if other > group]\n"
-        "        told[i] = following[min(later)[1]] if later else 0\n"
-        "    return told + own + embedded",
+    # the mean divergence from q, in a tensor
+    "shared_row": [
+        "def shared_row(p):\n"
+        "    q = sum(p) / len(p)\n"
+        "    return [q, F.kl_div(q.log().expand_as(p), p, reduction='batchmean')]",
     ],
 }

@@ -126,3 +126,17 @@ def mixture(curriculum: Curriculum, progress: float) -> dict[tuple[str, int], fl
             share = part.weight / total / len(sizes)
             found[part.kind, size] = found.get((part.kind, size), 0.0) + share
     return found
+
+
+def toy_parts(generator: torch.Generator, size: int = 6) -> tuple[Callable, Callable, Callable]:
+    """An attention, a norm and an MLP with random weights, for rows (T, D); attention is zero where nothing is seen."""
+    mix, up, down = torch.randn(3, size, size, dtype=torch.float64, generator=generator)
+
+    def attend(rows: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        scores = rows @ mix @ context.T / size
+        return (scores.masked_fill(~mask, -1e9).softmax(-1) * mask) @ context
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+    return attend, norm, lambda x: torch.tanh(x @ up) @ down

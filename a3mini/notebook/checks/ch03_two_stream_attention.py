@@ -1,65 +1,78 @@
 """Checks for the exercises of notebook 03, two-stream attention."""
 
 import itertools
-from collections.abc import Callable
-from numbers import Integral
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 
 from a3mini import masks
-from a3mini.notebook.checks.base import exercise, expect, same
+from a3mini.notebook.checks.base import exercise, expect, plain, same, toy_parts
 
 
 @exercise
-def rows_needed(answer: Callable) -> None:
-    """From group_ids (T,) to (content rows, query rows) of one layer before the last."""
-    for ids in (
-        [0, 1, 2, 3],
-        [0, 0, 0, 0, 1, 2],
-        [0, 1, 1, 2, 2, 2],
-        [0, 3, 1, 2, -1, -1],
-        [0, 0, 5, 5],
-        [1, 1],
-        [0, 0],
-        [-1, 0, 40, 7, -1, 40],
-    ):
-        got = answer(torch.tensor(ids))
-        expect(isinstance(got, (tuple, list)) and len(got) == 2, "return two numbers: content rows, query rows.")
-        got = tuple(number.item() if isinstance(number, torch.Tensor) else number for number in got)
-        expect(all(isinstance(number, Integral) for number in got), f"return two integers, not {got}.")
-        content = sum(0 <= group < max(ids) for group in ids)
-        query = sum(group > 0 for group in ids)
-        real, found = sum(group >= 0 for group in ids), f"for group_ids {ids} you count {got[0]} content rows"
+def two_to_the_left(answer: Sequence[torch.Tensor]) -> str:
+    """(query, key), (8,) each: with RoPE (theta 100) rows 2, 3, ... of 12 give 0.9 of their weight two to the left."""
+    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, "give a pair: the query, the key.")
+    for name, vector in zip(("query", "key"), answer, strict=True):
+        expect(isinstance(vector, torch.Tensor), f"the {name} should be a tensor, not {type(vector).__name__}.")
+        expect(vector.shape == (8,), f"the {name} should have 8 numbers, not the shape {tuple(vector.shape)}.")
+        expect(bool(vector.isfinite().all()), f"the {name} has numbers that are not finite.")
+    angle = torch.arange(12.0).double()[:, None] * 100.0 ** (-torch.arange(0, 8, 2).double() / 8)  # (12, 4)
+
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        first, second = x.double().chunk(2)
+        return torch.cat((first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()), 1)
+
+    weights = (turned(answer[0]) @ turned(answer[1]).T / 8**0.5).softmax(1)
+    found = int(weights[5].argmax()) - 5
+    told = f"row 5 looks most at position {5 + found}"
+    expect(found != 2, f"{told}: two to the right. A query at i meets a key at i - 2: turn the other way.")
+    expect(found != 0, f"{told}: its own. The query vector must be turned against the key.")
+    expect(found == -2, f"{told}, not at position 3.")
+    least = weights[torch.arange(2, 12), torch.arange(10)].min().item()
+    expect(
+        least >= 0.9,
+        f"the place is right, but some row gives it only {least:.2f}, and the rest to its neighbours. "
+        "Make the scores larger.",
+    )
+    return f"correct: every row gives at least {least:.2f} to the token two to its left."
+
+
+@exercise
+def told_next(answer: Callable) -> None:
+    """(embedded, own, following, group_ids) -> rows (T, D) that know token, own position and the next position."""
+    generator = torch.Generator().manual_seed(2)
+    for ids in ([0, 1, 2, 3], [0, 3, 1, 2], [0, 20, 5, 10, 7], [30, 0, 2, 1]):
+        group_ids, order = torch.tensor(ids), torch.tensor(ids).argsort().tolist()
+        embedded, own, following = torch.randn(3, len(ids), 6, dtype=torch.float64, generator=generator)
+        given = [table.clone() for table in (embedded, own, following)]
+        got = answer(*given, group_ids.clone())
+        expect(isinstance(got, torch.Tensor) and got.shape == embedded.shape, "return one tensor, (T, D).")
         expect(
-            got != (query, content) or content == query,
-            f"for group_ids {ids} these are the right numbers in the wrong order: content rows first.",
+            all(torch.equal(*pair) for pair in zip(given, (embedded, own, following), strict=True)),
+            "the embeddings or a table have changed: add to a copy.",
         )
+        right = embedded + own
+        right[order[:-1]] += following[order[1:]]
         expect(
-            got[0] != real or content == real,
-            f"{found}. No query looks at the last group, nor does other content: leave it out.",
+            same(got, right) or not same(got, right[order]),
+            f"for group_ids {ids} the rows stand in the order of prediction; return them in the order of the text.",
         )
+        told = got.double() - embedded - own  # what each row is told about the next position
+        where = f"for group_ids {ids} "
+        expect(not same(told[order[-1]], -own[order[-1]]), f"{where}the vector of a row's own position is missing.")
         expect(
-            got[0] != content + len(ids) - real or real == len(ids),
-            f"{found}. Padding is never seen, so it needs no row: ask for g >= 0.",
+            not same(told[:-1], following[1:]) or order == sorted(order),
+            f"{where}each row is told its right neighbour, not who is predicted next.",
         )
-        expect(got[0] == content, f"{found}; it should be {content}: those with 0 <= g < the last group.")
-        found = f"for group_ids {ids} you count {got[1]} query rows"
-        expect(got[1] != real or query == real, f"{found}. Given tokens are not predicted: they need no query row.")
-        expect(got[1] == query, f"{found}; it should be {query}: one for each predicted token (g > 0).")
-
-
-def _toy_parts(generator: torch.Generator, size: int = 6) -> tuple[Callable, Callable, Callable]:
-    """An attention, a norm and an MLP with random weights, for rows (T, D); attention is zero where nothing is seen."""
-    mix, up, down = torch.randn(3, size, size, dtype=torch.float64, generator=generator)
-
-    def attend(rows: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        scores = rows @ mix @ context.T / size
-        return (scores.masked_fill(~mask, -1e9).softmax(-1) * mask) @ context
-
-    def norm(x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
-
-    return attend, norm, lambda x: torch.tanh(x @ up) @ down
+        for this, after in itertools.pairwise(order):
+            expect(
+                same(told[this], following[after]),
+                f"{where}the row at {this} should be told position {after}, which is predicted next.",
+            )
+        last = f"{where}the row at position {order[-1]} is predicted last: nothing comes next."
+        expect(same(told[order[-1]], torch.zeros(6)), last)
 
 
 @exercise
@@ -69,7 +82,7 @@ def repaired_layer(answer: Callable) -> None:
     for ids in ([0, 1, 2, 3], [0, 2, 1, 2, 1, 0], [1, 1, 3, 2]):
         group_ids = torch.tensor(ids)
         sees_content, sees_query = masks.content_mask(group_ids), masks.query_mask(group_ids)
-        attend, norm, mlp = _toy_parts(generator)
+        attend, norm, mlp = toy_parts(generator)
         h_content, h_query = 3 * torch.randn(2, len(ids), 6, dtype=torch.float64, generator=generator)
 
         def block(rows, context, mask, mlp_to_normed=False, attend=attend, norm=norm, mlp=mlp):
@@ -134,103 +147,41 @@ def repaired_layer(answer: Callable) -> None:
 
 
 @exercise
-def packed_layer(answer: Callable) -> None:
-    """(block, h_content, h_query, group_ids) -> the needed rows of both streams, from one call of the block."""
-    generator = torch.Generator().manual_seed(1)
-    for ids in ([0, 1, 2, 3], [0, 0, 1, 0, 2, 0], [0, 2, 2, 1, 1, -1], [1, 1, 2], [-1, 0, 30, 7, 20, -1], [1, 1, 1]):
-        group_ids = torch.tensor(ids)
-        attend, norm, mlp = _toy_parts(generator)
-        h_content, h_query = torch.randn(2, len(ids), 6, dtype=torch.float64, generator=generator)
-        calls = []
-
-        def block(rows, row_positions, content, content_positions, mask, attend=attend, norm=norm, mlp=mlp, seen=calls):
-            for name, h, positions in (("rows", rows, row_positions), ("content", content, content_positions)):
-                expect(len(h) == len(positions), f"{len(h)} {name}, but {len(positions)} positions: give one for each.")
-            shape = (len(rows), len(content))
-            expect(
-                mask.shape == shape,
-                f"the block gets {len(rows)} rows and {len(content)} content rows, so its mask should be {shape}, not "
-                f"{tuple(mask.shape)}. Nobody looks at query rows.",
-            )
-            seen.append((len(rows), len(content), row_positions, content_positions))
-            row_turns, content_turns = (torch.cos(p[:, None] / 3) for p in (row_positions, content_positions))
-            rows = rows + attend(row_turns * norm(rows), content_turns * norm(content), mask)
-            return rows + mlp(norm(rows))
-
-        got = answer(block, h_content.clone(), h_query.clone(), group_ids.clone())
-        expect(isinstance(got, (tuple, list)) and len(got) == 2, "return a pair: the content rows, the query rows.")
-        expect(len(calls) == 1, f"the block is called {len(calls)} times; stack both streams and call it once.")
-        everywhere = torch.arange(len(ids))
-        full = [
-            block(rows, everywhere, h_content, everywhere, mask)
-            for rows, mask in (
-                (h_content, masks.content_mask(group_ids)),
-                (h_query, masks.query_mask(group_ids)),
-            )
-        ]
-        keep, predicted = (group_ids >= 0) & (group_ids < group_ids.max()), group_ids > 0
-        right = (full[0][keep], full[1][predicted])
-        found = f"for group_ids {ids} the block gets {calls[0][0]} rows and {calls[0][1]} content rows"
-        wanted = f"needed are {int(keep.sum() + predicted.sum())} and {int(keep.sum())}"
-        expect(calls[0][1] == keep.sum(), f"{found}; {wanted}. Which content does anything look at?")
-        expect(calls[0][0] == keep.sum() + predicted.sum(), f"{found}; {wanted}. Which rows are read later?")
-        places = torch.cat((everywhere[keep], everywhere[predicted]))
-        expect(  # in any order: attention does not mind
-            sorted(calls[0][2].tolist()) == sorted(places.tolist())
-            and sorted(calls[0][3].tolist()) == everywhere[keep].tolist(),
-            f"for group_ids {ids} rows stand at wrong positions. A packed row keeps its position in the text.",
-        )
-        expect(all(isinstance(rows, torch.Tensor) for rows in got), "return two tensors, one for each stream.")
+def shared_row(answer: Callable) -> None:
+    """p (N, V), N distributions -> the one q (V,) with the least mean loss, and what it costs above N of their own."""
+    cases = {
+        "two equal rows": [[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]],
+        "two certain rows": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
+        "a certain row and a die": [[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]],
+        "three rows": [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]],
+        "one row": [[0.2, 0.8]],
+    }
+    for name, rows in cases.items():
+        p = torch.tensor(rows, dtype=torch.float64)
+        got = answer(p.clone())
+        expect(isinstance(got, (tuple, list)) and len(got) == 2, "return a pair: q and the price.")
+        q, price = got
         expect(
-            not (same(got[0], right[1]) and same(got[1], right[0])),
-            "these are the right rows in the wrong order: the content rows first.",
+            isinstance(q, torch.Tensor) and q.shape == p.shape[1:], f"for {name} q should have {p.shape[1]} numbers."
         )
-        for name, mine, theirs in zip(("content", "query"), got, right, strict=True):
-            expect(
-                mine.shape == theirs.shape,
-                f"for group_ids {ids} the {name} rows have shape {tuple(mine.shape)}, not {tuple(theirs.shape)}.",
-            )
-            expect(
-                same(mine, theirs) or not same(mine.sort(0).values, theirs.sort(0).values),
-                f"for group_ids {ids} the {name} rows are right, but not in the order of the text.",
-            )
-            expect(
-                same(mine, theirs),
-                f"for group_ids {ids} the {name} rows differ from those computed in full. Do rows and mask fit?",
-            )
-
-
-@exercise
-def told_next(answer: Callable) -> None:
-    """(embedded, own, following, group_ids) -> rows (T, D) that know token, own position and the next position."""
-    generator = torch.Generator().manual_seed(2)
-    for ids in ([0, 1, 2, 3], [0, 3, 1, 2], [0, 20, 5, 10, 7], [30, 0, 2, 1]):
-        group_ids, order = torch.tensor(ids), torch.tensor(ids).argsort().tolist()
-        embedded, own, following = torch.randn(3, len(ids), 6, dtype=torch.float64, generator=generator)
-        given = [table.clone() for table in (embedded, own, following)]
-        got = answer(*given, group_ids.clone())
-        expect(isinstance(got, torch.Tensor) and got.shape == embedded.shape, "return one tensor, (T, D).")
+        right = sum(p) / len(p)
+        own = -sum(x * math.log(x) for row in rows for x in row if x) / len(rows)
+        together = -sum(x * math.log(right[v].item()) for row in rows for v, x in enumerate(row) if x) / len(rows)
+        expect(bool(q.isfinite().all()) and abs(q.sum().item() - 1) < 1e-6, f"for {name} q does not sum to 1.")
         expect(
-            all(torch.equal(*pair) for pair in zip(given, (embedded, own, following), strict=True)),
-            "the embeddings or a table have changed: add to a copy.",
+            torch.allclose(q.double(), right, atol=1e-6),
+            f"for {name} another q has a smaller loss: yours is {[round(x, 3) for x in q.tolist()]}.",
         )
-        right = embedded + own
-        right[order[:-1]] += following[order[1:]]
+        price = plain(price)
+        expect(isinstance(price, float | int), f"the price should be a number, not {type(price).__name__}.")
+        told = f"for {name} the price is {together - own:.4f} nats per position, yours is {price:.4f}"
+        expect(not math.isnan(price), f"{told}. 0 log 0 counts as 0.")
         expect(
-            same(got, right) or not same(got, right[order]),
-            f"for group_ids {ids} the rows stand in the order of prediction; return them in the order of the text.",
+            abs(price - together) > 1e-6 or abs(own) < 1e-6,
+            f"{told}. That is the whole loss; take off what rows of their own would cost.",
         )
-        told = got.double() - embedded - own  # what each row is told about the next position
-        where = f"for group_ids {ids} "
-        expect(not same(told[order[-1]], -own[order[-1]]), f"{where}the vector of a row's own position is missing.")
         expect(
-            not same(told[:-1], following[1:]) or order == sorted(order),
-            f"{where}each row is told its right neighbour, not who is predicted next.",
+            abs(price - len(rows) * (together - own)) > 1e-6 or len(rows) == 1 or abs(price) < 1e-6,
+            f"{told}. Take the mean over the positions, not the sum.",
         )
-        for this, after in itertools.pairwise(order):
-            expect(
-                same(told[this], following[after]),
-                f"{where}the row at {this} should be told position {after}, which is predicted next.",
-            )
-        last = f"{where}the row at position {order[-1]} is predicted last: nothing comes next."
-        expect(same(told[order[-1]], torch.zeros(6)), last)
+        expect(abs(price - (together - own)) < 1e-6, f"{told}.")
