@@ -71,7 +71,7 @@ OTHER_THINGS = {
     ("01_factorisation.ipynb", "train"): "ten lines for two tiny models; notebook 05 builds the real loop",
     ("03_two_stream_attention.ipynb", "rotate"): "a part of two_streams, which is compared as a whole",
     ("03_two_stream_attention.ipynb", "train"): "toy texts of six letters",
-    ("03_two_stream_attention.ipynb", "encode"): "one sentence",
+    ("04_from_a_pretrained_model.ipynb", "encode"): "one sentence",
     ("07_any_order_decoding.ipynb", "encode"): "one text as one group",
     ("07_any_order_decoding.ipynb", "distinct"): "over many texts at once; the package's is of one text",
     ("07_any_order_decoding.ipynb", "sample"): "texts of one way of decoding",

@@ -137,7 +137,7 @@ MISTAKES = {
         ),
     ],
     "shared_row": [
-        (SHARED.format(q="p.prod(0) / p.prod(0).sum()", price="entropy(q) - entropy(p).mean()"), "does not sum to 1"),
+        (SHARED.format(q="p.prod(0) / p.prod(0).sum()", price="entropy(q) - entropy(p).mean()"), "a smaller loss"),
         (SHARED.format(q="p.log().mean(0).softmax(0)", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
         (SHARED.format(q="p[0]", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
         (SHARED.format(q="p.sum(0)", price="entropy(q) - entropy(p).mean()"), "does not sum to 1"),
@@ -191,6 +191,6 @@ UNUSUAL = {
     "shared_row": [
         "def shared_row(p):\n"
         "    q = sum(p) / len(p)\n"
-        "    return [q, F.kl_div(q.log().expand_as(p), p, reduction='batchmean')]",
+        "    return [q, F.kl_div(q.clamp_min(1e-99).log().expand_as(p), p, reduction='batchmean')]",
     ],
 }

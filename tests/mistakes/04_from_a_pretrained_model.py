@@ -152,7 +152,7 @@ MISTAKES = {
             WARM.format(warm="(before >= 0) & (before < group_ids)").replace("    warm[0] = False\n", ""),
             "no left neighbour",
         ),
-        (WARM.format(warm="before < group_ids"), "position 1 has group -1"),
+        (WARM.format(warm="before < group_ids"), "position 0 has group -1"),
         (WARM.format(warm="(before >= 0) & (before <= group_ids)"), "should start from w"),
         (WARM.format(warm="before >= 0"), "should start from w"),
         (WARM.format(warm="before == 0"), "is earlier"),

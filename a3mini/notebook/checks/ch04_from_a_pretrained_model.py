@@ -160,7 +160,7 @@ def packed_layer(answer: Callable) -> None:
 def warm_start(answer: Callable) -> None:
     """(embedded (T, D), w (D,), group_ids (T,)) -> starts of all query rows (T, D) and their rotary positions (T,)."""
     generator = torch.Generator().manual_seed(0)
-    for ids in ([0, 1, 2, 3], [0, 0, 2, 1, 1, 0, 3], [0, 20, 5, 5, 10, -1, -1], [-1, -1, 0, 2, 1], [2, 1, 1, 3, 0]):
+    for ids in ([0, 1, 2, 3], [0, 0, 2, 1, 1, 0, 3], [0, 20, 5, 5, 10, -1, -1], [-1, 3, 0, 2, 1], [2, 1, 1, 3, 0]):
         group_ids = torch.tensor(ids)
         embedded = torch.randn(len(ids), 5, dtype=torch.float64, generator=generator)
         w = torch.randn(5, dtype=torch.float64, generator=generator)
