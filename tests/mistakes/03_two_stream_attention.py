@@ -138,7 +138,10 @@ MISTAKES = {
     ],
     "shared_row": [
         (SHARED.format(q="p.prod(0) / p.prod(0).sum()", price="entropy(q) - entropy(p).mean()"), "a smaller loss"),
-        (SHARED.format(q="p.log().mean(0).softmax(0)", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
+        (
+            SHARED.format(q="p.clamp_min(1e-9).log().mean(0).softmax(0)", price="entropy(q) - entropy(p).mean()"),
+            "a smaller loss",
+        ),
         (SHARED.format(q="p[0]", price="entropy(q) - entropy(p).mean()"), "has a smaller loss"),
         (SHARED.format(q="p.sum(0)", price="entropy(q) - entropy(p).mean()"), "does not sum to 1"),
         (SHARED.format(q="p.mean(0)", price="entropy(q)"), "the whole loss"),
