@@ -19,7 +19,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book student assignments test lint lab links timings gpu-check gpu-run colab-check matrix publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links timings gpu-check gpu-run colab-check matrix publish-check slides takeaway clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ publish-check: $(READY) ## build what would be published, serve it under /REPO/ 
 
 slides: $(READY) ## make the slides in _build/html/slides anew, from the notebooks that `make book` has executed
 	$(BIN)/python -m tools.site.slides
+
+takeaway: $(READY) ## the book as PDF and EPUB, and the site as a zip, in _build/downloads, after `make book`
+	$(BIN)/python -m tools.site.takeaway
 
 colab-check: $(READY) ## run every notebook with its setup cell where only Colab's packages are (long; ARGS=--hub: with a network)
 	$(BIN)/python -m tools.environments.colab_check $(ARGS)

@@ -15,11 +15,12 @@ if EXTENSIONS not in sys.path:
     sys.path.insert(0, EXTENSIONS)
 
 
-def one_page(folder: Path, extension: str) -> Callable[..., Sphinx]:
+def one_page(folder: Path, *extensions: str, **settings) -> Callable[..., Sphinx]:
     """A function that builds a page with some Markdown, and returns the application; the book lies in ``folder``."""
     source = folder / "source"
     shutil.copytree(ROOT / "book" / "results", source / "book" / "results")
-    (source / "conf.py").write_text(f'extensions = ["myst_parser", "{extension}"]\n')
+    settings["extensions"] = ["myst_parser", *extensions]
+    (source / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
 
     def build(text: str, builder: str = "html") -> Sphinx:
         page, text = source / "index.md", f"# A page\n\n{text}\n"
