@@ -19,6 +19,16 @@ RIGHT = dict(
     returned="loss.item()",
 )
 
+OWN = """\
+blank_curriculum = Curriculum(
+    (
+        Stage("left to right", {first}, (Part("blocks", (1,)),)),
+        Stage("spans", 1, (Part("span", (1, 2, 4), grow={grow}),)),
+        Stage("blanks", 2, (Part("sentence", (1,), weight={weight}), Part("shuffled", {sizes}))),
+    )
+)
+"""
+
 LOSSES = """\
 def microbatch_losses(log_probs, predicted):
     count = sum(int(p.sum()) for p in predicted)
@@ -55,6 +65,17 @@ MISTAKES = {
             STEP.format(**RIGHT).replace("clip_norm)\n    opt", "clip_norm / 2)\n    opt"),
             "the weights after it are wrong",
         ),
+    ],
+    "blank_curriculum": [
+        (OWN.format(first=0.25, grow=True, weight=2, sizes=(1, 4)), "at 7.7% of the training"),
+        (OWN.format(first=1, grow=False, weight=2, sizes=(1, 4)), "at 25.2% of the training"),
+        (OWN.format(first=1, grow=True, weight=1, sizes=(1, 4)), "at 50.2% of the training"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 2, 4)), "shuffled of size 2"),
+        ('blank_curriculum = Curriculum.preset("paper")', "at 25.2% of the training"),
+        ('blank_curriculum = Stage("left to right", 1, (Part("blocks"),))', "make a Curriculum, not Stage"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 4)).replace("(1, 2, 4)", "(1, 1, 2, 4)"), "at 33.5%"),
+        (OWN.format(first=1.1, grow=True, weight=2, sizes=(1, 4)).replace('"blanks", 2', '"blanks", 1.9'), "at 25.2%"),
+        (OWN.format(first=1, grow=True, weight=2, sizes=(1, 4)).replace('"blanks", 2', '"blanks", 1.9'), "at 25.2%"),
     ],
     "microbatch_losses": [
         (LOSSES.format(loss="-log_p[p].mean()"), "depending on its microbatch"),
@@ -161,6 +182,12 @@ UNUSUAL = {
         "    optimizer.step()\n"
         "    model.zero_grad()\n"
         "    return float(nats.mean())",
+    ],
+    "blank_curriculum": [
+        # a stage for each size, shares that are rounded, and the orders as two parts
+        "sizes = [Stage(f'spans of {size}', 8.333, (Part('span', [size]),)) for size in (1, 2, 4)]\n"
+        "rest = [Part('shuffled', [4], 0.167), Part('sentence', [1], 0.667), Part('shuffled', [1], 0.167)]\n"
+        "blank_curriculum = Curriculum([Stage('first', 25, [Part('blocks')]), *sizes, Stage('last', 50, rest)])",
     ],
     "microbatch_losses": [
         LOSSES.format(loss="log_p.where(p, 0).sum()[None] / -count").replace("int(p.sum())", "p.sum()"),

@@ -103,6 +103,23 @@ def training_step(answer: Callable) -> None:
             expect(math.isclose(got, losses[number], rel_tol=1e-4), f"{said}.")
 
 
+@exercise
+def blank_curriculum(answer: Curriculum) -> None:
+    """Left to right for a quarter, growing spans for a quarter, then sentence blanks (2/3) and permutations (1/3)."""
+    expect(isinstance(answer, Curriculum), f"make a Curriculum, not {type(answer).__name__}.")
+    parts = [{("blocks", 1): 1.0}] * 3 + [{("span", size): 1.0} for size in (1, 2, 4)]
+    parts += [{("sentence", 1): 2 / 3, ("shuffled", 1): 1 / 6, ("shuffled", 4): 1 / 6}] * 6
+    for moment in range(240):  # between two boundaries, which may be rounded
+        progress = (moment + 0.5) / 240
+        right, got = parts[moment // 20], mixture(answer, progress)
+        same = got.keys() == right.keys() and all(math.isclose(got[key], right[key], abs_tol=5e-3) for key in right)
+        texts = [
+            ", ".join(f"{kind} of size {size} ({share:.1%})" for (kind, size), share in sorted(mixture.items()))
+            for mixture in (right, got)
+        ]
+        expect(same, f"at {progress:.1%} of the training there should be {texts[0]}; you have {texts[1]}.")
+
+
 @cache
 def _toy_loss(curriculum: Curriculum) -> float:
     """Nats per letter of a tiny model after 70 steps on three random letters and their copy; mean of two seeds."""
