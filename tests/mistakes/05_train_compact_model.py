@@ -181,7 +181,7 @@ UNUSUAL = {
         "        g.mul_((clip_norm / length).clamp_max(1))\n"
         "    optimizer.step()\n"
         "    model.zero_grad()\n"
-        "    return float(nats.mean())",
+        "    return nats.mean().item()",
     ],
     "blank_curriculum": [
         # a stage for each size, shares that are rounded, and the orders as two parts
