@@ -19,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from chapters import heading, prose
 from docutils import nodes
 from markdown_it import MarkdownIt
 from sphinx import addnodes
@@ -121,21 +122,21 @@ def answered_by(prompt: nodes.block_quote) -> tuple[list[nodes.Element], list[li
 
 
 def guess(name: str, reveals: bool) -> str:
-    show = '<button type="button" class="a3-press a3-show" aria-expanded="false">Show the result</button>'
+    show = '<button type="button" class="ask-press ask-show" aria-expanded="false">Show the result</button>'
     return (
-        f'<form class="a3-guess" data-prompt="{name}"><label for="guess-{name}">Your guess</label>'
+        f'<form class="ask-guess" data-prompt="{name}"><label for="guess-{name}">Your guess</label>'
         f'<input id="guess-{name}" type="text" maxlength="200" autocomplete="off">'
-        f'<button type="submit" class="a3-press a3-keep">Keep</button>{show if reveals else ""}'
-        '<span class="a3-said" role="status"></span></form>'
+        f'<button type="submit" class="ask-press ask-keep">Keep</button>{show if reveals else ""}'
+        '<span class="ask-said" role="status"></span></form>'
     )
 
 
 def settings(name: str, clear: bool) -> str:
     """How results are shown, for all chapters; and a way to forget everything."""
     options = "".join(f'<option value="{mode}">{text}</option>' for mode, text in MODES.items())
-    select = f'<select id="{name}" class="a3-mode">{options}</select>'
-    button = '<button type="button" class="a3-press a3-clear">Forget my answers</button>' if clear else ""
-    return f'<p class="a3-settings"><label for="{name}">Predict questions:</label> {select} {button}</p>'
+    select = f'<select id="{name}" class="ask-mode">{options}</select>'
+    button = '<button type="button" class="ask-press ask-clear">Forget my answers</button>' if clear else ""
+    return f'<p class="ask-settings"><label for="{name}">Predict questions:</label> {select} {button}</p>'
 
 
 def answer_prompts(doctree: nodes.document) -> None:
@@ -143,11 +144,11 @@ def answer_prompts(doctree: nodes.document) -> None:
     for number, prompt in enumerate(found):
         name = key(prompt.astext(), str(sum(other.astext() == prompt.astext() for other in found[:number])))
         printed, said = answered_by(prompt)
-        parent, yours = prompt.parent, raw(f'<p class="a3-yours" data-prompt="{name}"></p>')
+        parent, yours = prompt.parent, raw(f'<p class="ask-yours" data-prompt="{name}"></p>')
         for output in printed:
-            output["classes"] += ["a3-answer", f"a3-of-{name}"]
+            output["classes"] += ["ask-answer", f"ask-of-{name}"]
         for block in said:
-            parent.insert(parent.index(block[0]), raw(f'<div class="a3-answer a3-of-{name}">'))
+            parent.insert(parent.index(block[0]), raw(f'<div class="ask-answer ask-of-{name}">'))
             parent.insert(parent.index(block[-1]) + 1, raw("</div>"))
         if said:
             parent.insert(parent.index(said[0][-1]) + 2, yours)
@@ -159,7 +160,7 @@ def answer_prompts(doctree: nodes.document) -> None:
         prompt += raw(guess(name, bool(printed or said)))
     if found:
         first = found[0]
-        first.parent.insert(first.parent.index(first), raw(f'<div class="a3-bar">{settings("a3-mode", clear=False)}</div>'))
+        first.parent.insert(first.parent.index(first), raw(f'<div class="ask-bar">{settings("ask-mode", clear=False)}</div>'))
 
 
 # Quizzes
@@ -170,24 +171,26 @@ def asked(question: dict, number: int, place: str) -> str:
     texts = [text for text, _ in question["choices"]]
     name = "quiz-" + key(question["question"], *texts)
     choices = "".join(
-        f'<div class="a3-choice"><input type="radio" name="{name}" id="{name}-{i}" value="{i}">'
-        f'<label for="{name}-{i}">{inline(text)}</label><div class="a3-why" hidden>{inline(why)}</div></div>'
+        f'<div class="ask-choice"><input type="radio" name="{name}" id="{name}-{i}" value="{i}">'
+        f'<label for="{name}-{i}">{inline(text)}</label><div class="ask-why" hidden>{inline(why)}</div></div>'
         for i, (text, why) in enumerate(question["choices"])
     )
     return (
-        f'<form class="a3-question" data-question="{name}" data-right="{question["right"]}"><fieldset>'
+        f'<form class="ask-question" data-question="{name}" data-right="{question["right"]}"><fieldset>'
         f"<legend>{number}. {inline(question['question'])}</legend>{choices}"
-        '<div class="a3-check"><button type="submit" class="a3-press">Check</button></div>'
-        f'<div class="a3-verdict" role="status"></div><p class="a3-about">About: {place}</p></fieldset></form>'
+        '<div class="ask-check"><button type="submit" class="ask-press">Check</button></div>'
+        f'<div class="ask-verdict" role="status"></div><p class="ask-about">About: {place}</p></fieldset></form>'
     )
 
 
 def section_named(doctree: nodes.document, words: str) -> nodes.section | None:
-    """The section with these words in its heading, whatever its number."""
-    for section in doctree.findall(nodes.section):
-        if words.lower() in section.next_node(nodes.title).astext().lower():
-            return section
-    return None
+    """The section whose heading, without its number, is these words; or else has them in it."""
+    found = {}
+    for section in list(doctree.findall(nodes.section))[1:]:  # the first is the page
+        words_of = re.sub(r"^\d+\. ", "", section.next_node(nodes.title).astext()).lower()
+        found.setdefault(words_of, section)
+    inside = [one for one in found if words.lower() in one]
+    return found.get(words.lower()) or (found[inside[0]] if inside else None)
 
 
 def quiz_section(doctree: nodes.document, questions: list[dict], docname: str) -> nodes.section:
@@ -205,9 +208,9 @@ def quiz_section(doctree: nodes.document, questions: list[dict], docname: str) -
         plain += nodes.list_item("", nodes.paragraph("", question["question"]), nodes.bullet_list("", *choices))
     intro = f"{count.capitalize()} questions. They are checked in this page, and your answers stay on this device."
     section += raw(
-        f'<div class="a3-quiz"><p>{intro}</p>'
+        f'<div class="ask-quiz"><p>{intro}</p>'
         '<noscript><p>The answers stand on <a href="../book/quizzes.html">a page of their own</a>.</p></noscript>'
-        f'{"".join(forms)}<p class="a3-progress" role="status"></p>{settings("a3-mode-end", clear=True)}</div>'
+        f'{"".join(forms)}<p class="ask-progress" role="status"></p>{settings("ask-mode-end", clear=True)}</div>'
     )
     section += addnodes.only("", plain, expr="not format_html")
     return section
@@ -253,7 +256,8 @@ class QuizAnswers(SphinxDirective):
         for name in chapter_names(Path(self.env.srcdir)):
             questions = quizzes(file).get(name[:2], [])
             if questions:
-                lines += [f"## [](../notebooks/{name}.ipynb)", ""]
+                title = heading(prose(nbformat.read(Path(self.env.srcdir) / "notebooks" / f"{name}.ipynb", as_version=4)))
+                lines += [f"## {name[:2]} {title}", "", f"[The chapter](../notebooks/{name}.ipynb)", ""]
             for number, question in enumerate(questions, start=1):
                 right, why = question["choices"][question["right"]]
                 lines += [f"{number}. {' '.join(question['question'].split())}"]
@@ -265,7 +269,7 @@ class ReaderSettings(SphinxDirective):
     """``{reader-settings}``: how results are shown, what is kept on this device, and a way to forget it."""
 
     def run(self) -> list[nodes.Node]:
-        return [raw(f'<div class="a3-kept"><p class="a3-total" role="status"></p>{settings("a3-mode", clear=True)}</div>')]
+        return [raw(f'<div class="ask-kept"><p class="ask-total" role="status"></p>{settings("ask-mode", clear=True)}</div>')]
 
 
 # What there is to do in each chapter
@@ -288,7 +292,7 @@ def to_do(source: Path) -> dict[str, list[int]]:
 
 def add_scripts(app, config) -> None:
     app.add_js_file(None, body=FIRST % (STORED, json.dumps(to_do(Path(app.srcdir)), separators=(",", ":"))))
-    app.add_js_file("prompts.js")
+    app.add_js_file("prompts.js", defer="defer")
     app.add_css_file("prompts.css")
 
 

@@ -13,7 +13,7 @@
   const read = () => {
     try {
       const kept = JSON.parse(localStorage.getItem("a3-book")) ?? memory;
-      return typeof kept === "object" ? kept : {};
+      return typeof kept === "object" && !Array.isArray(kept) ? kept : {};
     } catch {
       return memory;
     }
@@ -34,23 +34,23 @@
 
   // Prompts
 
-  const guesses = all(".a3-guess");
+  const guesses = all(".ask-guess");
   const nameOf = (form) => form.dataset.prompt;
-  const boxes = (name) => [...document.getElementsByClassName(`a3-of-${name}`)];
+  const boxes = (name) => [...document.getElementsByClassName(`ask-of-${name}`)];
   const isShown = (name) => !!part(read(), "shown")[name];
 
   const showGuess = (form) => {
     const name = nameOf(form);
     const text = (part(read(), "guesses")[name] ?? "").trim();
-    for (const line of all(`.a3-yours[data-prompt="${name}"]`)) {
+    for (const line of all(`.ask-yours[data-prompt="${name}"]`)) {
       line.replaceChildren();
       line.title = text;
       if (text) line.append("You guessed: ", Object.assign(document.createElement("b"), { textContent: text }));
     }
   };
   const showBoxes = (form, shown) => {
-    for (const box of boxes(nameOf(form))) box.classList.toggle("a3-shown", shown);
-    const button = form.querySelector(".a3-show");
+    for (const box of boxes(nameOf(form))) box.classList.toggle("ask-shown", shown);
+    const button = form.querySelector(".ask-show");
     button?.setAttribute("aria-expanded", shown);
     if (button) button.textContent = shown ? "Cover it again" : "Show the result";
   };
@@ -71,8 +71,8 @@
     showBoxes(form, shown);
     say(form, shown ? "The result is shown below." : "The result is covered.");
   };
-  const say = (form, words) => (form.querySelector(".a3-said").textContent = words);
-  const covers = (form) => root.dataset.a3Prompts === "cover" && form.querySelector(".a3-show");
+  const say = (form, words) => (form.querySelector(".ask-said").textContent = words);
+  const covers = (form) => root.dataset.a3Prompts === "cover" && form.querySelector(".ask-show");
 
   for (const form of guesses) {
     const field = form.querySelector("input");
@@ -83,13 +83,13 @@
       if (covers(form)) reveal(form, true);
       else say(form, text ? "Kept. It stands beside the answer, too." : "There is no guess.");
     });
-    form.querySelector(".a3-show")?.addEventListener("click", () => {
+    form.querySelector(".ask-show")?.addEventListener("click", () => {
       keep(form);
       reveal(form, !isShown(nameOf(form)));
     });
     for (const box of boxes(nameOf(form))) {
       box.addEventListener("click", () => {
-        if (covers(form) && !box.classList.contains("a3-shown")) reveal(form, true);
+        if (covers(form) && !box.classList.contains("ask-shown")) reveal(form, true);
       });
     }
   }
@@ -105,13 +105,14 @@
 
   // A link, or a search, that leads to something covered shows it.
   const uncover = (element) => {
-    const box = element?.closest(".a3-answer:not(.a3-shown)");
-    const form = box && guesses.find((one) => box.classList.contains(`a3-of-${nameOf(one)}`));
+    const box = element?.closest(".ask-answer:not(.ask-shown)");
+    const form = box && guesses.find((one) => box.classList.contains(`ask-of-${nameOf(one)}`));
     if (form) showBoxes(form, true);
     return !!form;
   };
   const uncoverTarget = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!location.hash) return;
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (uncover(target) && root.dataset.a3Prompts === "cover") target.scrollIntoView();
   };
   addEventListener("hashchange", uncoverTarget);
@@ -119,7 +120,7 @@
 
   // How results are shown
 
-  const modes = all(".a3-mode");
+  const modes = all(".ask-mode");
   const showMode = (mode) => {
     root.dataset.a3Prompts = mode;
     for (const select of modes) select.value = mode;
@@ -135,7 +136,7 @@
       scrollBy({ top: after - before, behavior: "instant" });
     });
   }
-  for (const button of all(".a3-clear")) {
+  for (const button of all(".ask-clear")) {
     button.addEventListener("click", () => {
       if (!confirm("Forget the guesses and quiz answers of all chapters on this device?")) return;
       change((kept) => {
@@ -149,18 +150,18 @@
 
   // Quiz
 
-  const questions = all(".a3-question");
+  const questions = all(".ask-question");
   const judge = (form, chosen) => {
     const right = chosen === +form.dataset.right;
-    const verdict = form.querySelector(".a3-verdict");
-    for (const [i, choice] of all(".a3-choice", form).entries()) {
-      choice.classList.toggle("a3-right", i === chosen && right);
-      choice.classList.toggle("a3-wrong", i === chosen && !right);
+    const verdict = form.querySelector(".ask-verdict");
+    for (const [i, choice] of all(".ask-choice", form).entries()) {
+      choice.classList.toggle("ask-right", i === chosen && right);
+      choice.classList.toggle("ask-wrong", i === chosen && !right);
     }
-    verdict.classList.toggle("a3-right", right);
+    verdict.classList.toggle("ask-right", right);
     verdict.replaceChildren();
     if (chosen === undefined) return right;
-    const why = all(".a3-why", form)[chosen].cloneNode(true).childNodes;
+    const why = all(".ask-why", form)[chosen].cloneNode(true).childNodes;
     const word = Object.assign(document.createElement("b"), { textContent: right ? "✓ Right." : "✗ Not so." });
     verdict.append(word, " ", ...why);
     return right;
@@ -170,7 +171,7 @@
       event.preventDefault();
       const chosen = form.querySelector("input:checked");
       if (!chosen) {
-        form.querySelector(".a3-verdict").textContent = "Choose an answer first.";
+        form.querySelector(".ask-verdict").textContent = "Choose an answer first.";
         return;
       }
       const choice = +chosen.value;
@@ -194,7 +195,8 @@
     const kept = read();
     const [prompts, asked] = chapters[chapter];
     // On the chapter's own page only what still stands there counts: texts change.
-    const present = (name, found) => chapter !== here || found.some((form) => Object.values(form.dataset).includes(name));
+    const present = (name, found) =>
+      chapter !== here || found.some((form) => Object.values(form.dataset).includes(name));
     const given = Object.keys(kept.guesses?.[chapter] ?? {}).filter((name) => present(name, guesses)).length;
     const right = Object.entries(kept.quizzes?.[chapter] ?? {}).filter(
       ([name, answer]) => answer.right && present(name, questions),
@@ -220,14 +222,14 @@
     for (const { link, chapter } of marks) {
       const now = done(chapter);
       const share = (now.guessed + now.right) / (now.prompts + now.asked);
-      let mark = link.querySelector(".a3-mark");
+      let mark = link.querySelector(".ask-mark");
       if (!share) {
         mark?.remove();
         continue;
       }
       if (!mark) {
         mark = document.createElement("span");
-        mark.className = "a3-mark";
+        mark.className = "ask-mark";
         mark.append(document.createElement("span"));
         link.append(mark);
       }
@@ -237,23 +239,23 @@
     }
     for (const { footer, chapter } of cards) {
       const now = done(chapter);
-      let line = footer.querySelector(".a3-card-mark");
+      let line = footer.querySelector(".ask-card-mark");
       if (!now.guessed && !now.right) {
         line?.remove();
         continue;
       }
       if (!line) {
         line = document.createElement("p");
-        line.className = "a3-card-mark sd-card-text";
+        line.className = "ask-card-mark sd-card-text";
         footer.append(line);
       }
       line.textContent = `You: ${inWords(now)}`;
     }
-    for (const line of all(".a3-progress")) {
+    for (const line of all(".ask-progress")) {
       const now = done(here);
       line.textContent = now.guessed || now.right ? `This chapter: ${inWords(now)}.` : "";
     }
-    for (const line of all(".a3-total")) {
+    for (const line of all(".ask-total")) {
       const parts = Object.keys(chapters).map(done);
       const sum = (name) => parts.reduce((total, one) => total + one[name], 0);
       const now = Object.fromEntries(["guessed", "right", "prompts", "asked"].map((name) => [name, sum(name)]));
