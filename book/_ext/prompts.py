@@ -48,23 +48,24 @@ MODES = {
 
 
 def key(*texts: str) -> str:
-    """The name under which an answer is kept. It changes with the text, so that an answer never meets another question."""
+    """The name under which an answer is kept. It changes with the text, so that no answer meets another question."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
 
 
 @cache
 def quizzes(file: Path) -> dict[str, list[dict]]:
-    """By the chapter's number: questions, each with ``choices`` of (text, why) and ``right``, the place of the right one."""
+    """By the chapter's number: questions, each with ``choices`` of (text, why), and ``right``, which of them it is."""
     found = {}
     for number, questions in yaml.safe_load(file.read_text(encoding="utf-8")).items():
         found[number] = []
         for asked in questions:
             kinds = [("right" in choice, "wrong" in choice) for choice in asked["choices"]]
             if kinds.count((True, False)) != 1 or kinds.count((False, True)) != len(kinds) - 1:
-                raise ValueError(f"book/quizzes.yml, {number}: one choice is right, the others are wrong: {asked['question']}")
+                what = asked["question"]
+                raise ValueError(f"book/quizzes.yml, {number}: one choice is right, the others are wrong: {what}")
             choices = [(str(choice.get("right", choice.get("wrong"))), choice["why"]) for choice in asked["choices"]]
-            right = kinds.index((True, False))
-            found[number].append({"question": asked["question"], "about": asked["about"], "choices": choices, "right": right})
+            question = {"question": asked["question"], "about": asked["about"], "choices": choices}
+            found[number].append(question | {"right": kinds.index((True, False))})
     return found
 
 
@@ -159,8 +160,9 @@ def answer_prompts(doctree: nodes.document) -> None:
             parent.insert(parent.index(cell) + 1, yours)
         prompt += raw(guess(name, bool(printed or said)))
     if found:
-        first = found[0]
-        first.parent.insert(first.parent.index(first), raw(f'<div class="ask-bar">{settings("ask-mode", clear=False)}</div>'))
+        place = found[0].parent
+        bar = f'<div class="ask-bar">{settings("ask-mode", clear=False)}</div>'
+        place.insert(place.index(found[0]), raw(bar))
 
 
 # Quizzes
@@ -256,7 +258,8 @@ class QuizAnswers(SphinxDirective):
         for name in chapter_names(Path(self.env.srcdir)):
             questions = quizzes(file).get(name[:2], [])
             if questions:
-                title = heading(prose(nbformat.read(Path(self.env.srcdir) / "notebooks" / f"{name}.ipynb", as_version=4)))
+                notebook = Path(self.env.srcdir) / "notebooks" / f"{name}.ipynb"
+                title = heading(prose(nbformat.read(notebook, as_version=4)))
                 lines += [f"## {name[:2]} {title}", "", f"[The chapter](../notebooks/{name}.ipynb)", ""]
             for number, question in enumerate(questions, start=1):
                 right, why = question["choices"][question["right"]]
@@ -269,14 +272,16 @@ class ReaderSettings(SphinxDirective):
     """``{reader-settings}``: how results are shown, what is kept on this device, and a way to forget it."""
 
     def run(self) -> list[nodes.Node]:
-        return [raw(f'<div class="ask-kept"><p class="ask-total" role="status"></p>{settings("ask-mode", clear=True)}</div>')]
+        total = '<p class="ask-total" role="status"></p>'
+        return [raw(f'<div class="ask-kept">{total}{settings("ask-mode", clear=True)}</div>')]
 
 
 # What there is to do in each chapter
 
 
 def chapter_names(source: Path) -> list[str]:
-    return sorted(path.stem for path in (source / "notebooks").glob("*.ipynb") if CHAPTER.match(f"notebooks/{path.stem}"))
+    names = sorted(path.stem for path in (source / "notebooks").glob("*.ipynb"))
+    return [name for name in names if CHAPTER.fullmatch(f"notebooks/{name}")]
 
 
 def to_do(source: Path) -> dict[str, list[int]]:
