@@ -37,3 +37,16 @@ def one_page(folder: Path, *extensions: str, **settings) -> Callable[..., Sphinx
 
 def warnings(app: Sphinx) -> str:
     return app._warning.getvalue()
+
+
+def book_of(folder: Path, conf: str, pages: dict[str, str], builder: str = "html") -> Sphinx:
+    """Build a book of several pages, given as Markdown; what lies in ``folder/source`` already is part of it."""
+    source = folder / "source"
+    (source / "conf.py").write_text(conf)
+    for name, text in pages.items():
+        (source / f"{name}.md").write_text(text)
+    with patch_docutils(), docutils_namespace():
+        folders = [str(part) for part in (source, source, folder / builder, folder / "doctrees")]
+        app = Sphinx(*folders, builder, status=None, warning=io.StringIO())
+        app.build()
+    return app
