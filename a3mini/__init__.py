@@ -13,7 +13,7 @@ rewrite, revise), commands (train and adapt).
 
 from a3mini import lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 EXTRA = 'pip install "a3mini[train]"'  # brings everything that README shows
 READER = 'pip install "a3mini[smollm2]"'  # what SmolLM2 and the shipped adapters need, and no more
 # A name is loaded when it is first used, so that ``import a3mini`` alone does not even load torch.
