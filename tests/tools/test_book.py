@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from places import ROOT
 
+pytest.importorskip("mdit_py_plugins", reason="needs the extra `book`")
 from tools.site import address, book
 
 NAME = "02_groups_and_masks.ipynb"
