@@ -16,6 +16,7 @@ from . import (
     choose,
     compact,
     decoding,
+    field,
     machines,
     page,
     puzzles,
@@ -27,8 +28,8 @@ from . import (
 )
 from .common import made, reads, save
 
-MODULES = (ablation, blanks, choose, compact, decoding, machines, page, puzzles, repetition, rewriting, study, tasks,
-           warm_start)  # fmt: skip
+MODULES = (ablation, blanks, choose, compact, decoding, field, machines, page, puzzles, repetition, rewriting, study,
+           tasks, warm_start)  # fmt: skip
 SHOWN = {
     name: make
     for module in MODULES

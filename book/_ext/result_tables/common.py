@@ -27,6 +27,7 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
     "--record quality_orders",
     "version_matrix": "make matrix",
 }
+PUBLISHED = ("paper", "field")  # what others published: beside the pages, and not among our results
 
 
 _BOOK = "a book of fairy tales in the public domain, as on Project Gutenberg; another edition makes slightly other rows"
@@ -50,7 +51,7 @@ TEXTS = {  # files that a command names: what they are, and where to get them
 
 def reads(make: Callable, results: Path) -> dict[str, Path]:
     names = inspect.signature(make).parameters
-    return {name: (results.parent if name == "paper" else results) / f"{name}.json" for name in names}
+    return {name: (results.parent if name in PUBLISHED else results) / f"{name}.json" for name in names}
 
 
 def made(make: Callable, results: Path) -> str | Figure:
