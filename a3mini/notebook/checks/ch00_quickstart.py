@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from a3mini import A3Config, A3ForCausalLM, groups
+from a3mini import groups
+from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.notebook.checks.base import exercise, expect, expect_int64
 
 
