@@ -25,7 +25,7 @@ from . import (
     tasks,
     warm_start,
 )
-from .common import made, reads, save
+from .common import fold_sources, made, reads, save
 
 MODULES = (ablation, blanks, choose, compact, decoding, machines, page, puzzles, repetition, rewriting, study, tasks,
            warm_start)  # fmt: skip
@@ -49,7 +49,7 @@ class ResultDirective(SphinxDirective, Figure):
         except (LookupError, TypeError, ValueError) as error:
             raise self.error(f"result {name}: {type(error).__name__}: {error}") from error
         if isinstance(shown, str):
-            return self.parse_text_to_nodes(shown)
+            return fold_sources(self.parse_text_to_nodes(shown))
         picture = Path(self.env.doctreedir) / "results" / f"{name}.svg"  # it lives as long as the page that was read
         save(shown, picture)
         self.arguments = ["/" + Path(os.path.relpath(picture, self.env.srcdir)).as_posix()]

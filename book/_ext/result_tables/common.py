@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from docutils import nodes
 from matplotlib.figure import Figure
 
 COMMANDS = {  # what makes a result, where that is not the benchmark of its name alone
@@ -138,10 +139,23 @@ def models(systems: dict[str, dict]) -> str:
 
 
 def source(result: dict, about: str = "") -> str:
-    """How a result was made, what a template says about it, and where its texts are."""
+    """What a template says about a result, and in a paragraph of its own how it was made and where its texts are."""
     made = "Measured by `{command}` on {date}: {hardware}, {threads} threads, {all}, seed {seed}, {wall_seconds:.0f} s."
-    said = f"{made} {about}".format(**result, all=listed(result["versions"])).strip()
+    known = result | {"all": listed(result["versions"])}
+    made = made.format(**known)
     for one in result.get("renewed", ()):
-        said += " {what} by `{command}` on {date}.".format(**one)
+        made += " {what} by `{command}` on {date}.".format(**one)
     texts = "; ".join(f"`{file}`: {what}" for file, what in TEXTS.items() if file in result["command"])
-    return f"{said} Texts: {texts}." if texts else said
+    made += f" Texts: {texts}." if texts else ""
+    return f"{about.format(**known)}\n\n{made}\n\n"
+
+
+def fold_sources(shown: list[nodes.Node]) -> list[nodes.Node]:
+    """Few readers ask how a result was made, so this waits in a fold. ``shown``: nodes of a page."""
+    found = []
+    for node in shown:
+        if isinstance(node, nodes.paragraph) and node.astext().startswith(("Measured by ", "Made by ")):
+            begin = '<details class="a3-source"><summary>How this was measured</summary>'
+            node = [nodes.raw("", begin, format="html"), node, nodes.raw("", "</details>", format="html")]
+        found += node if isinstance(node, list) else [node]
+    return found
