@@ -91,7 +91,7 @@ def label(hidden: list[nodes.Node]) -> str:
 
 def fold(app, doctree, docname: str) -> None:
     """Of each name the signature and the first paragraph stay in sight."""
-    if app.builder.format != "html" or not docname.startswith("book/api/"):
+    if app.builder.name != "html" or not docname.startswith("book/api/"):
         return
     for content in list(doctree.findall(addnodes.desc_content)):
         first = 1 if content.children and isinstance(content[0], nodes.paragraph) else 0

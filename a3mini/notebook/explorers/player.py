@@ -32,7 +32,8 @@ class DecodingPlayer(Explorer):
         unit: what one tick of the timeline is: a forward "pass", a "step" of the trace, or a "token".
 
     Attributes:
-        clock: how many ticks have passed, or None for all, as at the start; follows what the reader does, as all below, and may be set.
+        clock: how many ticks have passed, or None for all, as at the start; follows what the reader does, as all below,
+            and may be set.
         unit: as above.
         shown: as above.
         way: the name of the way whose details are shown.

@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt
 from docutils import nodes
 from matplotlib.figure import Figure
 
+from a3mini.notebook.plots.themes import in_the_dark
+
 COMMANDS = {  # what makes a result, where that is not the benchmark of its name alone
     "adaptation": "python benchmarks/adaptation.py losses",
     "adaptation_search": "python benchmarks/adaptation.py search",
@@ -68,11 +70,13 @@ def not_yet(result: str) -> str:
     return f"Not measured yet: run `{COMMANDS.get(result, f'python benchmarks/{result}.py')}`."
 
 
-def save(figure: Figure, path: Path) -> None:
-    """The same bytes for the same figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(figure: Figure, light: Path, dark: Path) -> None:
+    """In both themes; the same bytes for the same figure."""
+    light.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context({"svg.hashsalt": "a3"}):
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(light, metadata={"Date": None, "Creator": None})
+        with in_the_dark(figure):
+            figure.savefig(dark, metadata={"Date": None, "Creator": None})
     plt.close(figure)
 
 

@@ -1,0 +1,56 @@
+"""Sphinx extension: figures of notebooks in the theme that the reader has.
+
+Where a notebook's output holds the dark picture of a figure as well (a3mini/notebook/plots/themes.py), the page gets
+both. The theme's own classes show the fitting one, and a browser does not load the other: it is lazy, and has no place.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+
+from a3mini.notebook.plots.themes import DARK_PNG
+
+
+def dark_pictures(notebook: Path) -> dict[str, bytes]:
+    """By the hash of the light picture, which is how myst-nb names it: the dark one."""
+    found = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if DARK_PNG in data and "image/png" in data:
+                light, dark = (base64.b64decode(data[kind]) for kind in ("image/png", DARK_PNG))
+                found[hashlib.sha256(light).hexdigest()] = dark
+    return found
+
+
+def pair(light: nodes.image, dark: nodes.image, dark_uri: str) -> nodes.image:
+    """Tells two equal pictures when they are shown, and the second one where it is."""
+    dark["uri"] = dark_uri
+    light["classes"] = [*light.get("classes", ()), "only-light"]
+    dark["classes"] = [*dark.get("classes", ()), "only-dark"]
+    light["loading"] = dark["loading"] = "lazy"
+    return dark
+
+
+def add_dark(app, doctree) -> None:
+    """Before Sphinx collects the pictures: ``priority`` below. An EPUB and paper have the light ones alone."""
+    notebook = Path(app.env.doc2path(app.env.docname))
+    if app.builder.name != "html" or notebook.suffix != ".ipynb":
+        return
+    dark = dark_pictures(notebook)
+    for image in list(doctree.findall(nodes.image)):
+        here = Path(image["uri"])
+        if here.stem not in dark:
+            continue
+        name = f"{hashlib.sha256(dark[here.stem]).hexdigest()}.png"
+        folder = notebook.parent / here.parent if not here.is_absolute() else Path(app.srcdir) / str(here.parent)[1:]
+        (folder / name).write_bytes(dark[here.stem])
+        image.parent.insert(image.parent.index(image) + 1, pair(image, image.deepcopy(), str(here.with_name(name))))
+
+
+def setup(app) -> dict:
+    app.connect("doctree-read", add_dark, priority=100)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
