@@ -1,6 +1,6 @@
 """Sphinx extension: figures of notebooks in the theme that the reader has.
 
-Where a notebook's output holds the dark picture of a figure as well (a3mini/notebook/plots/themes.py), the page gets
+Where a notebook's output has the dark picture of a figure as well (a3mini/notebook/plots/themes.py), the page gets
 both. The theme's own classes show the fitting one, and a browser does not load the other: it is lazy, and has no place.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 
-from a3mini.notebook.plots.themes import DARK_PNG
+from a3mini.notebook.plots.themes import DARK
 
 
 def dark_pictures(notebook: Path) -> dict[str, bytes]:
@@ -19,9 +19,9 @@ def dark_pictures(notebook: Path) -> dict[str, bytes]:
     found = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if DARK_PNG in data and "image/png" in data:
-                light, dark = (base64.b64decode(data[kind]) for kind in ("image/png", DARK_PNG))
+            about = output.get("metadata", {}).get("image/png", {})
+            if DARK in about:
+                light, dark = (base64.b64decode(picture) for picture in (output.data["image/png"], about[DARK]))
                 found[hashlib.sha256(light).hexdigest()] = dark
     return found
 

@@ -7,7 +7,8 @@
   const dialog = document.createElement("dialog");
   dialog.className = "a3-large";
   dialog.setAttribute("aria-label", "Figure in full size");
-  dialog.innerHTML = '<form method="dialog"><button class="a3-close">Close</button></form><div class="a3-sheet" tabindex="0"></div>';
+  dialog.innerHTML =
+    '<form method="dialog"><button class="a3-close">Close</button></form><div class="a3-sheet" tabindex="0"></div>';
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => dialog.lastElementChild.replaceChildren());
   const enlarge = (image) => {

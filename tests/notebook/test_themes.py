@@ -125,10 +125,11 @@ def test_an_output_holds_both_where_that_is_asked_for(asked, monkeypatch):
     plots.use_style()
     plots.use_style()  # twice is as once
     data, metadata = shell.display_formatter.format(FIGURES["bars"]())
-    assert (themes.DARK_PNG in data) == asked and "image/png" in data
+    about = metadata["image/png"]
+    assert (themes.DARK in about) == asked and about["width"] > 0
     if not asked:
         return
-    light, dark = (Image.open(io.BytesIO(base64.b64decode(data[kind]))) for kind in ("image/png", themes.DARK_PNG))
+    light, dark = (Image.open(io.BytesIO(base64.b64decode(png))) for png in (data["image/png"], about[themes.DARK]))
     assert light.size == dark.size
     assert light.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert dark.convert("RGB").getpixel((0, 0)) == theme.channels(theme.DARK["ground"])

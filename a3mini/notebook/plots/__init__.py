@@ -4,9 +4,9 @@
 of decoding).
 
 The colours are those of ``theme``, which the interactive figures share. No figure relies on colour alone.
-Figures have a white ground; the site draws each a second time, for its dark theme. Every function returns the figure, so
-a notebook cell that ends with a call shows it once. A function that draws on axes it was given leaves the
-figure open: a cell with several such calls ends with ``plt.show()``.
+Figures have a white ground; the site draws each a second time, for its dark theme. Every function returns the figure,
+so a notebook cell that ends with a call shows it once. A function that draws on axes it was given leaves the figure
+open: a cell with several such calls ends with ``plt.show()``.
 """
 
 from a3mini.notebook.plots.charts import (

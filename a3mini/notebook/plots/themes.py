@@ -3,7 +3,7 @@
 What is grey goes from the light theme's scale to the dark one's; what has a hue keeps it, and is mixed with white until
 it stands apart from the dark ground. A text takes its colour from what is behind it.
 
-``use_style`` asks for both where the site is built (``BOTH``): an output then holds the dark picture as well, and
+``use_style`` asks for both where the site is built (``BOTH``): an output then has the dark picture as well, and
 book/_ext/both_themes.py puts the two on the page. Elsewhere a notebook shows one figure, the light one.
 """
 
@@ -24,7 +24,7 @@ from matplotlib.text import Text
 from a3mini.notebook import theme
 
 BOTH = "A3MINI_BOTH_THEMES"  # an environment variable
-DARK_PNG = "application/x.a3-dark-png"  # as outputs of a notebook name it; no program shows it by itself
+DARK = "a3_dark"  # the dark picture's name in the metadata of an output's image/png
 TEXT, LINE, AREA = 4.5, 3.0, 1.5  # contrasts with the ground, at least
 
 
@@ -105,36 +105,27 @@ def in_the_dark(figure: Figure) -> Iterator[Figure]:
 
 
 def show_both() -> None:
-    """From now on every figure of this notebook leaves its dark picture in the output, beside the light one."""
+    """From now on a figure leaves its dark picture in the output's metadata, where no program minds it."""
     from IPython import get_ipython
-    from IPython.core.formatters import PNGFormatter
-    from traitlets import ObjectName, Unicode
-
-    class DarkPNGFormatter(PNGFormatter):
-        format_type = Unicode(DARK_PNG)
-        print_method = ObjectName("_repr_a3_dark_png_")
 
     shell = get_ipython()
     if shell is None:
         return
-    formatters = shell.display_formatter.formatters
-    if DARK_PNG in formatters:
+    formatter = shell.display_formatter.formatters["image/png"]
+    light = formatter.lookup_by_type(Figure)
+    if hasattr(light, "light"):
         return
 
-    def dark(figure: Figure):
+    def both(figure: Figure) -> tuple[str, dict]:
+        shown = light(figure)
         with in_the_dark(figure):
-            light = formatters["image/png"].lookup_by_type(Figure)
-            return light(figure)
+            dark = light(figure)
+        (png, size), (dark, _) = (one if isinstance(one, tuple) else (one, {}) for one in (shown, dark))
+        return png, size | {DARK: dark}
 
-    formatters[DARK_PNG] = DarkPNGFormatter(parent=shell.display_formatter)
-    formatters[DARK_PNG].for_type(Figure, dark)
+    both.light = light
+    formatter.for_type(Figure, both)
 
 
 def asked_for() -> bool:
     return bool(os.environ.get(BOTH))
-
-
-def save_dark(figure: Figure, path, **options) -> None:
-    """Like ``figure.savefig``, in the dark colours."""
-    with in_the_dark(figure):
-        figure.savefig(path, **options)

@@ -6,11 +6,10 @@ NAME is a function of one of the modules below. A figure takes the options and t
 import os
 from pathlib import Path
 
+from both_themes import pair
 from docutils import nodes
 from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
-
-from both_themes import pair
 
 from . import (
     ablation,

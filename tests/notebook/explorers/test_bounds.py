@@ -349,7 +349,7 @@ def test_on_a_phone_what_one_turns_stays_in_sight(open_explorer):
     page = open_explorer(at(4), size="phone", width=360).page
     keys, limit = page.locator(".a3-keys"), page.locator(".a3-slider.a3-stays")
     result = page.locator(".a3-panels")
-    assert result.bounding_box()["y"] - limit.bounding_box()["y"] > 500  # the example is short; a text of 48 tokens: 1000
+    assert result.bounding_box()["y"] - limit.bounding_box()["y"] > 500  # of 48 tokens: 1000
     result.evaluate("e => scrollTo(0, e.getBoundingClientRect().top + scrollY - 200)")
     for one in (limit, keys):
         assert 0 <= one.bounding_box()["y"] < 120
