@@ -29,8 +29,9 @@ def dark_pictures(notebook: Path) -> dict[str, bytes]:
 def pair(light: nodes.image, dark: nodes.image, dark_uri: str) -> nodes.image:
     """Tells two equal pictures when they are shown, and the second one where it is."""
     dark["uri"] = dark_uri
-    light["classes"] = [*light.get("classes", ()), "only-light"]
-    dark["classes"] = [*dark.get("classes", ()), "only-dark"]
+    # no link to the file: around the hidden one it would be empty, and the page itself opens figures (reading.js)
+    light["classes"] = [*light.get("classes", ()), "only-light", "no-scaled-link"]
+    dark["classes"] = [*dark.get("classes", ()), "only-dark", "no-scaled-link"]
     light["loading"] = dark["loading"] = "lazy"
     return dark
 

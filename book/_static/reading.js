@@ -19,15 +19,21 @@
     dialog.showModal();
   };
   for (const image of article.querySelectorAll(".cell_output img, figure img")) {
-    if (image.closest("a, button, .a3-figure")) continue;
+    const link = image.closest("a"); // Sphinx links a picture that says its size to its own file
+    if (image.closest("button, .a3-figure") || (link && !link.matches(".image-reference"))) continue;
     const button = document.createElement("button");
     button.className = "a3-enlarge";
     if (image.classList.contains("only-dark") || image.classList.contains("only-light"))
       button.classList.add(image.classList.contains("only-dark") ? "only-dark" : "only-light");
     button.textContent = "Full size";
     button.setAttribute("aria-label", `Full size: ${image.alt.split(/(?<=[.:]) /)[0]}`);
-    image.after(button);
-    for (const part of [image, button]) part.addEventListener("click", () => enlarge(image));
+    (link ?? image).after(button);
+    if (link) link.tabIndex = -1; // the button does the same
+    for (const part of [link ?? image, button])
+      part.addEventListener("click", (event) => {
+        event.preventDefault();
+        enlarge(image);
+      });
   }
 
   // Folds of the API.

@@ -191,7 +191,7 @@ def test_the_first_column_of_a_wide_table_stays(page, site):
     assert box.evaluate("e => e.scrollWidth > e.clientWidth + 50")
     before = cell.bounding_box()["x"]
     box.evaluate("e => e.scrollLeft = 200")
-    assert cell.bounding_box()["x"] == before
+    assert abs(cell.bounding_box()["x"] - before) <= 1  # the border scrolls away
 
 
 def test_names_of_code_are_not_broken_in_a_table(page, site):

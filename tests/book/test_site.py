@@ -121,7 +121,7 @@ def test_figures_are_those_of_the_page_s_theme(chapter):
 
 
 def test_a_figure_without_a_dark_picture_is_turned_over(chapter):
-    alone = chapter.locator(".bd-article .cell_output img.only-dark").first
+    alone = chapter.locator(".bd-article .cell_output img.only-dark").first.element_handle()
     alone.evaluate("e => e.classList.remove('only-dark')")
     style = "e => { const s = getComputedStyle(e); return [s.filter, s.mixBlendMode, s.backgroundColor] }"
     assert alone.evaluate(style) == ["invert(0.92) hue-rotate(180deg)", "lighten", "rgba(0, 0, 0, 0)"]
