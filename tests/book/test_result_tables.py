@@ -12,6 +12,8 @@ import puzzles as bench_puzzles
 import pytest
 from places import ROOT
 
+from a3mini.notebook.theme import DARK
+
 pytest.importorskip("myst_parser", reason="needs the extra `book`")
 
 from small_book import one_page, warnings  # isort: split
@@ -227,8 +229,11 @@ def test_a_figure_is_the_same_each_time(name, tmp_path):
         assert [common.made(SHOWN[name], RESULTS)] == absent
         return
     for file in ("one", "two"):
-        common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+        common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg", tmp_path / f"{file}-dark.svg")
+    for theme in ("", "-dark"):
+        assert (tmp_path / f"one{theme}.svg").read_bytes() == (tmp_path / f"two{theme}.svg").read_bytes()
+    grounds = [re.search(r"fill: (#\w+)", (tmp_path / f"one{theme}.svg").read_text())[1] for theme in ("", "-dark")]
+    assert grounds == ["#ffffff", DARK["ground"].lower()]
     assert (tmp_path / "one.svg").read_text().count('<g id="line2d') > 20
 
 

@@ -110,6 +110,7 @@ def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
     watch = MarkExecuted()
     jobs = max(1, min(jobs, len(notebooks)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    os.environ["A3MINI_BOTH_THEMES"] = "1"  # figures for the light and for the dark theme: notebook/plots/themes.py
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's, not the user's
     status = pytest.main(
         [
