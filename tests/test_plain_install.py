@@ -83,4 +83,17 @@ def test_training_names_the_one_extra(plain, command):
 def test_the_extra_has_everything_that_the_readme_shows():
     extra = {Requirement(line).name for line in PROJECT["optional-dependencies"]["train"]}
     assert {"accelerate", "peft", "datasets", "gguf"} <= extra
-    assert 'pip install ".[train]"' in (ROOT / "README.md").read_text(encoding="utf-8")
+    said = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"(?m)^\| `a3mini(?:\[(\w+)\])?` \|", said)
+    assert shown == [
+        "",
+        *(name for name in PROJECT["optional-dependencies"] if name not in ("book", "test", "grading")),
+    ]
+
+
+def test_the_readme_shows_what_its_first_code_prints(plain):
+    """The demonstration, in a plain install: what a reader sees who has typed the first line alone."""
+    said = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- demonstration -->")[1]
+    code, shown = re.match(r"\n```python\n(.*?)```\n\n```text\n(.*?)```", said, re.DOTALL).groups()
+    ended = plain(code=f"exec({code!r})")
+    assert ended.returncode == 0 and ended.stdout == shown, ended.stderr

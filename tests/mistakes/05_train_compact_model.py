@@ -1,13 +1,23 @@
 """Known wrong answers to the exercises of notebook 05: code that defines the name, and what the check must say."""
 
-RATE = """\
-def learning_rate(step, highest, warmup_steps, steps):
-    if step < warmup_steps:
-        return highest * {up} / warmup_steps
-    u = {u}
-    return highest * {down}
+STEP = """\
+def training_step(model, optimizer, input_ids, group_ids, clip_norm):
+    log_probs = model(input_ids, group_ids, labels=input_ids).log_probs
+    loss = {loss}
+    {backward}
+    {clip}
+    {step}
+    optimizer.zero_grad()
+    return {returned}
 """
-U, DOWN = "(step - warmup_steps) / (steps - warmup_steps)", "0.5 * (1 + math.cos(math.pi * u))"
+CLIP = "torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
+RIGHT = dict(
+    loss="-log_probs.sum() / (group_ids > 0).sum()",
+    backward="loss.backward()",
+    clip=CLIP,
+    step="optimizer.step()",
+    returned="loss.item()",
+)
 
 OWN = """\
 blank_curriculum = Curriculum(
@@ -32,23 +42,28 @@ def rows_of_step(step, batch_size, size, order_of):
 """
 
 MISTAKES = {
-    "learning_rate": [
-        (RATE.format(up="(step + 1)", u=U, down=DOWN), "step 0 has rate 0"),
-        (RATE.format(up="step", u="step / steps", down=DOWN), "the cosine begins there"),
-        (RATE.format(up="step", u=U, down="(1 - u)"), "in a straight line"),
-        (RATE.format(up="step", u=U, down="(1 + math.cos(math.pi * u))"), "goes up to 2"),
-        (RATE.format(up="step", u=U, down="math.cos(math.pi * u / 2)"), "of the highest, not"),
-        ("def learning_rate(step, highest, warmup_steps, steps):\n    return highest", "should be 0/20"),
-        (RATE.format(up="step", u="(step - warmup_steps) / steps", down=DOWN), "Is u 0 at 20 and 1 at 300?"),
-        (RATE.format(up="step", u=U, down="math.cos(math.pi * u)"), "not to -1"),
-        (RATE.format(up="step", u=U, down=DOWN).replace("step < warm", "step <= warm"), "divides by zero"),
-        (RATE.format(up="step", u="(step - warmup_steps) / (steps - 1 - warmup_steps)", down=DOWN), "Is u 0 at 20"),
-        (RATE.format(up="step", u=U, down=f"max({DOWN}, 0.01)"), "the rate of step 299 should be 0.0000"),
+    "training_step": [
+        (STEP.format(**RIGHT | {"loss": "-log_probs.sum()"}), "it is a sum"),
+        (STEP.format(**RIGHT | {"loss": "-log_probs.mean()"}), "all B * T positions"),
+        (STEP.format(**RIGHT | {"loss": "-log_probs.sum() / (group_ids >= 0).sum()"}), "given ones too"),
         (
-            RATE.format(up="step", u=U, down=DOWN).replace(
-                "step < warm", "step < warmup_steps and warmup_steps > 1 and 0 < warm"
-            ),
-            "with 1 of 6 steps",
+            STEP.format(**RIGHT | {"loss": "-(log_probs.sum(1) / (group_ids > 0).sum(1)).mean()"}),
+            "the mean of the rows' means",
+        ),
+        (STEP.format(**RIGHT | {"loss": "log_probs.sum() / (group_ids > 0).sum()"}), "the sign is wrong"),
+        (STEP.format(**RIGHT | {"backward": "(-loss).backward()"}), "they went up the gradient"),
+        (STEP.format(**RIGHT | {"clip": "pass"}), "not clipped before the step"),
+        (STEP.format(**RIGHT | {"clip": "optimizer.step()", "step": CLIP}), "not clipped before the step"),
+        (STEP.format(**RIGHT).replace("    optimizer.zero_grad()\n", ""), "gradients of the step before"),
+        (STEP.format(**RIGHT | {"step": "pass"}), "have not changed"),
+        (STEP.format(**RIGHT | {"backward": "optimizer.zero_grad()"}), "have not changed"),
+        (STEP.format(**RIGHT | {"returned": "None"}), "return the loss"),
+        (STEP.format(**RIGHT | {"returned": "log_probs"}), "one number"),
+        (STEP.format(**RIGHT | {"returned": "2 * loss.item()"}), "the loss should be"),
+        (STEP.format(**RIGHT | {"step": "optimizer.step(); optimizer.step()"}), "the weights after it are wrong"),
+        (
+            STEP.format(**RIGHT).replace("clip_norm)\n    opt", "clip_norm / 2)\n    opt"),
+            "the weights after it are wrong",
         ),
     ],
     "blank_curriculum": [
@@ -147,13 +162,26 @@ MISTAKES = {
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "learning_rate": [
-        # one formula for both halves, in float32
-        "def learning_rate(step, highest, warmup_steps, steps):\n"
-        "    step = torch.tensor(step)\n"
-        "    u = (step - warmup_steps).clamp_min(0) / (steps - warmup_steps)\n"
-        "    up = (step / max(warmup_steps, 1)).clamp_max(1) if warmup_steps else 1\n"
-        "    return highest * up * torch.cos(math.pi / 2 * u) ** 2",
+    "training_step": [
+        # the model's own loss; gradients are cleared first
+        "def training_step(model, optimizer, input_ids, group_ids, clip_norm):\n"
+        "    optimizer.zero_grad()\n"
+        "    loss = model(input_ids, group_ids, labels=input_ids).loss\n"
+        "    loss.backward()\n"
+        "    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)\n"
+        "    optimizer.step()\n"
+        "    return loss",
+        # clipped by hand, in place
+        "def training_step(model, optimizer, input_ids, group_ids, clip_norm):\n"
+        "    nats = -model(input_ids, group_ids, labels=input_ids).log_probs[group_ids > 0]\n"
+        "    nats.mean().backward()\n"
+        "    gradients = [w.grad for w in model.parameters() if w.grad is not None]\n"
+        "    length = sum(g.square().sum() for g in gradients) ** 0.5\n"
+        "    for g in gradients:\n"
+        "        g.mul_((clip_norm / length).clamp_max(1))\n"
+        "    optimizer.step()\n"
+        "    model.zero_grad()\n"
+        "    return nats.mean().item()",
     ],
     "blank_curriculum": [
         # a stage for each size, shares that are rounded, and the orders as two parts

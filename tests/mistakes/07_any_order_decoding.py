@@ -1,18 +1,12 @@
 """Known wrong answers to the exercises of notebook 07: code that defines the name, and what the check must say."""
 
-COUNT = """\
-def passes_and_rows(group_ids):
-    ids = group_ids.tolist()
-    order = sorted({{group for group in ids if group > 0}})
-    passes, kept, again = {passes}, 0, 0
-    for group in order:
-        content = sum(0 <= other < group for other in ids)
-        asked = {asked}
-        kept, again = {kept} + asked, again + content + asked
-    return passes, {result}
+FILL = """\
+def fill_group(model, tokens, group_ids, group):
+    {before}
+    logits = model(tokens[None], {ids}[None]).{logits}[0]
+    return {result}
 """
-ASKED, KEPT = "ids.count(group)", "kept"
-LAST = "kept + sum(0 <= other < order[-1] for other in ids)"
+NOTHING, ONE_GROUP = "pass", "torch.where(group_ids == group, logits.argmax(-1), tokens)"
 
 CHOOSE = """\
 def choose_positions(probabilities, open, per_step):
@@ -47,58 +41,87 @@ def bounded_group(entropies, open, bound):
 WITHOUT_HIGHEST = "(total - entropies[order] <= bound + 1e-6)"
 
 MISTAKES = {
-    "passes_and_rows": [
+    "fill_group": [
         (
-            COUNT.format(passes="int(group_ids.max())", asked=ASKED, kept=KEPT, result=f"{LAST}, again"),
-            "only the order of the numbers matters",
+            FILL.format(before=NOTHING, ids="group_ids", logits="logits", result="logits.argmax(-1)"),
+            "you also changed the tokens at",
         ),
         (
-            COUNT.format(passes="sum(group > 0 for group in ids)", asked=ASKED, kept=KEPT, result=f"{LAST}, again"),
-            "one for each group",
-        ),
-        (
-            COUNT.format(
-                passes="len(order)",
-                asked=ASKED,
-                kept=KEPT,
-                result="kept + sum(group >= 0 for group in ids), again",
+            FILL.format(
+                before=NOTHING,
+                ids="group_ids",
+                logits="logits",
+                result="torch.where(group_ids >= group, logits.argmax(-1), tokens)",
             ),
-            "the content of the last group",
+            "which are of other groups",
         ),
         (
-            COUNT.format(passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST} + ids.count(-1), again"),
-            "-1 is padding",
-        ),
-        (COUNT.format(passes="len(order)", asked="0", kept=KEPT, result=f"{LAST}, again"), "the queries are rows too"),
-        (
-            COUNT.format(passes="len(order)", asked=ASKED, kept="kept + content", result="kept, again"),
-            "with the cache",
-        ),
-        (
-            COUNT.format(
-                passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST}, passes * sum(g >= 0 for g in ids)"
+            FILL.format(
+                before=NOTHING, ids="group_ids", logits="logits", result="logits.argmax(-1)[group_ids == group]"
             ),
-            "each pass encodes what exists by then",
+            "the whole row",
         ),
-        (COUNT.format(passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST}, {LAST}"), "without it"),
-        ("def passes_and_rows(group_ids):\n    return int(group_ids.max())", "return three numbers"),
+        (FILL.format(before=NOTHING, ids="group_ids", logits="logits", result="tokens"), "these were there before"),
         (
-            COUNT.format(passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST}, again + 0.5"),
-            "return three integers",
-        ),
-        (
-            COUNT.format(passes="len({*ids}) - 1", asked=ASKED, kept=KEPT, result=f"{LAST}, again"),
-            "one for each group",
-        ),
-        (
-            COUNT.format(
-                passes="len(order)", asked=ASKED, kept=KEPT, result="kept + len(ids) - ids.count(order[-1]), again"
+            FILL.format(
+                before=NOTHING,
+                ids="group_ids",
+                logits="logits",
+                result="tokens.masked_scatter_(group_ids == group, logits.argmax(-1)[group_ids == group])",
             ),
-            "-1 is padding",
+            "leave `tokens` as they are",
         ),
         (
-            COUNT.format(passes="len(order)", asked=ASKED, kept=KEPT, result=f"{LAST}, again").replace("0 <=", "0 <"),
-            "with the cache",
+            FILL.format(before=NOTHING, ids="group_ids", logits="logits", result=ONE_GROUP.replace("max", "min")),
+            "given all earlier groups",
+        ),
+        (
+            FILL.format(
+                before=NOTHING,
+                ids="group_ids",
+                logits="logits",
+                result=ONE_GROUP.replace("logits.argmax(-1)", "logits.argmax(-1).roll(1)"),
+            ),
+            "the likeliest tokens are",
+        ),
+        (
+            FILL.format(
+                before=NOTHING,
+                ids="group_ids",
+                logits="logits",
+                result=ONE_GROUP,
+            )
+            .replace("[None])", "[None], content_logits=True)")
+            .replace(".logits", ".content_logits"),
+            "predict the token at a position",
+        ),
+        (
+            FILL.format(
+                before="order = groups.left_to_right(len(tokens))", ids="order", logits="logits", result=ONE_GROUP
+            ),
+            "from what is on the left",
+        ),
+        (
+            FILL.format(before="order = (group_ids == group).long()", ids="order", logits="logits", result=ONE_GROUP),
+            "given all earlier groups",
+        ),
+        (
+            FILL.format(before="order = (group_ids > 0).long()", ids="order", logits="logits", result=ONE_GROUP),
+            "given all earlier groups",
+        ),
+        (
+            """\
+def fill_group(model, tokens, group_ids, group):
+    tokens = tokens.clone()
+    for t in (group_ids == group).nonzero()[:, 0]:
+        tokens[t] = model(tokens[None], group_ids[None]).logits[0, t].argmax()
+    return tokens
+""",
+            "you make 3",
+        ),
+        (
+            FILL.format(before=NOTHING, ids="group_ids[:group]", logits="logits", result=ONE_GROUP),
+            "your code raised",
         ),
     ],
     "choose_positions": [
@@ -272,25 +295,23 @@ MISTAKES = {
 
 # Right answers that are not the solution's.
 UNUSUAL = {
-    "passes_and_rows": [
-        # row by row: which passes compute it; a list
+    "fill_group": [
+        # what comes later is taken away, and the package takes the step
         """\
-def passes_and_rows(group_ids):
-    groups_left = [group for group in sorted(group_ids.tolist()) if group > 0]
-    passes, kept, again = len({*groups_left}), 0, 0
-    for group in group_ids[group_ids >= 0].tolist():
-        later = {other for other in groups_left if other > group}
-        kept += (group > 0) + bool(later)
-        again += (group > 0) + len(later)
-    return [passes, kept, again]
+def fill_group(model, tokens, group_ids, group):
+    order, known = torch.where(group_ids > group, -1, group_ids), (group_ids >= 0) & (group_ids < group)
+    return decode.generate(model, tokens[None], order[None], known=known[None], temperature=0).sequences[0]
 """,
-        # a table of who is there when; a tensor
+        # position by position, from probabilities
         """\
-def passes_and_rows(group_ids):
-    order = group_ids[group_ids > 0].unique()
-    there = (group_ids >= 0) & (group_ids < order[:, None])
-    asked = (group_ids > 0).sum()
-    return torch.stack((torch.tensor(len(order)), there.any(0).sum() + asked, there.sum() + asked))
+def fill_group(model, tokens, group_ids, group):
+    shorter = torch.where(group_ids > group, groups.PADDING, group_ids)
+    chances = model(tokens.unsqueeze(0), shorter.unsqueeze(0)).logits.squeeze(0).softmax(-1)
+    filled = tokens.tolist()
+    for t, other in enumerate(group_ids.tolist()):
+        if other == group:
+            filled[t] = int(chances[t].max(-1).indices)
+    return torch.tensor(filled)
 """,
     ],
     "choose_positions": [

@@ -8,6 +8,13 @@ def pair_tv(p):
 PRODUCT = "p.sum(0, keepdim=True) * p.sum(1, keepdim=True)"
 HALF = "(p - parallel).abs().sum().item() / 2"
 
+REDRAW = """\
+def accept_or_redraw(p, q, word, uniform):
+    missing = {missing}
+    return {accepted}, {residual}
+"""
+MISSING, ACCEPTED_IF, NORMAL = "(q - p).clamp(min=0)", "bool(uniform * p[word] < q[word])", "missing / missing.sum()"
+
 TOKENS = """\
 def tokens_per_round(chances):
     tokens, reached = {start}, 1.0
@@ -81,6 +88,31 @@ MISTAKES = {
         (PAIR.format(parallel=PRODUCT, distance="(p * (1 - parallel / p).abs()).sum().item() / 2"), "none is needed"),
         (PAIR.format(parallel=PRODUCT, distance="(p - parallel)[0].abs().sum().item()"), "yours is"),
         (PAIR.format(parallel=PRODUCT, distance="(p - parallel).abs().sum(0) / 2"), "return one number"),
+    ],
+    "accept_or_redraw": [
+        (
+            REDRAW.format(missing=MISSING, accepted="bool(uniform * q[word] < p[word])", residual=NORMAL),
+            "q / p, not p / q",
+        ),
+        (
+            REDRAW.format(missing=MISSING, accepted="bool(q[word] >= p[word])", residual=NORMAL),
+            "also where q is below p",
+        ),
+        (REDRAW.format(missing=MISSING, accepted="bool(uniform < q[word])", residual=NORMAL), "min(1, q / p)"),
+        (REDRAW.format(missing=MISSING, accepted="True", residual=NORMAL), "the word is rejected"),
+        (
+            REDRAW.format(missing=MISSING, accepted="bool(uniform * p[word] <= q[word])", residual=NORMAL),
+            "the word is rejected",
+        ),
+        (REDRAW.format(missing="q", accepted=ACCEPTED_IF, residual=NORMAL), "it is q itself"),
+        (REDRAW.format(missing=MISSING, accepted=ACCEPTED_IF, residual="missing"), "does not sum to 1"),
+        (REDRAW.format(missing="(p - q).clamp(min=0)", accepted=ACCEPTED_IF, residual=NORMAL), "turn it around"),
+        (REDRAW.format(missing="q - p", accepted=ACCEPTED_IF, residual="missing / missing.abs().sum()"), "below 0"),
+        (REDRAW.format(missing="(q - p).abs()", accepted=ACCEPTED_IF, residual=NORMAL), "that p has more of"),
+        (REDRAW.format(missing=MISSING, accepted=ACCEPTED_IF, residual="missing.softmax(-1)"), "the residual is wrong"),
+        (REDRAW.format(missing=MISSING, accepted=ACCEPTED_IF, residual="missing[word]"), "a probability for each word"),
+        (REDRAW.format(missing=MISSING, accepted="q[word] / p[word]", residual=NORMAL), "True or False"),
+        ("def accept_or_redraw(p, q, word, uniform):\n    return uniform * p[word] < q[word]", "return two things"),
     ],
     "tokens_per_round": [
         (TOKENS.format(start=0.0, body=BODY, end=""), "Do not forget the first"),
@@ -225,6 +257,20 @@ def pair_tv(p):
         """\
 def pair_tv(p):
     return torch.relu(p - torch.einsum("ij,kl->il", p, p)).sum()
+""",
+    ],
+    "accept_or_redraw": [
+        # a tensor of one bool, and a list
+        """\
+def accept_or_redraw(p, q, word, uniform):
+    more = torch.relu(q - p)
+    return [uniform < (q / p).clamp(max=1)[word], torch.nn.functional.normalize(more, p=1, dim=0)]
+""",
+        # word by word, float32
+        """\
+def accept_or_redraw(p, q, word, uniform):
+    missing = [max(0.0, b - a) for a, b in zip(p.tolist(), q.tolist())]
+    return q[word].item() > uniform * p[word].item(), torch.tensor([x / sum(missing) for x in missing])
 """,
     ],
     "tokens_per_round": [

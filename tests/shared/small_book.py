@@ -15,11 +15,12 @@ if EXTENSIONS not in sys.path:
     sys.path.insert(0, EXTENSIONS)
 
 
-def one_page(folder: Path, extension: str) -> Callable[..., Sphinx]:
+def one_page(folder: Path, *extensions: str, **settings) -> Callable[..., Sphinx]:
     """A function that builds a page with some Markdown, and returns the application; the book lies in ``folder``."""
     source = folder / "source"
     shutil.copytree(ROOT / "book" / "results", source / "book" / "results")
-    (source / "conf.py").write_text(f'extensions = ["myst_parser", "{extension}"]\n')
+    settings["extensions"] = ["myst_parser", *extensions]
+    (source / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
 
     def build(text: str, builder: str = "html") -> Sphinx:
         page, text = source / "index.md", f"# A page\n\n{text}\n"
@@ -36,3 +37,16 @@ def one_page(folder: Path, extension: str) -> Callable[..., Sphinx]:
 
 def warnings(app: Sphinx) -> str:
     return app._warning.getvalue()
+
+
+def book_of(folder: Path, conf: str, pages: dict[str, str], builder: str = "html") -> Sphinx:
+    """Build a book of several pages, given as Markdown; what lies in ``folder/source`` already is part of it."""
+    source = folder / "source"
+    (source / "conf.py").write_text(conf)
+    for name, text in pages.items():
+        (source / f"{name}.md").write_text(text)
+    with patch_docutils(), docutils_namespace():
+        folders = [str(part) for part in (source, source, folder / builder, folder / "doctrees")]
+        app = Sphinx(*folders, builder, status=None, warning=io.StringIO())
+        app.build()
+    return app

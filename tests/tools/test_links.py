@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -57,6 +58,35 @@ def test_a_new_url_reaches_every_place(tmp_path):
     left = [str(path.relative_to(copy)) for path in own_files(copy) if name in path.read_bytes()]
     assert not left, "these files name the repository by hand"
     assert all(b"someone/elsewhere" in path.read_bytes() for path in (copy / "notebooks").glob("*.ipynb"))
+    assert "https://someone.github.io/elsewhere/" in (copy / "README.md").read_text()
+
+
+@pytest.mark.parametrize("ref", ["main", "v1.2.3", "my-course"])
+def test_an_address_is_written_without_an_environment(tmp_path, ref):
+    """Python alone (-S: no packages) writes what the whole tool then finds up to date."""
+    copy = copy_of_the_repository(tmp_path)
+    config = copy / "_config.yml"
+    text = re.sub(r"(?m)^  url: .*", "  url: https://github.com/someone/elsewhere", config.read_text())
+    config.write_text(re.sub(r"(?m)^  branch: .*", f"  branch: {ref}", text))
+    command = [sys.executable, "-S", "-m", "tools.site.address"]
+    ended = subprocess.run(command, cwd=copy, env={"PATH": ""}, capture_output=True, text=True)
+    assert ended.returncode == 0 and "written: notebooks/" in ended.stdout, ended.stderr
+    run_links(copy, "--check")
+    pip = f"git+https://github.com/someone/elsewhere@{ref}"
+    assert all(pip in path.read_text() for path in (copy / "notebooks").glob("*.ipynb"))
+
+
+def test_make_writes_an_address_without_an_environment(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    planned = subprocess.run(["make", "-n", "links"], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert planned.endswith("-m tools.site.address\n") and "pip" not in planned and len(planned.splitlines()) == 1
+
+
+@pytest.mark.parametrize("config", ["repository:\n  url: x\n", "other:\n  url: x\n  branch: y\n", ""])
+def test_an_address_that_is_not_there_is_told(tmp_path, config):
+    (tmp_path / "_config.yml").write_text(config)
+    with pytest.raises(ValueError, match="`url:` and a line `branch:`"):
+        links.repository(tmp_path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -89,6 +89,23 @@ def test_prose_becomes_notes_and_code_is_folded():
     assert "import this" not in str(text)
 
 
+def test_an_exercise_within_a_section_is_named_and_not_shown():
+    cells = [
+        new_markdown_cell("# Title\n\n**You will learn** to ask."),
+        new_markdown_cell("## 1. Part\n\nA **term**.\n\n### Exercise 1: here (5 minutes, ★☆☆)\n\nThe task."),
+        new_code_cell("stub()", outputs=[new_output("stream", text="not attempted\n")]),
+        new_markdown_cell("<details>\n<summary>Solution</summary>\n\nThis.\n\n</details>"),
+        new_markdown_cell("> **Takeaway.** That."),
+        new_code_cell("more()", outputs=[new_output("stream", text="printed\n")]),
+        new_markdown_cell("## What you learned\n\n- Much."),
+    ]
+    deck = slides.slides(new_notebook(cells=cells), "01_name")
+    text = ["\n".join(cell.source for cell in slide.cells) for slide in deck]
+    assert [slide.kind for slide in deck] == ["title", "goals", "heading", "takeaway", "output", "heading", "heading"]
+    assert "A **term**." in text[2] and "- Exercise 1: here (5 minutes" in text[5]
+    assert not any(hidden in str(text) for hidden in ("The task.", "stub", "This."))
+
+
 # The built decks
 
 

@@ -45,8 +45,30 @@ def problems(folder: Path) -> str:
 
 
 def test_every_workflow_is_valid_and_safe():
-    assert {file.name for file in WORKFLOWS} >= {"test.yml", "publish.yml", "newest.yml"}
+    assert {file.name for file in WORKFLOWS} >= {"test.yml", "publish.yml", "newest.yml", "release.yml", "matrix.yml"}
     assert not problems(WORKFLOWS[0].parent)
+
+
+FORMS = [file for file in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if file.name != "config.yml"]
+SETTINGS = [("dependabot.yml", "dependabot"), ("ISSUE_TEMPLATE/config.yml", "github-issue-config")]
+SETTINGS += [(f"ISSUE_TEMPLATE/{file.name}", "github-issue-forms") for file in FORMS]
+
+
+@pytest.mark.parametrize(("name", "schema"), SETTINGS)
+def test_every_other_setting_is_valid(name, schema):
+    check = Draft7Validator(get_builtin_schema(f"vendor.{schema}"))
+    setting = read(ROOT / ".github" / name)
+    assert not [error.message for error in check.iter_errors(setting)]
+    assert [*check.iter_errors({**setting, "no such key": 1, "updates": 1, "body": 1, "blank_issues_enabled": 1})]
+
+
+def test_a_form_asks_with_commands_that_work():
+    """What a reader is told to run prints something."""
+    asked = [code for file in FORMS for code in re.findall(r'python -c "([^"]+)"', file.read_text(encoding="utf-8"))]
+    assert len(asked) == 2
+    for code in asked:
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+        assert ended.returncode == 0 and ended.stdout.strip(), ended.stderr
 
 
 MUTANTS = {
@@ -113,6 +135,55 @@ def test_which_edition_is_published(chosen, variable, edition, tmp_path):
     else:
         assert done.returncode == 1 and "A3_EDITION must be" in done.stdout
         assert not there.exists() and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "branch", "said"),
+    [
+        ("v1.2.3", "1.2.3", "v1.2.3", None),
+        ("v1.2.4", "1.2.3", "v1.2.4", "not the version"),
+        ("v1.2.3", "1.2.3", "main", "would install another version"),
+        ("v1.2.3", "1x2.3", "v1.2.3", "not the version"),
+    ],
+)
+def test_a_tag_is_the_version_that_its_notebooks_install(tag, version, branch, said, tmp_path):
+    (tmp_path / "a3mini").mkdir()
+    (tmp_path / "a3mini" / "__init__.py").write_text(f'"""Doc."""\n\n__version__ = "{version}"\n')
+    config = re.sub(r"(?m)^  branch: .*$", f"  branch: {branch}", (ROOT / "_config.yml").read_text(encoding="utf-8"))
+    (tmp_path / "_config.yml").write_text(config)
+    done = run(script("release.yml", "the tag is the version, and the notebooks install it"), tmp_path, TAG=tag)
+    assert (done.returncode == 0) == (said is None) and (said or "") in done.stdout
+
+
+@pytest.mark.parametrize(("tag", "rehearsal"), [("v0.2.0", "false"), ("v0.2.0rc1", "true")])
+def test_a_release_has_its_notes_and_all_files(tag, rehearsal, gh):
+    (gh / "python3").write_text('#!/bin/sh\necho "notes of $*"\n')
+    (gh / "python3").chmod(0o755)
+    (gh / "files").mkdir()
+    for name in ("a.whl", "site.zip"):
+        (gh / "files" / name).touch()
+    done = run(script("release.yml", "attach the files"), gh, TAG=tag)
+    assert done.returncode == 0, done.stderr
+    assert (gh / "notes.md").read_text() == f"notes of -m tools.release --notes {tag[1:]}\n"
+    (call,) = (gh / "calls").read_text().splitlines()
+    assert call == (
+        f"release create {tag} --verify-tag --title {tag} --notes-file notes.md --prerelease={rehearsal} "
+        "files/a.whl files/site.zip"
+    )
+
+
+def test_the_book_that_is_attached_is_what_make_takeaway_writes():
+    job = read(next(file for file in WORKFLOWS if file.name == "release.yml"))["jobs"]["book"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make book", "make takeaway"]
+    folder = job["steps"][-1]["with"]["path"]
+    there = (ROOT / "tools" / "site" / "takeaway.py").read_text(encoding="utf-8")  # to import it needs the extra `book`
+    assert "DOWNLOADS = ROOT / " + " / ".join(f'"{part}"' for part in folder.split("/")) in there
+
+
+def test_pypi_is_off_until_somebody_turns_it_on():
+    job = read(next(file for file in WORKFLOWS if file.name == "release.yml"))["jobs"]["pypi"]
+    assert "vars.A3_PYPI == 'true'" in job["if"] and job["permissions"] == {"id-token": "write"}
+    assert not any("password" in str(step) for step in job["steps"])
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 The committed notebooks have no outputs and stay as they are. This tool copies the book's sources
 to .book/source (nbmake skips every folder named _build), executes the copies there, and builds the
-site into _build/html. A notebook is executed again only when it, the package, a result or a pin has changed.
+site into _build/html. A notebook is executed again only when its code, the package, a result or a pin has changed: not
+when its text has, or what tools/site/links.py writes into it.
 tools/course/student.py builds the edition without solutions from the same copies.
 """
 
@@ -28,13 +29,31 @@ EXECUTED = ROOT / ".book" / "executed"  # one file per notebook: the fingerprint
 
 
 def fingerprint(notebook: Path) -> str:
-    """Changes with anything that the notebook's outputs depend on."""
+    """Changes with anything that the notebook's outputs depend on: of the notebook itself that is its code.
+
+    The setup cell is left out: where a3mini is, it does nothing, and the repository's URL stands in it.
+    """
     shared = [f for f in sorted((ROOT / "a3mini").rglob("*")) if f.is_file() and "__pycache__" not in f.parts]
     shared += [*sorted((ROOT / "book" / "results").rglob("*.json")), ROOT / "constraints.txt"]
     digest = hashlib.sha256()
-    for file in [notebook, *shared]:
+    for file in shared:
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code" and cell.id != "setup":
+            how = [cell.metadata.get(key) for key in ("tags", "nbmake")]  # the rest says how a cell is shown
+            digest.update(json.dumps([cell.id, cell.source, how], sort_keys=True).encode() + b"\0")
     return digest.hexdigest()
+
+
+def renew(copy: Path, notebook: Path) -> None:
+    """Bring an executed copy to the text that its notebook has now; the outputs stay, for the code is the same."""
+    now, executed = (nbformat.read(path, as_version=4) for path in (notebook, copy))
+    before = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in now.cells:
+        if cell.cell_type == "code" and cell.id in before:
+            cell.outputs, cell.execution_count = before[cell.id].outputs, before[cell.id].execution_count
+    now.metadata = executed.metadata
+    nbformat.write(now, copy)
 
 
 def mark(name: str) -> Path:
@@ -58,6 +77,8 @@ def stage() -> list[Path]:
             done.unlink(missing_ok=True)
             shutil.copyfile(file, copy)
             stale.append(copy)
+        else:
+            renew(copy, file)
     for copy in folder.glob("*.ipynb"):
         if not (ROOT / "notebooks" / copy.name).exists():
             copy.unlink()
@@ -89,6 +110,7 @@ def execute(notebooks: list[Path], jobs: int) -> dict[str, float]:
     watch = MarkExecuted()
     jobs = max(1, min(jobs, len(notebooks)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    os.environ["A3MINI_BOTH_THEMES"] = "1"  # figures for the light and for the dark theme: notebook/plots/themes.py
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's, not the user's
     status = pytest.main(
         [

@@ -10,7 +10,7 @@ import nbformat
 
 # beside the notebooks: the pages that are read as text
 PAGES = (
-    "adaptation", "choose", "decoding", "paper_results", "puzzles", "rewriting", "scaling", "study", "training"
+    "adaptation", "choose", "decoding", "field", "paper_results", "puzzles", "rewriting", "scaling", "study", "training"
 )  # fmt: skip
 
 NO_PROSE = re.compile(

@@ -1,8 +1,9 @@
 """Write the repository's URL, the setup cell, the glossary's links and what a chapter takes into README and notebooks.
 
-The URL stands in _config.yml alone (repository: url and branch). From it this tool writes the marked parts of
-README.md, one line of CITATION.cff, and two cells of each notebook: the badge that opens it in Colab and the setup
-cell. What a chapter takes comes from book/_ext/chapters.py, which also tells the pages of the site when it is built.
+The URL stands in _config.yml alone (repository: url and branch). From it this tool writes what address.py does, which
+needs no environment, the table of README.md, and two cells of each notebook: the badge that opens it in Colab and the
+setup cell. What a chapter takes comes from book/_ext/chapters.py, which also tells the pages of the site when it is
+built.
 
 It links the first use of each word of the glossary, on pages too (glossary.py), and brings each notebook into the one
 form in which notebooks are committed: no outputs, no counts, the same kernel, stable cell ids. It also draws two
@@ -21,11 +22,11 @@ from pathlib import Path
 from string import Template
 
 import nbformat
-import yaml
 
 from book._ext.chapters import chapters
 from tools import ROOT
-from tools.site import cover, glossary, rooms
+from tools.site import address, cover, glossary, rooms
+from tools.site.address import badge, repository
 
 # What a notebook needs and cannot install: it is what runs the notebook.
 FRONT_END = {"ipykernel", "jupyterlab"}
@@ -75,7 +76,7 @@ $wanted
         )
     packages = [
         "$model",
-        "git+$url@$branch",
+        "$there",
     ]
     subprocess.check_call([*install, "--no-deps", *packages])
     importlib.invalidate_caches()""")
@@ -89,17 +90,6 @@ KERNEL = {
     "language_info": {"name": "python"},
 }
 KEPT_CELL_METADATA = ("tags", "mystnb", "nbmake")
-
-
-def repository(root: Path) -> tuple[str, str]:
-    config = yaml.safe_load((root / "_config.yml").read_text())["repository"]
-    return config["url"], config["branch"]
-
-
-def badge(url: str, branch: str, name: str) -> str:
-    colab, path = "https://colab.research.google.com", url.removeprefix("https://github.com/")
-    there = f"{colab}/github/{path}/blob/{branch}/notebooks/{name}"
-    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({there})"
 
 
 def time_line(chapter: dict) -> str:
@@ -137,7 +127,7 @@ def requirements() -> list[str]:
 
 def setup_source(url: str, branch: str) -> str:
     wanted = textwrap.fill(" ".join(requirements()), 80, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return SETUP.substitute(url=url, branch=branch, model=packaged_model(), wanted=wanted)
+    return SETUP.substitute(there=address.installs(url, branch), model=packaged_model(), wanted=wanted)
 
 
 def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str, time: str) -> str:
@@ -160,21 +150,10 @@ def canonical(notebook: nbformat.NotebookNode, name: str, url: str, branch: str,
     return nbformat.writes(notebook, indent=1) + "\n"
 
 
-def between(path: Path, **parts: str) -> str:
-    """Replace what stands between <!-- name:begin --> and <!-- name:end -->, for each name of ``parts``."""
-    text = path.read_text(encoding="utf-8")
-    for name, content in parts.items():
-        pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-        text, count = re.subn(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"{path.name} needs the markers {name}:begin and {name}:end exactly once")
-    return text
-
-
 def generated(root: Path) -> dict[Path, str]:
     """Every file with a generated part, as it should be."""
     url, branch = repository(root)
-    found, files = chapters(root), {}
+    found, files = chapters(root), address.texts(root)
     words = glossary.read((root / "book" / "glossary.md").read_text(encoding="utf-8"))
     for name, chapter in found.items():
         path = root / "notebooks" / f"{name}.ipynb"
@@ -187,12 +166,8 @@ def generated(root: Path) -> dict[Path, str]:
     files[root / "book" / "_static" / "cover.svg"] = cover.draw()
     files[root / "book" / "_static" / "rooms.svg"] = rooms.draw()
 
-    workflow = f"{url}/actions/workflows/test.yml"
-    badges = f"[![tests]({workflow}/badge.svg?branch={branch})]({workflow})"
-    readme, citation = root / "README.md", root / "CITATION.cff"
-    files[readme] = between(readme, badges=badges, notebooks=readme_table(found, url, branch))
-    text = citation.read_text(encoding="utf-8")
-    files[citation] = re.sub(r"(?m)^repository-code: .*$", f'repository-code: "{url}"', text)
+    readme = root / "README.md"
+    files[readme] = address.between(files[readme], "notebooks", readme_table(found, url, branch))
     return files
 
 

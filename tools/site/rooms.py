@@ -20,7 +20,7 @@ ROOMS = {
         "groups, masks, the model: read these first",
         "groups masks rows flat flex attention head model objective",
     ),
-    "kept": ("how a model is kept and loaded", "runs adapter sources unpacked eight_bit pretrained"),
+    "kept": ("how a model is kept and loaded", "runs adapter sources unpacked packaged eight_bit pretrained"),
     "train": ("curricula, texts, recipes, the loop", ""),
     "decode": ("every way to fill and to generate", ""),
     "evaluate": ("how good a model is", ""),
@@ -28,7 +28,7 @@ ROOMS = {
     "commands": ("the command a3mini", "cli config_file one_line loading using commands __main__"),
 }
 LOOSE = {file: room for room, (_, files) in ROOMS.items() for file in files.split()}
-SHARED = {"lazy", "__version__", "EXTRA"}  # how every room gives its names, and what the package itself says
+SHARED = {"lazy", "__version__", "EXTRA", "READER"}  # how every room gives its names, and what the package itself says
 CHARACTERS, LINE, EDGE = 50, 19, 8  # of a line of file names; its height; around a room
 COLOURS = dict(zip(ROOMS, theme.OKABE_ITO, strict=True))
 

@@ -150,7 +150,7 @@ def title_slides(source: str, number: str) -> list[Slide]:
 
 def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
     cells = [cell for cell in notebook.cells if not SKIPPED_TAGS & {*cell.metadata.get("tags", [])}]
-    first, exercises, part, section = True, [], "", ""
+    first, exercises, exercising, part, section = True, [], False, "", ""
     deck: list[Slide] = []
 
     def begin(kind: str) -> Slide:
@@ -163,7 +163,7 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
             deck += title_slides(cell.source, name.split("_")[0])
             continue
         if cell.cell_type == "code":
-            if part != "Exercises" and deck:
+            if part != "Exercises" and not exercising and deck:
                 new, slide = shown(cell), deck[-1]
                 if not section and not new.outputs:
                     continue  # more imports
@@ -175,14 +175,18 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
             continue
         found = blocks(cell.source)
         for number, (kind, text) in enumerate(found):
-            if kind == "h2":
+            if kind == "h3" and text.startswith("### Exercise"):
+                exercises.append(text.removeprefix("### "))
+                exercising = True
+            elif kind == "h2":
+                exercising = False
                 part = section = text.removeprefix("## ").strip()
                 if part == "Exercises":
                     continue
                 deck.append(Slide("heading", None))
                 deck[-1].write(text)
-            elif part == "Exercises":
-                exercises += [text.removeprefix("### ")] if kind == "h3" else []
+            elif part == "Exercises" or exercising:
+                continue
             elif kind in ("predict", "takeaway"):
                 short = deck[-1].kind in ("heading", "text") and deck[-1].lines < LINES_PER_SLIDE / 2
                 slide = deck[-1] if short and kind == "predict" else begin(kind)  # a question joins what leads to it
@@ -197,6 +201,8 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
                 slide.write(text, lines)
             else:
                 deck[-1].notes.append(on_the_site(text))
+        if "</details>" in cell.source:
+            exercising = False  # an exercise within a section ends with the folds of its hint and solution
     if exercises:
         summary = next((i for i, slide in enumerate(deck) if "## What you learned" in slide.cells[0].source), len(deck))
         slide = Slide("heading", None)

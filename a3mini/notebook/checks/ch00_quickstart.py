@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from a3mini import groups
+from a3mini.model import A3Config, A3ForCausalLM
 from a3mini.notebook.checks.base import exercise, expect, expect_int64
 
 
@@ -57,6 +58,59 @@ def only_from(answer: Callable) -> None:
         given = [i for i in others if got[i] == 0]
         expect(not given, f"with target {target} and given {seen}, positions {given} are left out: -1, not 0.")
         expect(bool((got[others] == -1).all()), "positions that are left out are neither given nor predicted: -1.")
+
+
+def _small_model(length: int, vocabulary: int = 53) -> A3ForCausalLM:
+    """A random model whose predictions depend on what it sees, and on where."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        config = A3Config(
+            vocab_size=vocabulary, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=length, initializer_range=0.6,
+        )  # fmt: skip
+        return A3ForCausalLM(config).eval()
+
+
+@exercise
+def fill_group(answer: Callable) -> None:
+    """A function (model, tokens, group_ids, k) to tokens with the likeliest ones in group k."""
+    length = 9
+    model = _small_model(length)
+    groupings = {
+        "left to right": groups.left_to_right(length),
+        "groups of several tokens": torch.tensor([0, 2, 1, 1, 3, 2, 1, 3, 3]),
+        "what is left out": torch.tensor([0, -1, 2, 1, 0, 2, -1, 1, 3]),
+    }
+    for number, (name, ids) in enumerate(groupings.items()):
+        group_ids = ids[None]
+        generator = torch.Generator().manual_seed(number)
+        tokens = torch.randint(model.config.vocab_size, (1, length), generator=generator)
+        for k in sorted({*ids.tolist()} - {-1, 0}):
+            with torch.no_grad():
+                logits = model(tokens, group_ids).logits
+            here, likeliest = group_ids == k, logits.argmax(-1)
+            given = tokens.clone()
+            with torch.no_grad():
+                got = answer(model, given, group_ids.clone(), k)
+            where = f"{name}, group {k}: "
+            expect(torch.equal(given, tokens), f"{where}you changed the tokens that you were given; return new ones.")
+            expect(isinstance(got, torch.Tensor), f"{where}return a tensor, not {type(got).__name__}.")
+            expect(got.shape == (1, length), f"{where}return tokens of shape (1, {length}), not {tuple(got.shape)}.")
+            expect(got.dtype == torch.int64, f"{where}tokens are integers (torch.int64), not {got.dtype}.")
+            elsewhere = (~here & (got != tokens)).nonzero()[:, 1].tolist()
+            expect(not elsewhere, f"{where}positions {elsewhere} are not in the group; leave them as they are.")
+            if torch.equal(got[here], likeliest[here]):
+                tokens = got
+                continue
+            shifted = likeliest.roll(1, -1)
+            expect(
+                not torch.equal(got[here], shifted[here]),
+                f"{where}a token was taken from the row before it. A3's row AT a position predicts the token there.",
+            )
+            expect(not torch.equal(got, tokens), f"{where}the group is as it was; its tokens are to be replaced.")
+            expect(not torch.equal(got[here], logits.argmin(-1)[here]), f"{where}these are the least likely tokens.")
+            wanted = likeliest[here].tolist()
+            expect(False, f"{where}the likeliest tokens are {wanted}, yours are {got[here].tolist()}.")
 
 
 @exercise

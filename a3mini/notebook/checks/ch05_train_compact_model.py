@@ -8,44 +8,99 @@ import torch
 
 from a3mini import groups, objective
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.notebook.checks.base import Mistake, exercise, expect, mixture
+from a3mini.notebook.checks.base import exercise, expect, mixture
 from a3mini.train.curriculum import CHOICES, Curriculum, uniform
 
 
+@cache
+def _step_texts() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Two batches of another number of predicted tokens: some are given, some padding."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for rows in (
+        [[0, 1, 2, 3, 4, 5, 6, 7], [0, 0, 0, 1, 0, 0, 0, 0], [0, 1, 1, 2, 2, -1, -1, -1]],
+        [[0, 2, 0, 1, 0, 0, -1, -1], [0, 0, 1, 1, 0, 0, 0, 0], [0, 3, 1, 2, 4, 5, -1, -1]],
+    ):
+        group_ids = torch.tensor(rows)
+        found.append((torch.randint(1, 9, group_ids.shape, generator=generator), group_ids))
+    return found
+
+
+def _step_model() -> tuple[A3ForCausalLM, torch.optim.Optimizer]:
+    """Plain gradient descent, so that a gradient twice as long moves the weights twice as far."""
+    sizes = dict(vocab_size=9, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = A3ForCausalLM(A3Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
+    with torch.no_grad():
+        for weight in model.parameters():  # a fresh model hardly uses its context
+            weight.mul_(4) if weight.dim() > 1 else None
+    return model, torch.optim.SGD(model.parameters(), lr=0.05)
+
+
+def _vector(model: A3ForCausalLM) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+@cache
+def _after_steps(clip_norm: float, way: str = "") -> tuple[list[float], list[torch.Tensor]]:
+    """The losses of two steps, and the weights before and after them; ``way`` is a mistake to make."""
+    model, optimizer = _step_model()
+    losses, weights = [], [_vector(model)]
+    with torch.enable_grad():
+        for ids, group_ids in _step_texts():
+            nats = -model(ids, group_ids, labels=ids).log_probs
+            predicted = group_ids > 0
+            count = {"a sum": 1, "all positions": predicted.numel(), "real": int((group_ids >= 0).sum())}.get(way)
+            loss = nats.sum() / (count or predicted.sum())
+            if way == "rows":
+                loss = (nats.sum(1) / predicted.sum(1)).mean()
+            (-loss if way == "up" else loss).backward()
+            if way != "long":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            if way != "left over":
+                optimizer.zero_grad()
+            losses.append(loss.item())
+            weights.append(_vector(model))
+    return losses, weights
+
+
 @exercise
-def learning_rate(answer: Callable) -> None:
-    """(step, highest, warmup_steps, steps) -> the rate of that step: up in a line, down along half a cosine."""
-    for highest, warmup, steps in ((3e-3, 20, 300), (0.5, 0, 10), (1.0, 7, 8), (2.0, 1, 6)):
-        if warmup == 0:
-            try:
-                answer(0, highest, warmup, steps)
-            except ZeroDivisionError:
-                raise Mistake("without a warm-up (warmup_steps = 0) your code divides by zero at step 0.") from None
-        got = [float(answer(step, highest, warmup, steps)) / highest for step in range(steps)]
-        case = f"with {warmup} of {steps} steps for the warm-up "
-        for step in range(warmup):
-            place = f"{case}the rate of step {step} should be {step}/{warmup} of the highest, not {got[step]:.4f}"
-            expect(not _equal(got[step], (step + 1) / warmup), f"{place}: step 0 has rate 0.")
-            expect(_equal(got[step], step / warmup), f"{place}.")
-        expect(not _equal(got[warmup], 2), f"{case}it rises to twice the highest rate: 1 + cos goes up to 2.")
-        expect(
-            _equal(got[warmup], 1),
-            f"{case}step {warmup} should have the highest rate, not {got[warmup]:.4f} of it: the cosine begins there.",
-        )
-        left = [(step - warmup) / (steps - warmup) for step in range(warmup, steps)]
-        straight = all(_equal(rate, 1 - u) for rate, u in zip(got[warmup:], left, strict=True))
-        expect(not straight or len(left) < 3, "it falls in a straight line; it should follow a cosine.")
-        right = [0.5 * (1 + math.cos(math.pi * u)) for u in left]
-        wrong = [abs(rate - wanted) for rate, wanted in zip(got[warmup:], right, strict=True)]
-        worst = wrong.index(max(wrong))
-        place = f"{case}the rate of step {warmup + worst} should be {right[worst]:.4f} of the highest"
-        expect(got[-1] > -1e-5, f"{place}, not {got[warmup + worst]:.4f}: half a cosine goes from 1 to 0, not to -1.")
-        expect(max(wrong) < 1e-5, f"{place}, not {got[warmup + worst]:.4f}. Is u 0 at {warmup} and 1 at {steps}?")
-
-
-def _equal(a: float, b: float) -> bool:
-    """As equal as numbers can be that were float32 in between."""
-    return math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-5)
+def training_step(answer: Callable) -> None:
+    """(model, optimizer, input_ids, group_ids, clip_norm) -> the loss; the weights are updated."""
+    divided = {
+        "a sum": "it is a sum: divide it by the number of predicted tokens",
+        "all positions": "it is divided by all B * T positions; count those that are predicted",
+        "real": "it is divided by all tokens, given ones too; count those that are predicted",
+        "rows": "it is the mean of the rows' means, so tokens of different rows do not weigh the same",
+    }
+    for clip_norm in (1e3, 0.5):  # the first is never reached
+        model, optimizer = _step_model()
+        losses, weights = _after_steps(clip_norm)
+        for number, (ids, group_ids) in enumerate(_step_texts()):
+            with torch.enable_grad():
+                got = answer(model, optimizer, ids.clone(), group_ids.clone(), clip_norm)
+            where = f"with clip_norm {clip_norm:g}, step {number + 1}: "
+            number_like = isinstance(got, (int, float, torch.Tensor)) and torch.as_tensor(got).numel() == 1
+            expect(number_like, "return the loss, one number.")
+            got, now, right = torch.as_tensor(got).item(), _vector(model), weights[number + 1]
+            said = f"{where}the loss should be {losses[number]:.4f}, not {got:.4f}"
+            for way, what in divided.items():
+                wrong = _after_steps(clip_norm, way)[0][number]
+                expect(number > 0 or not math.isclose(got, wrong, rel_tol=1e-4), f"{said}: {what}.")
+            expect(number > 0 or not math.isclose(got, -losses[0], rel_tol=1e-4), f"{said}: the sign is wrong.")
+            moved = (right - weights[number]).norm()
+            expect(not torch.equal(now, weights[number]), f"{where}the weights have not changed.")
+            for way, what in (
+                ("up", "they went up the gradient, not down"),
+                ("long", "the gradient was not clipped before the step"),
+                ("left over", "gradients of the step before were added: set them to zero"),
+            ):
+                wrong = _after_steps(clip_norm, way)[1][number + 1]
+                other = (wrong - right).norm() > 0.01 * moved  # here this mistake shows
+                expect(not (other and (now - wrong).norm() < 0.01 * moved), f"{where}the weights are wrong: {what}.")
+            expect((now - right).norm() < 0.01 * moved, f"{where}the weights after it are wrong.")
+            expect(math.isclose(got, losses[number], rel_tol=1e-4), f"{said}.")
 
 
 @exercise

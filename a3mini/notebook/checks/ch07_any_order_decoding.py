@@ -5,66 +5,52 @@ from collections.abc import Callable
 
 import torch
 
-from a3mini import groups, objective
+from a3mini import decode, groups, objective
 from a3mini.decode.dynamic import resample
 from a3mini.model import A3Config, A3ForCausalLM
-from a3mini.notebook.checks.base import case, exercise, expect, plain
+from a3mini.notebook.checks.base import case, exercise, expect
 
 
 @exercise
-def passes_and_rows(answer: Callable) -> None:
-    """From group_ids (T,) to (passes, rows with the cache, rows without)."""
-    for ids in (
-        [0, 0, 0, 1, 2],
-        [0, 1, 1, 1],
-        [0, 0, 3, 3, 7, 7, 0, 5, -1, -1],
-        [1, 2, 2],
-        [0, 4, 2, 4, 9, 2, 2, 0, -1],
-        [5, -1, 9, 9, 2],
-        [-1, 3, 0, 3],
-    ):
-        where = f"group_ids {ids}: "
-        with case(where):
-            got = answer(torch.tensor(ids))
-        got = [plain(number) for number in got] if isinstance(got, tuple | list | torch.Tensor) else got
-        expect(isinstance(got, list) and len(got) == 3, "return three numbers: passes, rows with it, rows without.")
-        expect(all(isinstance(number, int) for number in got), f"return three integers, not {got}.")
-        passes, kept, again = got
-        order = sorted({group for group in ids if group > 0})
-        asked = [ids.count(group) for group in order]
-        behind = [sum(0 <= other < group for other in ids) for group in order]  # content that exists by then
-        expect(
-            passes != max(ids) or passes == len(order),
-            where + f"there are {len(order)} groups, not {passes}: only the order of the numbers matters.",
-        )
-        expect(passes == len(order), where + f"it takes {len(order)} passes, one for each group, not {passes}.")
-        real, padding = sum(group >= 0 for group in ids), ids.count(-1)
-        expect(
-            not padding or kept != behind[-1] + sum(asked) + padding,
-            where + "-1 is padding: it gets no rows, neither content nor query.",
-        )
-        expect(
-            kept != real + sum(asked) or kept == behind[-1] + sum(asked),
-            where + "nobody looks at the content of the last group: it is never computed.",
-        )
-        expect(
-            kept != behind[-1] or not sum(asked),
-            where + "these are the content rows alone; the queries are rows too.",
-        )
-        expect(
-            kept == behind[-1] + sum(asked),
-            where + f"with the cache {behind[-1]} content rows and {sum(asked)} query rows are computed, "
-            f"{behind[-1] + sum(asked)} in all; you count {kept}.",
-        )
-        expect(
-            again != len(order) * real or again == sum(behind) + sum(asked),
-            where + "content that is not filled yet has no rows: each pass encodes what exists by then.",
-        )
-        expect(
-            again == sum(behind) + sum(asked),
-            where + f"without it the passes encode {behind} content rows and ask {asked} queries, "
-            f"{sum(behind) + sum(asked)} rows in all; you count {again}.",
-        )
+def fill_group(answer: Callable) -> None:
+    """From a model, tokens (T,), group_ids (T,) and a group to the tokens with that group filled greedily."""
+    model = _tiny_model()
+    for ids in ([0, 1, 1, 1, 2, 2], [0, 1, 2, 3], [0, 3, 1, 3, 2, 1], [0, 7, 7, 4, 0, 9], [0, 2, 1, 1, 2, -1]):
+        group_ids = torch.tensor(ids)
+        noise = torch.Generator().manual_seed(len(ids))
+        tokens = torch.randint(model.config.vocab_size, (len(ids),), generator=noise)  # what is open holds anything
+        with torch.no_grad():
+            right = decode.generate(model, tokens[None], group_ids[None], temperature=0).sequences[0]
+        for group in sorted({group for group in ids if group > 0}):
+            here, before = group_ids == group, tokens.clone()
+            where = f"group_ids {ids}, group {group}: "
+            calls = []
+            noting = model.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+            try:
+                with case(where):
+                    got = answer(model, tokens, group_ids.clone(), group)
+            finally:
+                noting.remove()
+            expect(torch.equal(tokens, before), "leave `tokens` as they are: return new ones.")
+            expect(
+                isinstance(got, torch.Tensor) and got.shape == tokens.shape and got.dtype == torch.int64,
+                f"return tokens of shape ({len(ids)},), int64: the whole row.",
+            )
+            expect(len(calls) <= 1, where + f"one pass is enough for a group; you make {len(calls)}.")
+            other = (~here & (got != tokens)).nonzero()[:, 0].tolist()
+            expect(not other, where + f"you also changed the tokens at {other}, which are of other groups.")
+            with torch.no_grad():
+                shifted = model(tokens[None], group_ids[None], content_logits=True).content_logits[0].argmax(-1)
+                alone = model(tokens[None], groups.left_to_right(len(ids))[None]).logits[0].argmax(-1)
+            expected, filled = right[here].tolist(), got[here].tolist()
+            if filled != expected:
+                found = where + f"the likeliest tokens are {expected}, not {filled}"
+                if len(filled) > 2:  # fewer can be the same by chance
+                    expect(filled != tokens[here].tolist(), found + ": these were there before.")
+                    expect(filled != shifted[here].tolist(), found + ". `logits` predict the token at a position.")
+                    expect(filled != alone[here].tolist(), found + ": you predict from what is on the left.")
+                expect(False, found + ", given all earlier groups.")
+            tokens = got
 
 
 @exercise

@@ -52,6 +52,51 @@ def _number(got) -> float:
 
 
 @exercise
+def accept_or_redraw(answer: Callable) -> None:
+    """From p, q (V,), a drafted word and a uniform number to (accepted, the residual (V,))."""
+    p = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
+    q = torch.tensor([0.25, 0.25, 0.375, 0.125], dtype=torch.float64)
+    cases = [(p, q, word, uniform) for word in range(4) for uniform in (0.0, 0.25, 0.5, 0.75, 0.99)]
+    for seed, size in enumerate((3, 5, 8)):
+        ours, theirs = random_table(seed, size), random_table(seed + 20, size)
+        cases += [(ours, theirs, word, uniform) for word in range(size) for uniform in (0.1, 0.6, 0.9)]
+    for p, q, word, uniform in cases:
+        here = f"p {p[word]:.3f} and q {q[word]:.3f} at the word, uniform {uniform}: "
+        with case(here):
+            got = answer(p.clone(), q.clone(), word, uniform)
+        expect(isinstance(got, tuple | list) and len(got) == 2, "return two things: accepted or not, and the residual.")
+        accepted, residual = plain(got[0]), got[1]
+        expect(isinstance(accepted, bool), f"{here}the first should be True or False, not {accepted!r}.")
+        expect(
+            isinstance(residual, torch.Tensor) and residual.shape == p.shape,
+            f"the residual should have shape ({len(p)},): a probability for each word.",
+        )
+        right = uniform * p[word].item() < q[word].item()
+        if accepted != right:
+            said = f"{here}the word is {'accepted' if right else 'rejected'}. "
+            expect(
+                accepted != (uniform * q[word].item() < p[word].item()), said + "The probability is q / p, not p / q."
+            )
+            expect(False, said + "Compare `uniform` with min(1, q / p), also where q is below p.")
+        missing = (q - p).clamp(min=0)
+        if _same(residual, missing / missing.sum()):
+            continue
+        where = "the residual is wrong: "
+        expect(not _same(residual, q), where + "it is q itself. Draw from what q has more than p.")
+        expect(not _same(residual, missing), where + "it does not sum to 1.")
+        turned = (p - q).clamp(min=0)
+        expect(not _same(residual, turned / turned.sum()), where + "this is what p has more than q; turn it around.")
+        expect(bool((residual >= 0).all()), where + "a probability is below 0; cut off the differences there.")
+        both = (q - p).abs()
+        expect(not _same(residual, both / both.sum()), where + "it also has the words that p has more of.")
+        expect(False, where + f"for p {_rounded(p)}, q {_rounded(q)} it is {_rounded(missing / missing.sum())}.")
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [round(value, 3) for value in values.tolist()]
+
+
+@exercise
 def tokens_per_round(answer: Callable) -> None:
     """From the chances that the 2nd, 3rd, ... draft is accepted to the mean number of tokens of a round."""
     for chances in ([], [0.4, 0.3], [0.5], [0.9, 0.2, 0.6], [0.7] * 7, [1.0, 1.0, 0.0, 1.0], [0.0, 0.5]):

@@ -180,7 +180,7 @@ function render({ model, el }) {
         h("div", { class: "a3-scroll", role: "group", "aria-label": "All heads: arrow keys move, Enter opens" }, overview),
         h("div", { class: "a3-find" }, measureSelect, highest),
       ),
-      h("div", { class: "a3-row" }, layerSelect, headSelect),
+      h("div", { class: "a3-row a3-stays" }, layerSelect, headSelect),
       h("p", { class: "a3-note" }, "The token that looks. Below each token: its group, and the weight it gets from the content row (C) and the query row (Q)."),
       strip,
       readout,

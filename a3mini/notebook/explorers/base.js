@@ -180,7 +180,7 @@ export function timeline({ model, body, say, at, end, wait, told, next, previous
   const steer = (sign, label, tick) => button(sign, () => go(tick()), { "aria-label": label, title: label });
   const keys = h(
     "div",
-    { class: "a3-keys" },
+    { class: "a3-keys a3-stays" },
     steer("❘←", "First", () => 0),
     steer("←", "Step back", previous),
     play,

@@ -57,6 +57,7 @@ function render({ model, el }) {
       (at) => change({ bound: bounds()[at] }),
       (at) => `${bounds()[at]} nats`,
     );
+    limit.classList.add("a3-stays"); // the keys of the timeline, too: bounds.css
     const names = distances.map((apart) => [String(apart), apart === 1 ? "may be neighbours" : `at least ${apart} apart`]);
     const distance = choice("Drawn together", names, String(run().apart), (apart) => change({ apart: +apart }));
     const time = slider("Passes done", 0, end(), clock(), go, (pass) => `${pass} of ${end()}`);

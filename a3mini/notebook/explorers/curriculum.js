@@ -122,6 +122,7 @@ function render({ model, el }) {
     const on = button("Step on", () => move(1));
     const whole = button("Show the whole training", () => put(model, { whole: !model.get("whole") }));
     const range = slider("Training step", 1, steps, 1, slide, (step) => `${step} of ${steps}`);
+    range.classList.add("a3-stays");
     const numbered = samples[0].rows.map((_, n) => [String(n), String(n + 1)]);
     const row = choice("Row of its batch", numbered, "0", (n) => put(model, { row: +n }));
 

@@ -77,7 +77,7 @@ class CurriculumViewer(Explorer):
         tokenizer: of the rows.
         source: which model was trained on what.
         references: label to loss (nats per token), for lines to compare with.
-        step: with which to begin.
+        step: with which to begin; default: the last, when all curves are drawn.
         samples: about how many steps keep their batch; first steps of stages and measured ones come in addition.
         rows: how many rows of a batch are kept.
         tokens: how many neighbouring tokens of a row; they begin near its first predicted one; of a blank with spare
@@ -117,7 +117,7 @@ class CurriculumViewer(Explorer):
         tokenizer,
         source: str,
         references: dict[str, float] | None = None,
-        step: int = 1,
+        step: int | None = None,
         samples: int = 48,
         rows: int = 3,
         tokens: int = 14,
@@ -126,6 +126,7 @@ class CurriculumViewer(Explorer):
         for name, value in (("samples", samples), ("rows", rows), ("tokens", tokens)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        step = config.steps if step is None else step
         if not 1 <= step <= config.steps:
             raise ValueError(f"step must be one of the training's steps, 1 to {config.steps}; got {step}")
         replay = Replay(curriculum, blocks, config, empty_token_id)

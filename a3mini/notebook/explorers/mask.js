@@ -148,6 +148,7 @@ function render({ model, el }) {
       up: button("↑ Group earlier", () => act((groups, i) => reorder(groups[i], groups[i] - 1))),
       down: button("↓ Group later", () => act((groups, i) => reorder(groups[i], groups[i] + 1))),
     };
+    const others = [buttons.own, buttons.given, buttons.padding, buttons.up, buttons.down];
     const act = (action) => chosen() !== null && action(current(), chosen());
     const words = h("div", { class: "a3-panel a3-words" });
     const masks = h("div", { class: "a3-masks" });
@@ -156,20 +157,26 @@ function render({ model, el }) {
       "div",
       { class: "a3-mask" },
       h("p", {}, "Move a token to another row. Which cells of the query mask change, and which of the content mask?"),
-      h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Presets" }, inRow),
-      below,
-      about,
       challenges.length ? challengeList : null,
       challengePanel,
       h("div", { class: "a3-scroll", role: "group", "aria-label": "Tokens and groups" }, board),
-      h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Move the chosen token or its group" },
-        Object.values(buttons)),
-      h("p", { class: "a3-note" },
-        "Click a place in the board, or drag a block or a row. Keys: ← → choose a token, ↑ ↓ move it, or the group " +
-        "whose number has the focus. Point at a token to see its lines of sight."),
-      words,
+      h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Move the chosen token" },
+        buttons.earlier, buttons.later),
       masks,
       changes,
+      words,
+      h("details", { class: "a3-more" },
+        h("summary", {}, "More ways to move"),
+        h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Move the chosen token or its group" },
+          others),
+        h("p", { class: "a3-note" },
+          "Click a place in the board, or drag a block or a row. Keys: ← → choose a token, ↑ ↓ move it, or the group " +
+          "whose number has the focus. Point at a token to see its lines of sight.")),
+      h("details", { class: "a3-more" },
+        h("summary", {}, "Other groupings"),
+        h("div", { class: "a3-row a3-controls", role: "group", "aria-label": "Presets" }, inRow),
+        below),
+      about,
     );
     body.append(root);
 

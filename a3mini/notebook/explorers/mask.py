@@ -24,6 +24,7 @@ class MaskExplorer(Explorer):
         source: where the sentence comes from.
         unknown: bool, (T,): what the presets of masked diffusion and infilling hide; default: the middle third.
         position: the token that is chosen at first, or -1 for none; default: the one in the middle.
+        challenge: the one that is open at first, or -1 for none.
 
     Attributes:
         group_ids: list of T integers, numbered 1, 2, ... without gaps; follows what the reader does, and may be set.
@@ -54,6 +55,7 @@ class MaskExplorer(Explorer):
         source: str,
         unknown: Tensor | None = None,
         position: int | None = None,
+        challenge: int = -1,
     ):
         length = len(tokens)
         if length == 0:
@@ -66,12 +68,16 @@ class MaskExplorer(Explorer):
         position = length // 2 if position is None else position
         if not -1 <= position < length:
             raise ValueError(f"position must be from 0 to {length - 1}, or -1 for none; got {position}")
+        challenges = _challenges(length)
+        if not -1 <= challenge < len(challenges):
+            raise ValueError(f"challenge must be from 0 to {len(challenges) - 1}, or -1 for none; got {challenge}")
         super().__init__(
             tokens=list(tokens),
             group_ids=torch.as_tensor(group_ids).tolist(),
             position=position,
             presets=_presets(unknown),
-            challenges=_challenges(length),
+            challenges=challenges,
+            challenge=challenge,
             source=source,
         )
 
@@ -86,12 +92,13 @@ class MaskExplorer(Explorer):
 
     @classmethod
     def example(cls) -> "MaskExplorer":
-        """A sentence of ours in the groups of the book's cover."""
+        """A sentence of ours from left to right, with the first challenge: to make a token see one on its right."""
         return cls(
             "<s> Tom lost his red toy car .".split(),
-            torch.tensor([0, 1, 1, 1, 3, 2, 2, 2]),
+            groups.left_to_right(8),
             "a sentence of ours, cut into words; <s> begins a text",
-            position=5,
+            position=2,
+            challenge=0,
         )
 
 

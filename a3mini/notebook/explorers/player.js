@@ -217,7 +217,7 @@ function render({ model, el }) {
     const quoted = (tokens) => tokens.map((token) => `“${shown(texts[token] ?? "")}”`).join(", ");
     const watched = () => runs.find(({ name }) => name === model.get("way")) ?? runs[0];
     const last = () => Math.max(1, ...runs.map((run) => moments(run, unit()).length - 1));
-    const clock = () => Math.max(0, Math.min(model.get("clock"), last()));
+    const clock = () => Math.max(0, Math.min(model.get("clock") ?? last(), last()));
     const summary = () => {
       const done = runs.filter((run) => at(run, unit(), clock()).done).map(({ name }) => name);
       if (clock() === 0) return "Nothing is filled yet.";

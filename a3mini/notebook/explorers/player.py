@@ -32,7 +32,8 @@ class DecodingPlayer(Explorer):
         unit: what one tick of the timeline is: a forward "pass", a "step" of the trace, or a "token".
 
     Attributes:
-        clock: how many ticks have passed; follows what the reader does, as all below, and may be set.
+        clock: how many ticks have passed, or None for all, as at the start; follows what the reader does, as all below,
+            and may be set.
         unit: as above.
         shown: as above.
         way: the name of the way whose details are shown.
@@ -51,7 +52,7 @@ class DecodingPlayer(Explorer):
     summary = "An interactive figure: it replays, pass by pass, what several ways of decoding have written."
     traces = traitlets.List(traitlets.Dict()).tag(sync=True)
     texts = traitlets.Dict(help="The text of each token, by its id.").tag(sync=True)
-    clock = traitlets.Int().tag(sync=True)
+    clock = traitlets.Int(None, allow_none=True).tag(sync=True)
     unit = traitlets.Enum(UNITS, "pass").tag(sync=True)
     shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
     way = traitlets.Unicode().tag(sync=True)

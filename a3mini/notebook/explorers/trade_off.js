@@ -140,6 +140,7 @@ function render({ model, el }) {
     const upward = select("Quality", options(QUALITIES), y(), (key) => put(model, { y: key }));
     const spend = (at) => put(model, { budgets: { ...model.get("budgets"), [x()]: stops()[at] } });
     const limit = slider("Budget: at most", 0, 1, 0, spend, () => `${budget()} ${COSTS[x()].unit}`);
+    limit.classList.add("a3-stays");
     const boxes = families.map((family) => {
       const others = () => model.get("hidden").filter((other) => other !== family);
       const onchange = () => put(model, { hidden: box.checked ? others() : [...others(), family] });
@@ -202,8 +203,7 @@ function render({ model, el }) {
         const aside = (same.indexOf(way) - (same.length - 1) / 2) * step;
         places.set(way, [wide.at(way[x()]) + aside, tall.at(way[y()][0])]);
       }
-      const inside = [...places].filter(([way]) => !faint(way)).map(([, [px]]) => px + 7);
-      const line = Math.min(right, Math.max(wide.at(most), ...inside));
+      const line = Math.min(right, wide.at(most));
 
       const back = svg("g", { "aria-hidden": "true" });
       const draw = (tag, attributes, ...text) => back.append(svg(tag, attributes, ...text));

@@ -1,11 +1,12 @@
 """Matplotlib figures of the notebooks; nothing in the core uses them.
 
-``style`` (the one look), ``sight`` (groups and masks), ``charts`` (losses, costs, orders of decoding).
+``style`` (the one look), ``themes`` (light and dark), ``sight`` (groups and masks), ``charts`` (losses, costs, orders
+of decoding).
 
 The colours are those of ``theme``, which the interactive figures share. No figure relies on colour alone.
-Figures keep a white ground, which the site changes in the dark theme. Every function returns the figure, so
-a notebook cell that ends with a call shows it once. A function that draws on axes it was given leaves the
-figure open: a cell with several such calls ends with ``plt.show()``.
+Figures have a white ground; the site draws each a second time, for its dark theme. Every function returns the figure,
+so a notebook cell that ends with a call shows it once. A function that draws on axes it was given leaves the figure
+open: a cell with several such calls ends with ``plt.show()``.
 """
 
 from a3mini.notebook.plots.charts import (

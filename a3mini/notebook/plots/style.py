@@ -5,6 +5,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from a3mini.notebook import theme
+from a3mini.notebook.plots import themes
 
 OKABE_ITO = theme.OKABE_ITO
 GIVEN_COLOUR, PADDING_COLOUR, HIDDEN_COLOUR = theme.GIVEN, theme.PADDING, theme.HIDDEN
@@ -33,6 +34,8 @@ def use_style() -> None:
         set_matplotlib_formats("retina")
     except ImportError:
         pass
+    if themes.asked_for():  # when the site is built
+        themes.show_both()
 
 
 def ink_on(colour) -> str:

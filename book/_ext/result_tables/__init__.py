@@ -6,6 +6,7 @@ NAME is a function of one of the modules below. A figure takes the options and t
 import os
 from pathlib import Path
 
+from both_themes import pair
 from docutils import nodes
 from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
@@ -16,6 +17,7 @@ from . import (
     choose,
     compact,
     decoding,
+    field,
     machines,
     page,
     puzzles,
@@ -25,10 +27,10 @@ from . import (
     tasks,
     warm_start,
 )
-from .common import made, reads, save
+from .common import fold_sources, made, reads, save
 
-MODULES = (ablation, blanks, choose, compact, decoding, machines, page, puzzles, repetition, rewriting, study, tasks,
-           warm_start)  # fmt: skip
+MODULES = (ablation, blanks, choose, compact, decoding, field, machines, page, puzzles, repetition, rewriting, study,
+           tasks, warm_start)  # fmt: skip
 SHOWN = {
     name: make
     for module in MODULES
@@ -49,11 +51,21 @@ class ResultDirective(SphinxDirective, Figure):
         except (LookupError, TypeError, ValueError) as error:
             raise self.error(f"result {name}: {type(error).__name__}: {error}") from error
         if isinstance(shown, str):
-            return self.parse_text_to_nodes(shown)
-        picture = Path(self.env.doctreedir) / "results" / f"{name}.svg"  # it lives as long as the page that was read
-        save(shown, picture)
-        self.arguments = ["/" + Path(os.path.relpath(picture, self.env.srcdir)).as_posix()]
-        return Figure.run(self)
+            return fold_sources(self.parse_text_to_nodes(shown))
+        folder = Path(self.env.doctreedir) / "results"  # it lives as long as the page that was read
+        pictures = [folder / f"{name}{theme}.svg" for theme in ("", "-dark")]
+        save(shown, *pictures)
+        light, dark = ("/" + Path(os.path.relpath(picture, self.env.srcdir)).as_posix() for picture in pictures)
+        self.arguments = [light]
+        found = Figure.run(self)
+        if self.env.app.builder.name != "html":
+            return found
+        for image in [image for node in found for image in node.findall(nodes.image)]:
+            # not beside the caption: the theme would hide that with the picture
+            image.replace_self(nodes.paragraph("", "", image.deepcopy(), image.deepcopy()))
+        for image in [image for node in found for image in node.findall(nodes.image)][1::2]:
+            pair(image.parent[0], image, dark)
+        return found
 
 
 def setup(app) -> dict:

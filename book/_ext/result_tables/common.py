@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from docutils import nodes
 from matplotlib.figure import Figure
+
+from a3mini.notebook.plots.themes import in_the_dark
 
 COMMANDS = {  # what makes a result, where that is not the benchmark of its name alone
     "adaptation": "python benchmarks/adaptation.py losses",
@@ -27,6 +30,7 @@ COMMANDS = {  # what makes a result, where that is not the benchmark of its name
     "--record quality_orders",
     "version_matrix": "make matrix",
 }
+PUBLISHED = ("paper", "field")  # what others published: beside the pages, and not among our results
 
 
 _BOOK = "a book of fairy tales in the public domain, as on Project Gutenberg; another edition makes slightly other rows"
@@ -50,7 +54,7 @@ TEXTS = {  # files that a command names: what they are, and where to get them
 
 def reads(make: Callable, results: Path) -> dict[str, Path]:
     names = inspect.signature(make).parameters
-    return {name: (results.parent if name == "paper" else results) / f"{name}.json" for name in names}
+    return {name: (results.parent if name in PUBLISHED else results) / f"{name}.json" for name in names}
 
 
 def made(make: Callable, results: Path) -> str | Figure:
@@ -67,11 +71,13 @@ def not_yet(result: str) -> str:
     return f"Not measured yet: run `{COMMANDS.get(result, f'python benchmarks/{result}.py')}`."
 
 
-def save(figure: Figure, path: Path) -> None:
-    """The same bytes for the same figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(figure: Figure, light: Path, dark: Path) -> None:
+    """In both themes; the same bytes for the same figure."""
+    light.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context({"svg.hashsalt": "a3"}):
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(light, metadata={"Date": None, "Creator": None})
+        with in_the_dark(figure):
+            figure.savefig(dark, metadata={"Date": None, "Creator": None})
     plt.close(figure)
 
 
@@ -138,10 +144,23 @@ def models(systems: dict[str, dict]) -> str:
 
 
 def source(result: dict, about: str = "") -> str:
-    """How a result was made, what a template says about it, and where its texts are."""
+    """What a template says about a result, and in a paragraph of its own how it was made and where its texts are."""
     made = "Measured by `{command}` on {date}: {hardware}, {threads} threads, {all}, seed {seed}, {wall_seconds:.0f} s."
-    said = f"{made} {about}".format(**result, all=listed(result["versions"])).strip()
+    known = result | {"all": listed(result["versions"])}
+    made = made.format(**known)
     for one in result.get("renewed", ()):
-        said += " {what} by `{command}` on {date}.".format(**one)
+        made += " {what} by `{command}` on {date}.".format(**one)
     texts = "; ".join(f"`{file}`: {what}" for file, what in TEXTS.items() if file in result["command"])
-    return f"{said} Texts: {texts}." if texts else said
+    made += f" Texts: {texts}." if texts else ""
+    return f"{about.format(**known)}\n\n{made}\n\n"
+
+
+def fold_sources(shown: list[nodes.Node]) -> list[nodes.Node]:
+    """Few readers ask how a result was made, so this waits in a fold. ``shown``: nodes of a page."""
+    found = []
+    for node in shown:
+        if isinstance(node, nodes.paragraph) and node.astext().startswith(("Measured by ", "Made by ")):
+            begin = '<details class="a3-source"><summary>How this was measured</summary>'
+            node = [nodes.raw("", begin, format="html"), node, nodes.raw("", "</details>", format="html")]
+        found += node if isinstance(node, list) else [node]
+    return found

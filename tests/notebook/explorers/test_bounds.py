@@ -343,3 +343,18 @@ def test_the_example_is_what_the_compact_model_does():
     assert passes[0.0] > 2 * passes[8.0] > 2 * passes[16.0]
     assert "seed 0: the first text of each kind" in explorer.source
     assert len(explorer.to_html()) < 130_000
+
+
+def test_on_a_phone_what_one_turns_stays_in_sight(open_explorer):
+    page = open_explorer(at(4), size="phone", width=360).page
+    keys, limit = page.locator(".a3-keys"), page.locator(".a3-slider.a3-stays")
+    result = page.locator(".a3-panels")
+    assert result.bounding_box()["y"] - limit.bounding_box()["y"] > 500  # of 48 tokens: 1000
+    result.evaluate("e => scrollTo(0, e.getBoundingClientRect().top + scrollY - 200)")
+    for one in (limit, keys):
+        assert 0 <= one.bounding_box()["y"] < 120
+    assert limit.bounding_box()["y"] + limit.bounding_box()["height"] <= keys.bounding_box()["y"] + 1
+    before = page.locator(".a3-figures").get_attribute("data-passes")
+    page.get_by_role("slider", name="A pass may lose at most").press("Home")
+    assert page.locator(".a3-figures").get_attribute("data-passes") != before
+    assert 0 <= limit.bounding_box()["y"] < 120 and 0 < result.bounding_box()["y"] < 800

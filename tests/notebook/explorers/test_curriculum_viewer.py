@@ -74,6 +74,7 @@ def run():
 
 
 def viewer(metrics, **options) -> CurriculumViewer:
+    options = {"step": 1} | options
     return CurriculumViewer(SPANS, BLOCKS, SETTINGS, metrics, Letters(), "a model of the tests", **options)
 
 

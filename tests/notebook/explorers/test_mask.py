@@ -57,8 +57,26 @@ def drag(page, what, to) -> None:
     page.mouse.up()
 
 
+def cover() -> MaskExplorer:
+    """The sentence in the groups of the book's cover, without a challenge."""
+    words = MaskExplorer.example().tokens
+    return MaskExplorer(words, torch.tensor([0, 1, 1, 1, 3, 2, 2, 2]), "the cover", position=5)
+
+
+@pytest.fixture
+def open_explorer(open_explorer):
+    """The same, with what is folded open."""
+
+    def show(*explorers, **options):
+        found = open_explorer(*explorers, **options)
+        found.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        return found
+
+    return show
+
+
 def test_presets_are_the_constructors_of_the_package(open_explorer):
-    explorer = MaskExplorer.example()
+    explorer = cover()
     unknown = torch.tensor([0, 0, 1, 1, 1, 0, 0, 0]).bool()
     seeds = [torch.Generator().manual_seed(seed) for seed in range(4)]
     expected = {
@@ -94,7 +112,7 @@ def test_presets_are_the_constructors_of_the_package(open_explorer):
 
 
 def test_streams_by_keyboard(open_explorer):
-    page = open_explorer(MaskExplorer.example()).page
+    page = open_explorer(cover()).page
     page.get_by_role("radio", name="2", exact=True).focus()
     for key, streams in (("Space", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowLeft", 3)):
         page.keyboard.press(key)
@@ -108,7 +126,7 @@ def test_streams_by_keyboard(open_explorer):
 
 
 def test_the_mouse_moves_tokens_and_groups(open_explorer):
-    page = open_explorer(MaskExplorer.example()).page
+    page = open_explorer(cover()).page
     spot(page, 5, 4).click()  # toy into a new group at the end
     assert_masks(page, [0, 1, 1, 1, 3, 4, 2, 2])
     spot(page, 2, 0).click()
@@ -209,7 +227,7 @@ def test_pointing_says_what_a_token_sees(open_explorer):
 
 
 def test_a_change_is_counted_and_marked(open_explorer):
-    page = open_explorer(MaskExplorer.example()).page
+    page = open_explorer(cover()).page
     token(page, 5).press("ArrowUp")
     before, after = START, ids_of(page)
     marked = page.evaluate("[...document.querySelectorAll('td[data-changed]')].map(c => [+c.dataset.i, +c.dataset.j])")
@@ -299,7 +317,7 @@ def test_the_checker_of_each_challenge_agrees_with_brute_force(module):
 
 
 def test_a_challenge_says_what_is_wrong_and_when_it_is_solved(open_explorer):
-    page = open_explorer(MaskExplorer.example()).page
+    page = open_explorer(cover()).page
     goal, verdict = page.locator(".a3-goal"), page.locator(".a3-verdict")
     assert not goal.is_visible()
     page.locator(".a3-select select").select_option("1")
@@ -333,7 +351,7 @@ def test_a_challenge_says_what_is_wrong_and_when_it_is_solved(open_explorer):
 
 
 def test_python_may_set_everything(open_explorer):
-    explorer = MaskExplorer.example()
+    explorer = cover()
     explorer.group_ids, explorer.position, explorer.challenge = [9, 5, -1, 5, 0, 7, 7, 9], 2, 6
     assert explorer.group_ids == [3, 1, -1, 1, 0, 2, 2, 3]
     page = open_explorer(explorer).page
@@ -357,7 +375,7 @@ def test_it_fits_a_phone_and_can_be_read(open_explorer):
     page.set_viewport_size({"width": 800, "height": 900})
     boxes = [page.locator(f"[data-mask={stream}]").last.bounding_box() for stream in ("content", "query")]
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]  # side by side
-    assert len(MaskExplorer.example().to_html()) < 120_000
+    assert len(cover().to_html()) < 120_000
 
 
 def test_short_texts_have_presets_too(open_explorer):
@@ -386,7 +404,23 @@ def test_bad_input_is_named(arguments, message):
 
 
 def test_bad_group_ids_are_refused_later_too():
-    explorer = MaskExplorer.example()
+    explorer = cover()
     with pytest.raises(ValueError, match="one number per token"):
         explorer.group_ids = [1, 2]
     assert explorer.group_ids == START.tolist()
+
+
+def test_it_opens_on_its_first_challenge_with_few_buttons(open_explorer):
+    explorer = MaskExplorer.example()
+    page = open_explorer(explorer).page
+    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = false)")
+    assert page.locator(".a3-select select").input_value() == "0"
+    goal = page.locator(".a3-goal")
+    assert "Still wrong: 1 of 1 condition." in goal.inner_text()
+    visible = page.locator(".a3-controls button:visible").all_inner_texts()
+    assert visible == ["It cannot be done", "Show an answer", "↑ Token earlier", "↓ Token later"]
+    for _ in range(4):  # "red" comes before "lost": past the two groups between them, and past its own
+        token(page, 4).press("ArrowUp")
+    assert "Solved." in goal.inner_text()
+    with pytest.raises(ValueError, match="challenge must be from 0 to 6"):
+        MaskExplorer(explorer.tokens, explorer.group_ids, "", challenge=7)

@@ -65,7 +65,9 @@ TRACES = traces()
 
 def player(names=None, ways=TRACES, **options) -> DecodingPlayer:
     found = {name: ways[name] for name in names or ways}
-    return DecodingPlayer(found, WORDS, **{"source": "the tests", "shown": list(found)} | options)
+    made = DecodingPlayer(found, WORDS, **{"source": "the tests", "shown": list(found)} | options)
+    made.clock = 0
+    return made
 
 
 def panels(page) -> dict[str, dict]:
@@ -423,3 +425,12 @@ def test_what_is_left_of_a_blanks_room_is_no_hole(open_explorer):
     assert "stop: behind the end of the text or of a blank" in page.locator(".a3-legend").text_content()
     last = page.locator("section[data-way=stop] .a3-chip[data-state=ended]").first
     assert "after the end of the text" in last.get_attribute("aria-label")
+
+
+def test_it_opens_on_the_finished_texts(open_explorer):
+    window = open_explorer(DecodingPlayer({"left to right": TRACES["groups"]}, WORDS, source=""))
+    page = window.page
+    assert "Nothing is filled yet." not in page.locator(".a3-now").inner_text()
+    assert page.locator(".a3-text [data-state=open]").count() == 0
+    page.get_by_role("button", name="First").click()
+    assert page.locator(".a3-now").inner_text() == "Nothing is filled yet."

@@ -351,3 +351,13 @@ def test_another_file_is_one_clear_error_that_names_it(tmp_path, text):
     for name in ("x", "y"):
         with pytest.raises(traitlets.TraitError):
             setattr(example(), name, "beauty")
+
+
+@pytest.mark.parametrize("passes", [16.0, 64.0])
+def test_the_line_of_the_budget_stands_on_its_tick(passes, open_explorer):
+    explorer = example()
+    explorer.budgets = explorer.budgets | {"passes": passes}
+    page = open_explorer(explorer).page
+    line = page.locator("path.a3-budget").get_attribute("d")
+    texts = page.locator("svg text").evaluate_all("all => all.map(text => [text.textContent, text.getAttribute('x')])")
+    assert float(line[1:].split(",")[0]) == pytest.approx(float(dict(texts)[f"{passes:g}"]), abs=0.1)
