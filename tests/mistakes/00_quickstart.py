@@ -65,51 +65,51 @@ MISTAKES = {
             "neither given nor predicted",
         ),
     ],
-    "fill_group": [
+    "write_group": [
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    likeliest = model(tokens, group_ids).logits.argmax(-1).roll(1, -1)\n"
             "    return torch.where(group_ids == k, likeliest, tokens)",
             "from the row before it",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    likeliest = model(tokens, group_ids).logits.argmax(-1)\n"
             "    return torch.where(group_ids >= k, likeliest, tokens)",
             "are not in the group",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    likeliest = model(tokens, group_ids).logits.argmax(-1)\n"
             "    tokens[group_ids == k] = likeliest[group_ids == k]\n"
             "    return tokens",
             "return new ones",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k): return model(tokens, group_ids).logits.argmax(-1)",
+            "def write_group(model, tokens, group_ids, k): return model(tokens, group_ids).logits.argmax(-1)",
             "not in the",
         ),
-        ("def fill_group(model, tokens, group_ids, k): return tokens.clone()", "as it was"),
+        ("def write_group(model, tokens, group_ids, k): return tokens.clone()", "as it was"),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    logits = model(tokens, group_ids).logits\n"
             "    return torch.where(group_ids == k, logits.argmin(-1), tokens)",
             "least likely",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"  # the order is left to right, whatever was asked for
+            "def write_group(model, tokens, group_ids, k):\n"  # the order is left to right, whatever was asked for
             "    logits = model(tokens, groups.left_to_right(tokens.shape[1])[None]).logits\n"
             "    return torch.where(group_ids == k, logits.argmax(-1), tokens)",
             "the likeliest tokens are",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    likeliest = model(tokens, group_ids).logits.argmax(-1)\n"
             "    return torch.where(group_ids == k, likeliest, tokens)[0]",
             "of shape (1, 9)",
         ),
         (
-            "def fill_group(model, tokens, group_ids, k):\n"
+            "def write_group(model, tokens, group_ids, k):\n"
             "    likeliest = model(tokens, group_ids).logits.softmax(-1).amax(-1)\n"
             "    return torch.where(group_ids == k, likeliest, tokens)",
             "not torch.float32",
@@ -162,8 +162,8 @@ UNUSUAL = {
         "    return torch.tensor([7 if i == target else 0 if i in given else -1 for i in range(length)])"
     ],
     # later groups are blanked first: they are not seen, so this changes nothing
-    "fill_group": [
-        "def fill_group(model, tokens, group_ids, k):\n"
+    "write_group": [
+        "def write_group(model, tokens, group_ids, k):\n"
         "    filled = tokens.clone()\n"
         "    seen = tokens.masked_fill(group_ids >= k, 0)\n"
         "    for at in (group_ids[0] == k).nonzero()[:, 0].tolist():\n"

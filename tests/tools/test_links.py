@@ -78,7 +78,9 @@ def test_an_address_is_written_without_an_environment(tmp_path, ref):
 
 def test_make_writes_an_address_without_an_environment(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    planned = subprocess.run(["make", "-n", "links"], cwd=tmp_path, capture_output=True, text=True).stdout
+    planned = subprocess.run(
+        ["make", "-n", "--no-print-directory", "links"], cwd=tmp_path, capture_output=True, text=True
+    ).stdout
     assert planned.endswith("-m tools.site.address\n") and "pip" not in planned and len(planned.splitlines()) == 1
 
 

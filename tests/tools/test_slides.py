@@ -94,8 +94,7 @@ def test_an_exercise_within_a_section_is_named_and_not_shown():
         new_markdown_cell("# Title\n\n**You will learn** to ask."),
         new_markdown_cell("## 1. Part\n\nA **term**.\n\n### Exercise 1: here (5 minutes, ★☆☆)\n\nThe task."),
         new_code_cell("stub()", outputs=[new_output("stream", text="not attempted\n")]),
-        new_markdown_cell("<details>\n<summary>Solution</summary>\n\nThis.\n\n</details>"),
-        new_markdown_cell("> **Takeaway.** That."),
+        new_markdown_cell("<details>\n<summary>Solution</summary>\n\nThis.\n\n</details>\n\n> **Takeaway.** That."),
         new_code_cell("more()", outputs=[new_output("stream", text="printed\n")]),
         new_markdown_cell("## What you learned\n\n- Much."),
     ]
@@ -121,7 +120,8 @@ def test_nothing_is_left_out(name):
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert html.count("<strong>Predict.</strong>") == prose.count("> **Predict.**")
     assert html.count("<strong>Takeaway.</strong>") == prose.count("> **Takeaway.**")
-    assert html.count("<h2") - html.count(">You will learn") == len(re.findall(r"(?m)^## ", prose))
+    of_slides = html.count(">You will learn") + ("\n## Exercises" not in f"\n{prose}")  # the list of the exercises
+    assert html.count("<h2") - of_slides == len(re.findall(r"(?m)^## ", prose))
     assert "Solution</summary>" not in html and "Hint</summary>" not in html
     pictures = sum("mystnb" in cell.metadata and "image" in cell.metadata["mystnb"] for cell in cells)
     assert len(re.findall(r"<img[^>]*alt=", html, re.DOTALL)) == html.count("<img") >= pictures

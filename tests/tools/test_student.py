@@ -189,7 +189,8 @@ def test_every_exercise_is_on_its_page(site):
 
 def test_the_search_knows_no_word_of_a_solution(site):
     said = {word for path in (site / "_sources").rglob("*.*") for word in re.findall(r"\w+", text_of(path).lower())}
-    only = {word for exercise in EVERY.values() for word in re.findall(r"\w+", exercise.solution.lower())} - said
+    only = {word for exercise in EVERY.values() for word in re.findall(r"\w+", exercise.solution.lower())}
+    only = {word for word in only if not any(other.startswith(word) for other in said)}  # the search knows stems
     assert not only & terms(site)
     if COMPLETE.exists():
         assert only & terms(COMPLETE)

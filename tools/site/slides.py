@@ -173,7 +173,10 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
                     slide.kind = "output"
                 slide.cells.append(new)
             continue
-        found = blocks(cell.source)
+        source = cell.source
+        if exercising and "</details>" in source:  # an exercise within a section ends with its hint and solution
+            exercising, source = False, source.rpartition("</details>")[2]
+        found = blocks(source)
         for number, (kind, text) in enumerate(found):
             if kind == "h3" and text.startswith("### Exercise"):
                 exercises.append(text.removeprefix("### "))
@@ -201,13 +204,12 @@ def slides(notebook: nbformat.NotebookNode, name: str) -> list[Slide]:
                 slide.write(text, lines)
             else:
                 deck[-1].notes.append(on_the_site(text))
-        if "</details>" in cell.source:
-            exercising = False  # an exercise within a section ends with the folds of its hint and solution
     if exercises:
         summary = next((i for i, slide in enumerate(deck) if "## What you learned" in slide.cells[0].source), len(deck))
         slide = Slide("heading", None)
         slide.write("## Exercises\n\n" + "\n".join(f"- {text}" for text in exercises))
-        slide.write(f"[On the page of the chapter](../notebooks/{name}.html#exercises)")
+        place = "#exercises" if any("## Exercises" in cell.source for cell in cells) else ""
+        slide.write(f"[On the page of the chapter](../notebooks/{name}.html{place})")
         deck.insert(summary, slide)
     return deck
 

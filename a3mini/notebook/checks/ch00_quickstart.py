@@ -72,7 +72,7 @@ def _small_model(length: int, vocabulary: int = 53) -> A3ForCausalLM:
 
 
 @exercise
-def fill_group(answer: Callable) -> None:
+def write_group(answer: Callable) -> None:
     """A function (model, tokens, group_ids, k) to tokens with the likeliest ones in group k."""
     length = 9
     model = _small_model(length)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 from transformers import LlamaConfig
 
@@ -213,6 +214,10 @@ def versions_matrix(version_matrix: dict) -> str:
     return table(columns, rows, *below, f"{_MADE.format(**version_matrix)}.")
 
 
+def _chapters() -> set[str]:
+    return {path.stem for path in (Path(__file__).resolve().parents[3] / "notebooks").glob("*.ipynb")}
+
+
 def versions_colab(colab_check: dict) -> str:
     have = {name.lower().replace("_", "-"): version for name, version in colab_check["environment"].items()}
     among = ("python", "torch", "transformers", "numpy", "datasets", "accelerate", "peft", "ipywidgets", "ipykernel")
@@ -225,6 +230,7 @@ def versions_colab(colab_check: dict) -> str:
         "packages whose version changed": ", ".join(colab_check["changed"]) or "none",
         "a second run of the setup cell": colab_check["second_run"],
         "notebooks that ran to their end": f"{colab_check['passed']} of {len(colab_check['notebooks'])}",
+        "chapters since then, not run there yet": ", ".join(sorted(_chapters() - {*colab_check["notebooks"]})) or "none",
     }
     about = _MADE + ", commit {commit:.7}, {minutes:.0f} minutes for the notebooks."
     return pairs("what", "found", cells, about.format(**colab_check, minutes=colab_check["wall_seconds"] / 60))
