@@ -222,6 +222,7 @@ def versions_colab(colab_check: dict) -> str:
     have = {name.lower().replace("_", "-"): version for name, version in colab_check["environment"].items()}
     among = ("python", "torch", "transformers", "numpy", "datasets", "accelerate", "peft", "ipywidgets", "ipykernel")
     commit, date = colab_check["snapshot"]
+    newer = sorted(_chapters() - {*colab_check["notebooks"]})
     cells = {
         "Colab's list of packages": f"commit {commit[:7]} of googlecolab/backend-info, {date}",
         "among them": listed({name: have[name] for name in among}),
@@ -230,7 +231,7 @@ def versions_colab(colab_check: dict) -> str:
         "packages whose version changed": ", ".join(colab_check["changed"]) or "none",
         "a second run of the setup cell": colab_check["second_run"],
         "notebooks that ran to their end": f"{colab_check['passed']} of {len(colab_check['notebooks'])}",
-        "chapters since then, not run there yet": ", ".join(sorted(_chapters() - {*colab_check["notebooks"]})) or "none",
+        "chapters since then, not run there yet": ", ".join(newer) or "none",
     }
     about = _MADE + ", commit {commit:.7}, {minutes:.0f} minutes for the notebooks."
     return pairs("what", "found", cells, about.format(**colab_check, minutes=colab_check["wall_seconds"] / 60))
