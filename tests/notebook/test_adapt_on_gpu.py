@@ -1,6 +1,7 @@
 """Notebook 09 on machines that are not here: its cells that choose profile, folder and plan, with a faked device."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from faked_devices import DEVICES
 from places import ROOT
 
-from a3mini import pretrained
+from a3mini import adapter, pretrained
 from a3mini.train import TrainConfig, devices
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "09_adapt_on_gpu.ipynb", as_version=4)
@@ -122,3 +123,15 @@ def test_the_card_names_the_true_source(source, base, tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert text.splitlines()[1] == f"base_model: {base}"
     assert f"# {base.split('/')[1]}, adapted" in text and "known tokens read each other" in text.lower()
+
+
+def test_the_stored_run_is_that_of_the_shipped_adapter():
+    """The notebook draws this curve beside the adapter's record, and says itself how long its stages are."""
+    _, record = adapter.read(pretrained.ADAPTERS["smollm2-a3"])
+    stored = json.loads((ROOT / "book" / "results" / "adaptation.json").read_text())["curves"]["a3"]
+    assert (stored[-1]["step"], stored[-1]["tokens"]) == (record["steps"], record["tokens"])
+    assert abs(stored[-1]["seconds"] - record["seconds"]) < 1
+    (drawn,) = (cell.source for cell in NOTEBOOK.cells if "adaptation.json" in cell.source)
+    card = (pretrained.ADAPTERS["smollm2-a3"] / "README.md").read_text()
+    stages = "left to right (1); growing groups (1); permuted groups, spans and sentences (8)"
+    assert stages in card and "zip((1, 1, 8), curriculum.stages" in drawn

@@ -47,7 +47,7 @@ def lora_weights(answer: Callable) -> None:
         first = rank * sum(shapes[0])
         expect(got != first or len(shapes) == 1, f"{found}. Add up all matrices.")
         one = (rank * sum(rows for rows, _ in shapes), rank * sum(columns for _, columns in shapes))
-        expect(got not in one, f"{found}. There are two thin matrices: A ({rank}, in) and B (out, {rank}).")
+        expect(got not in one, f"{found}. There are two thin matrices: down ({rank}, in) and up (out, {rank}).")
         expect(got not in (2 * one[0], 2 * one[1]), f"{found}. A matrix need not be square: in and out differ.")
         expect(False, f"{found}.")
 

@@ -93,7 +93,7 @@ def questions_needed(answer: Callable) -> None:
         right = math.ceil(exact)
         if got == right:
             continue
-        found = f"for p = {p} and a half-width of {half_width} it is {right:,}, yours is {got:,}"
+        found = f"for a share of {p} and a half-width of {half_width} it is {right:,}, yours is {got:,}"
 
         def near(value: float, got: int = got) -> bool:
             return abs(got - value) <= 1
@@ -106,9 +106,9 @@ def questions_needed(answer: Callable) -> None:
         expect(not near(4 * exact), f"{found}. Do not halve it again: it is one side of the ±.")
         expect(not near(exact / 4), f"{found}. Do not double it: the half-width is one side of the ±.")
         expect(not near(exact * half_width), f"{found}. Divide by the square of the half-width.")
-        expect(not near(exact / (p * (1 - p))), f"{found}. Where is p (1 - p)?")
-        expect(not near(exact / (p * (1 - p)) / 4) or p == 0.5, f"{found}. You took p = 0.5, the worst case.")
-        expect(not near(1.96**2 * (p * (1 - p)) ** 0.5 / half_width**2), f"{found}. The variance is p (1 - p).")
+        expect(not near(exact / (p * (1 - p))), f"{found}. Where is share (1 - share)?")
+        expect(not near(exact / (p * (1 - p)) / 4) or p == 0.5, f"{found}. You took a share of 0.5, the worst case.")
+        expect(not near(1.96**2 * (p * (1 - p)) ** 0.5 / half_width**2), f"{found}. The variance is share (1 - share).")
         expect(False, f"{found}.")
 
 
