@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import anywidget
+import torch
 import traitlets
 
 from a3mini import groups
@@ -106,6 +107,18 @@ def strided(length: int, given: int = 1) -> dict[int, list[int]]:
     """
     offered = [count for count in STREAMS if 2 * count <= length - given + 1]
     return {count: groups.strided(length, count, given).tolist() for count in offered}
+
+
+def numbered(group_ids: list[int], length: int) -> list[int]:
+    """Group ids from the page, checked, with the groups numbered 1, 2, ... without gaps.
+
+    Raises:
+        ValueError: not one number per token, or one that is no group id.
+    """
+    found = groups.check(torch.tensor(group_ids, dtype=torch.long))
+    if found.shape != (length,):
+        raise ValueError(f"group_ids must have one number per token, ({length},), got {tuple(found.shape)}")
+    return groups.relabel(found).tolist()
 
 
 class Explorer(anywidget.AnyWidget):

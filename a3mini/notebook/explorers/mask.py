@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.notebook.explorers.base import Explorer, bundle, strided, stylesheet
+from a3mini.notebook.explorers.base import Explorer, bundle, numbered, strided, stylesheet
 
 DRAWS = 4  # how many random orders a page holds
 SHORTEST = 7  # tokens that the challenges need
@@ -83,12 +83,7 @@ class MaskExplorer(Explorer):
 
     @traitlets.validate("group_ids")
     def _check_group_ids(self, proposal) -> list[int]:
-        group_ids = groups.check(torch.tensor(proposal["value"], dtype=torch.long))
-        if group_ids.shape != (len(self.tokens),):
-            raise ValueError(
-                f"group_ids must have one number per token, ({len(self.tokens)},), got {tuple(group_ids.shape)}"
-            )
-        return groups.relabel(group_ids).tolist()
+        return numbered(proposal["value"], len(self.tokens))
 
     @classmethod
     def example(cls) -> "MaskExplorer":

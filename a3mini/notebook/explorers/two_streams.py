@@ -7,7 +7,7 @@ import traitlets
 from torch import Tensor
 
 from a3mini import groups
-from a3mini.notebook.explorers.base import Explorer, bundle, stylesheet
+from a3mini.notebook.explorers.base import Explorer, bundle, numbered, stylesheet
 
 DRAWS = 4  # how many random orders a page holds
 MOST_TOKENS, MOST_LAYERS = 10, 4  # with more, the picture cannot be read
@@ -79,12 +79,7 @@ class TwoStreams(Explorer):
 
     @traitlets.validate("group_ids")
     def _check_group_ids(self, proposal) -> list[int]:
-        group_ids = groups.check(torch.tensor(proposal["value"], dtype=torch.long))
-        if group_ids.shape != (len(self.tokens),):
-            raise ValueError(
-                f"group_ids must have one number per token, ({len(self.tokens)},), got {tuple(group_ids.shape)}"
-            )
-        return groups.relabel(group_ids).tolist()
+        return numbered(proposal["value"], len(self.tokens))
 
     @traitlets.validate("position", "layer")
     def _check_row(self, proposal) -> int:
